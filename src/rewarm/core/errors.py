@@ -1,0 +1,49 @@
+"""The errors a user can cause or must act on.
+
+Each one says what is wrong, where (file, line or field) and what to do, and carries the exit code
+that the process ends with. Anything else that is raised is our bug, and ends with code 1.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_DATA = 3
+EXIT_RESOURCE = 4
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class UserError(Exception):
+    """A mistake in a command or a recipe. ``str(error)`` is the whole message, ready to print."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, what: str, *, where: object = None, remedy: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.remedy = remedy
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  what to do: {self.remedy}" if self.remedy else head
+
+
+class DataError(UserError):
+    """Input data, or a dataset of ours, that cannot be used as it is."""
+
+    exit_code = EXIT_DATA
+
+
+class ModelError(UserError):
+    """A model folder or hub id that cannot be used as it is."""
+
+    exit_code = EXIT_DATA
+
+
+class ResourceError(UserError):
+    """Too little disk or memory."""
+
+    exit_code = EXIT_RESOURCE

@@ -1,0 +1,113 @@
+"""events.jsonl, the record of a run: one JSON object a line, one writer, one write a line.
+
+``{v, seq, attempt, time, stage, kind, ...}`` with kind state, progress, metric, checkpoint, warning
+or result. Everything that is shown of a run comes from here. A torn last line (the process died in
+the write) is not an event; the next attempt cuts it off. For a metric's (name, step) the last one
+wins, because a resumed run may pass a step again.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+VERSION = 1
+KINDS = ("state", "progress", "metric", "checkpoint", "warning", "result")
+Event = dict[str, Any]
+
+
+class EventLog:
+    """The writer. It continues ``seq`` over attempts and cuts a torn last line when it opens."""
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        self.path, self.attempt, self.stage = path, attempt, ""
+        self._seq = _repair(path)
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, kind: str, **fields: Any) -> Event:
+        """Append one event; it is in the file when this returns."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of event {kind!r}")
+        self._seq += 1
+        event = {
+            "v": VERSION,
+            "seq": self._seq,
+            "attempt": self.attempt,
+            "time": time.time(),
+            "stage": self.stage,
+            "kind": kind,
+            **fields,
+        }
+        line = orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n"
+        written = os.write(self._file, line)
+        if written != len(line):  # a full disk can take half a line; the rest must follow or be cut
+            os.ftruncate(self._file, os.fstat(self._file).st_size - written)
+            self._seq -= 1
+            raise OSError(28, "No space left on device", str(self.path))
+        return event
+
+    def state(self, state: str, **fields: Any) -> None:
+        self.write("state", state=state, **fields)
+
+    def progress(self, done: float, total: float, unit: str, **fields: Any) -> None:
+        """``done`` of ``total`` in ``unit``; ``speed`` (unit per second) where it is known."""
+        self.write("progress", done=done, total=total, unit=unit, **fields)
+
+    def metric(self, step: int, tokens: int, values: Mapping[str, float]) -> None:
+        """Numbers measured after ``step`` updates and ``tokens`` training tokens."""
+        self.write("metric", step=step, tokens=tokens, values=dict(values))
+
+    def checkpoint(self, step: int, path: str, **fields: Any) -> None:
+        self.write("checkpoint", step=step, path=path, **fields)
+
+    def warning(self, message: str, **fields: Any) -> None:
+        self.write("warning", message=message, **fields)
+
+    def result(self, name: str, value: Any) -> None:
+        self.write("result", name=name, value=value)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+def _repair(path: Path) -> int:
+    """Cut a torn last line off, and return the last ``seq`` (0 for a new file)."""
+    if not path.exists():
+        return 0
+    last, whole = 0, 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            whole += len(line)
+            last = orjson.loads(line)["seq"]
+    os.truncate(path, whole)
+    return last
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """Whole events from byte ``offset`` on, each with the offset behind it."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield orjson.loads(line), offset
+
+
+def metrics(events: Iterator[Event]) -> dict[str, list[tuple[int, int, float]]]:
+    """Each metric's points ``(step, tokens, value)`` in order of step; the last one wins."""
+    points: dict[str, dict[int, tuple[int, int, float]]] = {}
+    for event in events:
+        if event["kind"] == "metric":
+            for name, value in event["values"].items():
+                points.setdefault(name, {})[event["step"]] = (event["step"], event["tokens"], value)
+    return {name: [by_step[step] for step in sorted(by_step)] for name, by_step in points.items()}

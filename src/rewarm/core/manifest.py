@@ -1,0 +1,72 @@
+"""Checksummed manifests: a folder whose every file can be proven to be what was written.
+
+safetensors, torch.save and raw token files all load a flipped byte without a word, so the
+SHA-256 of each file stands in ``manifest.json``, and a folder exists when its manifest exists.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rewarm.core.errors import DataError, UserError
+from rewarm.core.storage import sha256_file, write_file
+
+MANIFEST = "manifest.json"
+
+
+def to_json(value: Any) -> bytes:
+    """``value`` as indented JSON with sorted keys and a final newline."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+
+def canonical(value: Any) -> bytes:
+    """``value`` as the JSON that hashes are taken of: sorted keys, no spaces."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Write ``manifest.json``: the ``facts``, and size and SHA-256 of every file in ``folder``."""
+    files = {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / MANIFEST
+    }
+    manifest = {**facts, "files": files}
+    write_file(folder / MANIFEST, to_json(manifest))
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of ``folder``. Raises ``DataError`` where it is missing or not JSON."""
+    path = folder / MANIFEST
+    try:
+        value = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError("there is no manifest, so this folder was never finished", where=path) from None
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"the manifest is not JSON: {error}", where=path) from None
+    if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
+        raise DataError("the manifest lists no files", where=path)
+    return value
+
+
+def verify(folder: Path, error: type[UserError] = DataError, *, hashes: bool = True) -> dict[str, Any]:
+    """Compare every file of ``folder`` with its manifest, by size and (unless told not to) by hash.
+
+    Raises:
+        error: naming the first file that is missing or differs.
+    """
+    manifest = read_manifest(folder)
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise error("listed in the manifest but missing", where=path)
+        size = path.stat().st_size
+        if size != entry["bytes"]:
+            raise error(f"has {size} bytes, the manifest says {entry['bytes']}", where=path)
+        if hashes and sha256_file(path) != entry["sha256"]:
+            raise error("its SHA-256 differs from the manifest: the file was changed or damaged", where=path)
+    return manifest

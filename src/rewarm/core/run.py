@@ -1,0 +1,260 @@
+"""A run directory: where it is, whether its process lives, and what state it is truly in.
+
+Whoever asks computes the truth from the files: no daemon has to be alive for a dead run to be
+called dead. A process is ours only if pid, start ticks and boot id all match ``process.json``;
+a pid alone may belong to somebody else by now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+
+from rewarm.core import states
+from rewarm.core.errors import UserError
+from rewarm.core.events import Event, read_events
+from rewarm.core.manifest import to_json
+from rewarm.core.storage import locked, write_file
+from rewarm.core.workspace import Workspace
+
+STAGES = ("prepare", "baseline", "train", "evaluate", "publish")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / "recipe.yaml"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.path / "control" / "stop"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report"
+
+    def stage_record(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+    def process(self) -> dict[str, Any] | None:
+        """The content of ``process.json``, or None where no process was ever started."""
+        try:
+            value: dict[str, Any] = orjson.loads((self.path / "process.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return value
+
+    def alive(self) -> bool:
+        """Whether the process of the newest attempt lives on this host."""
+        record = self.process()
+        return record is not None and record["host"] == socket.gethostname() and _same_process(record)
+
+    def status(self) -> Status:
+        """The run as its events tell it, corrected by whether its process lives."""
+        return Status.read(self)
+
+    def request_stop(self) -> None:
+        """Ask the run to write a checkpoint and end; it does so within a step."""
+        self.stop_file.parent.mkdir(exist_ok=True)
+        self.stop_file.touch()
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a run is doing."""
+
+    state: str
+    stage: str
+    attempt: int
+    progress: Event | None
+    last: Event | None
+    reason: str | None
+
+    @classmethod
+    def read(cls, run: Run) -> Status:
+        alive = run.alive()  # asked first: a process that ends meanwhile has written its last state
+        state = progress = last = None
+        for event, _ in read_events(run.events):
+            last = event
+            if event["kind"] == "state":
+                state = event
+            elif event["kind"] == "progress":
+                progress = event
+        name = state["state"] if state else "starting"
+        reason = state.get("reason") if state else None
+        if name in states.LIVE and not alive and not _just_started(run):
+            name, reason = "lost", "its process is gone and did not say why"
+        return cls(
+            state=name,
+            stage=last["stage"] if last else "",
+            attempt=last["attempt"] if last else 0,
+            progress=progress,
+            last=last,
+            reason=reason,
+        )
+
+
+def _just_started(run: Run) -> bool:
+    """A launched process needs a moment until it writes process.json; the launcher's mark says so."""
+    mark = run.path / "control" / "launched"
+    record = run.process()
+    try:
+        launched = mark.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    fresh = time.time() - launched < 30
+    return fresh and (record is None or record["started"] < launched)
+
+
+def _start_ticks(pid: int) -> str:
+    """When a process started, in a form that no later process with the same pid shares."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.exists():
+        return stat.read_text().rpartition(")")[2].split()[19]
+    return repr(psutil.Process(pid).create_time())
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else str(int(psutil.boot_time()))
+
+
+def _same_process(record: dict[str, Any]) -> bool:
+    if record["boot_id"] != _boot_id():
+        return False
+    try:
+        if psutil.Process(record["pid"]).status() == psutil.STATUS_ZOMBIE:
+            return False
+        return bool(_start_ticks(record["pid"]) == record["start_ticks"])
+    except (psutil.Error, OSError):
+        return False
+
+
+def claim(run: Run) -> dict[str, Any]:
+    """Write this process into ``process.json`` as the next attempt, and return the record."""
+    before = run.process()
+    record = {
+        "pid": os.getpid(),
+        "start_ticks": _start_ticks(os.getpid()),
+        "boot_id": _boot_id(),
+        "host": socket.gethostname(),
+        "token": secrets.token_hex(8),
+        "attempt": before["attempt"] + 1 if before else 1,
+        "started": time.time(),
+    }
+    run.stop_file.unlink(missing_ok=True)
+    write_file(run.path / "process.json", to_json(record))
+    return record
+
+
+def create_run(workspace: Workspace, name: str, recipe_text: str) -> Run:
+    """Make ``runs/<UTC>-<name>-<4 hex>`` and put the recipe into it."""
+    workspace.runs.mkdir(parents=True, exist_ok=True)
+    while True:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        path = workspace.runs / f"{stamp}-{name}-{secrets.token_hex(2)}"
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        break
+    run = Run(path)
+    write_file(run.recipe, recipe_text)
+    return run
+
+
+def launch(run: Run, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start ``python -m rewarm.pipeline DIR`` in a session of its own; its output goes to log.txt."""
+    if run.alive():
+        raise UserError("this run is running already", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
+    control = run.path / "control"
+    control.mkdir(exist_ok=True)
+    (control / "launched").touch()
+    with run.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rewarm.pipeline", str(run.path), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def terminate(run: Run) -> None:
+    """Send SIGTERM to the run's process, if it is truly the run's."""
+    record = run.process()
+    if record and run.alive():
+        os.kill(record["pid"], signal.SIGTERM)
+
+
+def sole_process(run: Run) -> Any:
+    """A context in which no second process can work on the run."""
+    return locked(run.path / "control" / "lock", f"run {run.id}")
+
+
+def list_runs(workspace: Workspace) -> list[Run]:
+    """All runs, the oldest first."""
+    if not workspace.runs.is_dir():
+        return []
+    return [Run(path) for path in sorted(workspace.runs.iterdir()) if (path / "recipe.yaml").is_file()]
+
+
+def find_run(workspace: Workspace, name: str) -> Run:
+    """The run whose id is, starts with or contains ``name``; ``last`` is the newest.
+
+    Raises:
+        UserError: if none or several match.
+    """
+    runs = list_runs(workspace)
+    if name == "last" and runs:
+        return runs[-1]
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+        raise UserError(f"{name!r} is not a run's id", remedy="rewarm runs ls")
+    for match in (
+        [run for run in runs if run.id == name],
+        [run for run in runs if run.id.startswith(name)],
+        [run for run in runs if name in run.id],
+    ):
+        if len(match) == 1:
+            return match[0]
+        if match:
+            raise UserError(f"{name!r} fits {len(match)} runs", remedy=f"choose one: {', '.join(r.id for r in match)}")
+    raise UserError(f"no run is called {name!r}", where=workspace.runs, remedy="rewarm runs ls")

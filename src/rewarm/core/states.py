@@ -1,0 +1,26 @@
+"""The states of a run and the moves between them. This table is the only place that knows them."""
+
+from __future__ import annotations
+
+LIVE = frozenset({"starting", "running", "stopping", "paused"})
+"""States that are only true while the run's process lives."""
+
+MOVES: dict[str, frozenset[str]] = {
+    "queued": frozenset({"starting", "stopped"}),
+    "starting": frozenset({"running", "stopping", "failed", "lost"}),
+    "running": frozenset({"running", "stopping", "paused", "preempted", "failed", "lost", "succeeded"}),
+    "paused": frozenset({"running", "stopping", "failed", "lost"}),
+    "stopping": frozenset({"stopped", "preempted", "failed", "lost", "succeeded"}),
+    "preempted": frozenset({"starting"}),
+    "stopped": frozenset({"starting"}),
+    "failed": frozenset({"starting"}),
+    "lost": frozenset({"starting"}),
+    "succeeded": frozenset({"starting"}),  # resume --from STAGE
+}
+
+
+def check_move(old: str | None, new: str) -> None:
+    """Raise ``ValueError`` unless a run in state ``old`` (None: a new one) may become ``new``."""
+    legal = frozenset({"queued", "starting"}) if old is None else MOVES[old]
+    if new not in legal:
+        raise ValueError(f"a run cannot go from {old} to {new}")

@@ -1,0 +1,143 @@
+"""Files that are whole or not there: written beside, flushed to disk, renamed into place.
+
+A process may be killed at any instruction. What stands under its final name was complete when it
+was renamed; what a dead process left beside it starts with ``.tmp-`` and can be deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from rewarm.core.errors import ResourceError, UserError
+
+TEMPORARY = ".tmp-"
+_BLOCK = 1 << 20
+
+
+def sha256_bytes(data: bytes) -> str:
+    """SHA-256 of ``data``, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hex, read in blocks of 1 MiB."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, data: bytes | str) -> None:
+    """Replace ``path`` by ``data`` in one step; a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        with beside.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        _fsync(path.parent)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def staged_folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill; on leaving without an error it becomes ``path``, all at once.
+
+    Raises:
+        FileExistsError: if ``path`` exists by then; nothing is replaced.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+    beside.mkdir()
+    try:
+        yield beside
+        for item in beside.rglob("*"):
+            _fsync(item)
+        _fsync(beside)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "already there", str(path))
+        beside.rename(path)
+        _fsync(path.parent)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Delete what dead processes left half-written directly inside ``folder``."""
+    for item in folder.glob(f"{TEMPORARY}*") if folder.is_dir() else ():
+        shutil.rmtree(item) if item.is_dir() else item.unlink(missing_ok=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that no half of it is ever seen under its name."""
+    beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+    path.rename(beside)
+    shutil.rmtree(beside)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that the disk or the quota is full.
+
+    Native writers (safetensors, Arrow) wrap the operating system's code in words of their own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(seen):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes that this user can still write on the disk that holds ``path`` (which need not exist)."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def require_space(path: Path, needed: int, purpose: str) -> None:
+    """Raise ``ResourceError`` unless ``needed`` bytes are free where ``path`` lies."""
+    free = free_bytes(path)
+    if free < needed:
+        raise ResourceError(
+            f"{purpose} needs {needed / 1e9:.2f} GB of disk, {free / 1e9:.2f} GB are free",
+            where=path,
+            remedy="free some space, or put the workspace on a larger disk with REWARM_HOME",
+        )
+
+
+@contextlib.contextmanager
+def locked(path: Path, holder: str) -> Iterator[None]:
+    """Hold the lock file ``path`` (the kernel lets go of it when the process dies).
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{holder} is in use by another process", where=path) from None
+        yield

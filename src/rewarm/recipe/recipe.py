@@ -1,0 +1,158 @@
+"""The recipe: one YAML file, one frozen tree. One recipe is one run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from rewarm.core.config import Frozen
+from rewarm.recipe.hyperparameters import Hyperparameters
+
+Format = Literal["auto", "jsonl", "json", "txt", "csv", "parquet"]
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", value):
+        raise ValueError("must start with a letter or digit and hold only letters, digits, _ and -, at most 100")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Text(Frozen):
+    """Where documents come from: a file, a folder or a glob pattern, or a list of these."""
+
+    name: Name
+    path: str | list[str] = Field(description="file, folder or glob; relative to the recipe")
+    format: Format = Field("auto", description="how documents lie in the files")
+    text_column: str | None = Field(None, description="the field that holds the text; detected when unset")
+    on_bad_file: Literal["stop", "skip"] = Field("stop", description="what a damaged file does")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else tuple(self.path)
+
+    @field_validator("path")
+    @classmethod
+    def _some_path(cls, value: str | list[str]) -> str | list[str]:
+        if not value or (isinstance(value, list) and not all(value)):
+            raise ValueError("must name at least one file, folder or glob")
+        return value
+
+
+class Source(Text):
+    """Text to learn. A source of weight w is seen w times an epoch."""
+
+    weight: float = Field(1.0, gt=0, le=100, description="times that the source is seen in an epoch")
+
+
+class Replay(Text):
+    """Text of the old distribution, so that it is not forgotten."""
+
+    name: Name = "replay"
+    share: float = Field(0.25, ge=0, lt=1, description="share of all training tokens")
+
+
+class Panel(Text):
+    """Text that is only ever measured, never trained on."""
+
+
+class DocumentTokens(Frozen):
+    """The control tokens around each document, where the tokenizer's own convention is wrong."""
+
+    bos: str | None = Field(None, description="token before each document; null for none")
+    eos: str | None = Field(None, description="token after each document; null for none")
+
+
+class Data(Frozen):
+    sources: list[Source] = Field(min_length=1, description="what to learn")
+    replay: Replay | None = Field(None, description="what not to forget")
+    held_out: float = Field(0.001, gt=0, lt=0.5, description="share of documents held out of training")
+    max_rejected: float = Field(0.01, ge=0, le=1, description="share of bad records that ends the run")
+    document_tokens: DocumentTokens | None = Field(None, description="overrides the tokenizer's convention")
+
+
+class Infrastructure(Frozen):
+    devices: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train and evaluate")
+    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; all cores when unset")
+
+
+class Evaluation(Frozen):
+    tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks")
+    task_path: str | None = Field(None, description="folder of own task YAML files")
+    num_fewshot: int | None = Field(None, ge=0, description="examples in the prompt; the task's own when unset")
+    limit: int | None = Field(None, ge=1, description="items per task; all when unset")
+    panels: list[Panel] = Field(default_factory=list, description="texts that are measured, never trained on")
+    max_bytes_per_source: int = Field(1_000_000, ge=1, description="bytes of held-out text scored per source")
+    at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        default_factory=list, description="shares of the training tokens at which the curve gets a point"
+    )
+
+
+class Notify(Frozen):
+    email: list[str] = Field(default_factory=list, description="who hears that the run ended")
+
+
+class Recipe(Frozen):
+    name: Name = Field(description="name of the run and of the model it publishes")
+    base_model: str = Field(min_length=1, description="hub id, folder, or version of ours such as legal-vi@3")
+    data: Data
+    trainer: Literal["pretraining"] = Field("pretraining", description="how to train")
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+    infrastructure: Infrastructure = Field(default_factory=Infrastructure)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    notify: Notify = Field(default_factory=Notify)
+
+    @field_validator("trainer", mode="before")
+    @classmethod
+    def _trainer(cls, value: Any) -> Any:
+        if isinstance(value, str) and value.lower() in ("sft", "dpo"):
+            raise ValueError("not available in this version; pretraining is")
+        return "pretraining" if value == "Pre-training" else value
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Recipe:
+        names = [text.name for text in self.texts]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"sources, replay and panels need different names; twice: {', '.join(sorted(twice))}")
+        return self
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """Everything that is read: panels first, so that a text on a panel is never trained on."""
+        replay = (self.data.replay,) if self.data.replay else ()
+        return (*self.evaluation.panels, *self.data.sources, *replay)
+
+    def located(self, folder: Path) -> Recipe:
+        """The recipe with its relative paths made absolute, as seen from ``folder``."""
+
+        def at(path: str) -> str:
+            return str(folder / Path(path).expanduser())
+
+        def text(value: Any) -> Any:
+            return value.model_copy(
+                update={"path": at(value.path) if isinstance(value.path, str) else [at(p) for p in value.path]}
+            )
+
+        base = self.base_model
+        data = self.data.model_copy(
+            update={
+                "sources": [text(source) for source in self.data.sources],
+                "replay": text(self.data.replay) if self.data.replay else None,
+            }
+        )
+        task_path = self.evaluation.task_path
+        evaluation = self.evaluation.model_copy(
+            update={
+                "panels": [text(panel) for panel in self.evaluation.panels],
+                "task_path": at(task_path) if task_path else None,
+            }
+        )
+        is_folder = base.startswith((".", "/", "~"))
+        return self.model_copy(
+            update={"base_model": at(base) if is_folder else base, "data": data, "evaluation": evaluation}
+        )
