@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -185,8 +186,12 @@ def claim(run: Run) -> dict[str, Any]:
     return record
 
 
-def create_run(workspace: Workspace, name: str, recipe_text: str) -> Run:
-    """Make ``runs/<UTC>-<name>-<4 hex>`` and put the recipe into it."""
+def create_run(workspace: Workspace, name: str, recipe_text: str, overrides: Sequence[str], folder: Path) -> Run:
+    """Make ``runs/<UTC>-<name>-<4 hex>`` and put the recipe into it, as it was given.
+
+    ``launch.json`` keeps what the text alone does not say: the overrides of the command line, and
+    the folder that relative paths are seen from.
+    """
     workspace.runs.mkdir(parents=True, exist_ok=True)
     while True:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
@@ -197,8 +202,18 @@ def create_run(workspace: Workspace, name: str, recipe_text: str) -> Run:
             continue
         break
     run = Run(path)
+    write_file(run.path / "launch.json", to_json({"overrides": list(overrides), "folder": str(folder)}))
     write_file(run.recipe, recipe_text)
     return run
+
+
+def read_launch(run: Run) -> dict[str, Any]:
+    """``{overrides, folder}`` of a run."""
+    try:
+        value: dict[str, Any] = orjson.loads((run.path / "launch.json").read_bytes())
+    except FileNotFoundError:
+        raise UserError("not a run directory: launch.json is missing", where=run.path) from None
+    return value
 
 
 def launch(run: Run, arguments: list[str]) -> subprocess.Popen[bytes]:

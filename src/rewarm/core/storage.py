@@ -33,12 +33,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file's content, or a folder's list of names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush everything inside ``folder``, and the folder itself, to the disk."""
+    for item in folder.rglob("*"):
+        sync(item)
+    sync(folder)
 
 
 def write_file(path: Path, data: bytes | str) -> None:
@@ -51,7 +59,7 @@ def write_file(path: Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        _fsync(path.parent)
+        sync(path.parent)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
@@ -69,13 +77,11 @@ def staged_folder(path: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
-        for item in beside.rglob("*"):
-            _fsync(item)
-        _fsync(beside)
+        sync_folder(beside)
         if path.exists():
             raise FileExistsError(errno.EEXIST, "already there", str(path))
         beside.rename(path)
-        _fsync(path.parent)
+        sync(path.parent)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise

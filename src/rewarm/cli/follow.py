@@ -1,0 +1,214 @@
+"""A run seen from the terminal: which stage, how far, how fast, how long still.
+
+Everything comes from the run's events, so a terminal that is closed or opened in the middle shows
+the same as one that was there from the start.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rewarm.cli.show import amount, duration, size
+from rewarm.core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED
+from rewarm.core.events import Event, read_events
+from rewarm.core.run import STAGES, Run
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+    from rich.console import RenderableType
+
+PLAIN_SECONDS = 10.0
+ENDED = ("succeeded", "failed", "stopped", "preempted", "lost")
+
+
+@dataclass
+class View:
+    """What the events of an attempt have told so far."""
+
+    stage: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
+    begun: float = 0.0
+    progress: Event | None = None
+    state: Event | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+
+    def take(self, event: Event) -> list[str]:
+        """Learn from an event; returns lines that are worth keeping on the screen."""
+        kind = event["kind"]
+        if event["stage"] and event["stage"] != self.stage:
+            self.stage, self.begun, self.progress = event["stage"], event["time"], None
+        if kind == "progress":
+            self.progress = None if event.get("begun") else event
+        elif kind == "metric":
+            self.values.update(event["values"])
+        elif kind == "state":
+            self.state = event
+            if event["state"] == "paused":
+                return [f"paused: {event.get('reason')}"]
+        elif kind == "warning":
+            return [f"note: {event['message']}"]
+        elif kind == "result" and event["name"] == "stage":
+            value = event["value"]
+            self.seconds[value["name"]] = value["seconds"]
+            if value["skipped"]:
+                self.skipped.add(value["name"])
+        elif kind == "result":
+            self.results[event["name"]] = event["value"]
+        return []
+
+    def line(self) -> str:
+        """The stage in work as one line of text."""
+        if self.state and self.state["state"] in ("paused", "stopping"):
+            return f"{self.stage}: {self.state['state']}"
+        if self.progress is None:
+            return f"{self.stage or 'start'}: working"
+        return f"{self.stage}: {_describe(self.progress)}{self._loss()}"
+
+    def _loss(self) -> str:
+        loss = self.values.get("train/loss")
+        return f"  loss {loss:.3f}" if self.stage == "train" and loss is not None else ""
+
+    def render(self, name: str) -> RenderableType:
+        """The five stages, with a bar under way for the one in work."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=2)
+        table.add_column(width=9)
+        table.add_column()
+        for stage in STAGES:
+            if stage in self.seconds:
+                done = "as before" if stage in self.skipped else duration(self.seconds[stage])
+                table.add_row(Text("✓", "green"), Text(stage), Text(done, "dim"))
+            elif stage == self.stage:
+                body: RenderableType = Text(f"{time.time() - self.begun:.0f} s", "dim")
+                if (p := self.progress) is not None:
+                    bar = ProgressBar(total=p["total"] or None, completed=p["done"], width=30)
+                    line = Table.grid(padding=(0, 1))
+                    line.add_row(bar, Text(_describe(p) + self._loss()))
+                    body = line
+                table.add_row(Spinner("dots", style="cyan"), Text(stage, "bold"), body)
+            else:
+                table.add_row("", Text(stage, "dim"), "")
+        return Group(Text(f"\n{name}", "bold"), table)
+
+
+def _describe(event: Event) -> str:
+    done, total, unit, speed = event["done"], event["total"], event["unit"], event.get("speed")
+    show: Callable[[float], str] = size if unit == "bytes" else amount
+    text = f"{event.get('what', '')}: " if event.get("what") not in (None, event["stage"]) else ""
+    if total <= 1:
+        return text.rstrip(": ")
+    text += f"{show(done)} of {show(total)}" + ("" if unit == "bytes" else f" {unit}")
+    if total:
+        text += f" ({100 * done / total:.0f} %)"
+    if speed and done < total:
+        text += f", {show(speed)}{'' if unit == 'bytes' else ' ' + unit}/s, {duration((total - done) / speed)} left"
+    return text
+
+
+def follow(
+    run: Run, offset: int, on_interrupt: Callable[[], None] | None, process: Popen[bytes] | None = None
+) -> tuple[int, View]:
+    """Show the run until its process ends; returns the exit code that tells how, and the view.
+
+    Ctrl-C calls ``on_interrupt`` the first time; the second time the terminal leaves the run alone.
+    """
+    view, interrupted = View(), False
+    screen = _Screen(run.id)
+    with screen:
+        while True:
+            try:
+                alive = run.alive() if process is None else process.poll() is None
+                for event, behind in read_events(run.events, offset):
+                    offset = behind
+                    for line in view.take(event):
+                        screen.keep(line)
+                screen.show(view)
+                if not alive and (process is not None or run.status().state in ENDED):
+                    break
+                time.sleep(0.2)
+            except KeyboardInterrupt:
+                if interrupted or on_interrupt is None:
+                    screen.keep(f"the run goes on without this terminal: rewarm runs logs -f {run.id}")
+                    return EXIT_INTERRUPTED, view
+                interrupted = True
+                screen.keep("stopping: a checkpoint is written first (Ctrl-C again leaves the run to it)")
+                on_interrupt()
+    return (exit_code(run) if process is None else _returned(process)), view
+
+
+def _returned(process: Popen[bytes]) -> int:
+    """The exit code of the run's process; one that a signal ended counts as our bug."""
+    return code if (code := process.wait()) >= 0 else EXIT_BUG
+
+
+def exit_code(run: Run) -> int:
+    """What the run's last state means as the exit code of a command."""
+    status = run.status()
+    if status.state == "failed" and status.last:
+        return int(status.last.get("exit_code", EXIT_BUG))
+    return {"succeeded": 0, "stopped": EXIT_INTERRUPTED, "preempted": EXIT_TERMINATED}.get(status.state, EXIT_BUG)
+
+
+class _Screen:
+    """A live picture on a terminal; a line now and then elsewhere."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self._live, self._shown, self._stage, self._text = name, None, 0.0, "", ""
+        self._last_seconds: dict[str, float] = {}
+
+    def __enter__(self) -> _Screen:
+        if sys.stdout.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(highlight=False, markup=False), refresh_per_second=8)
+            self._live.__enter__()
+        else:
+            self._say(f"run {self.name}")
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._live is not None:
+            self._live.__exit__(*error)
+
+    def keep(self, line: str) -> None:
+        if self._live is not None:
+            self._live.console.print(line)
+        else:
+            self._say(line)
+
+    def show(self, view: View) -> None:
+        if self._live is not None:
+            self._live.update(view.render(self.name))
+            return
+        for stage, seconds in view.seconds.items():
+            if stage not in self._last_seconds:
+                self._last_seconds[stage] = seconds
+                self._say(f"{stage}: {'as before' if stage in view.skipped else 'done in ' + duration(seconds)}")
+        now = time.monotonic()
+        text = view.line()
+        if (
+            view.stage not in view.seconds
+            and text != self._text
+            and (view.stage != self._stage or now - self._shown >= PLAIN_SECONDS)
+        ):
+            self._shown, self._stage, self._text = now, view.stage, text
+            self._say(text)
+
+    @staticmethod
+    def _say(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,117 @@
+"""The commands about models: ls, show, download, export, generate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rewarm.cli.show import print_json, print_table, size
+from rewarm.cli.start import AsJson
+from rewarm.core.errors import UserError
+from rewarm.core.run import find_run, read_launch
+from rewarm.core.workspace import Workspace
+
+app = typer.Typer(help="Models: versions in the Model Hub, and bases from elsewhere.", no_args_is_help=True)
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, a folder, or a hub id.")]
+
+
+@app.command("ls")
+def ls(as_json: AsJson = False) -> None:
+    """List the versions in the Model Hub."""
+    from rewarm.hub.models import list_models
+
+    rows = [
+        {
+            "model": str(version),
+            "base": version.lineage.get("base", {}).get("reference", ""),
+            "run": version.lineage.get("run", ""),
+            "bytes": version.size,
+            "path": str(version.path),
+        }
+        for version in list_models(Workspace.default().models)
+    ]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table(
+            "", ("model", "base", "run", "size"), [(r["model"], r["base"], r["run"], size(r["bytes"])) for r in rows]
+        )
+    else:
+        sys.stdout.write(f"no models in {Workspace.default().models} yet; a finished run publishes one\n")
+
+
+@app.command("show")
+def show(model: Annotated[str, typer.Argument(metavar="NAME@VERSION")], as_json: AsJson = False) -> None:
+    """Show a version: its lineage, its files, and whether every file is what was published."""
+    from rewarm.hub.models import find
+
+    version = find(Workspace.default().models, model)
+    version.verify()
+    files = version.manifest["files"]
+    if as_json:
+        print_json({"model": str(version), "path": str(version.path), "lineage": version.lineage, "files": files})
+        return
+    sys.stdout.write(f"{version}: every file matches its SHA-256\n{version.path}\n\n")
+    print_table("lineage", ("what", "value"), [(k, _plain(v)) for k, v in version.lineage.items()])
+    print_table("files", ("file", "size"), [(name, size(entry["bytes"])) for name, entry in files.items()], right=(1,))
+
+
+def _plain(value: object) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+
+
+@app.command("download")
+def download(model: Annotated[str, typer.Argument(metavar="HUB_ID", help="organisation/name")]) -> None:
+    """Fetch a base model from the Hugging Face hub (weights in safetensors, tokenizer, configuration)."""
+    from rewarm.cli.show import progress_bar
+    from rewarm.models.folder import check_folder, fetch
+
+    with progress_bar() as progress:
+        folder = fetch(model, progress)
+    check_folder(folder)
+    sys.stdout.write(f"{folder}\n")
+
+
+@app.command("export")
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or: last")],
+    target: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
+    checkpoint: Annotated[str, typer.Option(help="step-N, or last.")] = "last",
+) -> None:
+    """Turn any checkpoint of a run into a Hugging Face folder, also while the run goes on."""
+    from rewarm.pipeline.exports import export_run
+
+    found = find_run(Workspace.default(), run)
+    read_launch(found)
+    sys.stdout.write(f"{export_run(found, target, checkpoint)}\n")
+
+
+@app.command("generate")
+def generate(
+    model: Model,
+    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    tokens: Annotated[int, typer.Option(min=1, max=8192, help="Tokens to write at most.")] = 60,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed, with a temperature above 0.")] = 1309,
+) -> None:
+    """Let a model continue a text: a completion, not a chat."""
+    if not prompt:
+        raise UserError("the prompt is empty", remedy="give some text to continue")
+    from rewarm.models.generate import generate as complete
+    from rewarm.pipeline.base import locate
+    from rewarm.recipe.facts import Machine
+
+    workspace = Workspace.default()
+    base = locate(model, workspace, lambda *progress: None)
+    text = complete(
+        base.folder,
+        prompt,
+        max_new_tokens=tokens,
+        temperature=temperature,
+        seed=seed,
+        device=Machine.here().device("auto"),
+    )
+    sys.stdout.write(prompt + text + "\n")

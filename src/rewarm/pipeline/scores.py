@@ -1,0 +1,119 @@
+"""The measurements that baseline and evaluate share: the same texts and tasks, the same settings.
+
+A score is kept in the workspace under everything that it depends on, so a base model is scored once
+for all the runs that start from it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rewarm.data.dataset import Dataset
+from rewarm.data.tokenizer import DocumentTokenizer
+from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents
+from rewarm.evaluate.harness import run_tasks
+from rewarm.evaluate.store import cached
+from rewarm.models.causal import CausalModel, load_model
+from rewarm.models.folder import fingerprint
+from rewarm.pipeline.execution import Execution
+
+Item = dict[str, Any]
+Scores = dict[str, list[Item]]
+"""Items by the name of a source, replay, panel or benchmark task."""
+
+WINDOW = 2048
+"""Tokens that a scored token may look back on; one value for all runs, so that a base's scores are shared."""
+
+
+def tokenizer_of(x: Execution) -> DocumentTokenizer:
+    return DocumentTokenizer.load(Path(x.facts["prepare"]["base"]["folder"]), x.recipe.data.document_tokens)
+
+
+def score_text(
+    x: Execution, model: CausalModel, dataset: Dataset, name: str, tokenizer: DocumentTokenizer
+) -> list[Item]:
+    """One item a held-out document of ``name``: nats and bytes."""
+    limit = getattr(model.config, "max_position_embeddings", WINDOW)
+    return score_documents(
+        model,
+        dataset.held_out(name),
+        context_id=tokenizer.context_id,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        window=min(WINDOW, limit),
+        max_bytes=x.recipe.evaluation.max_bytes_per_source,
+        device=device_of(x),
+        progress=x.progress,
+        what=f"bits per byte of {name}",
+    )
+
+
+def measured_texts(dataset: Dataset) -> list[str]:
+    """The names of everything that has held-out documents."""
+    return [name for name in dataset.sources if len(dataset.held_out(name))]
+
+
+def score_model(x: Execution, folder: Path, dataset: Dataset) -> Scores:
+    """All scores of the model in ``folder``: each text's bits per byte, then the benchmark tasks."""
+    tokenizer = tokenizer_of(x)
+    mark = fingerprint(folder)
+    scores: Scores = {}
+    model: CausalModel | None = None
+    torch.set_num_threads(threads_of(x))
+
+    def compute(name: str) -> list[Item]:
+        nonlocal model
+        if model is None:
+            x.show_progress("load the model", 0, 1, "model")
+            model = load_model(folder, device=device_of(x))
+        return score_text(x, model, dataset, name, tokenizer)
+
+    for name in measured_texts(dataset):
+        facts = {
+            "model": mark,
+            "task": "bits_per_byte",
+            "version": 1,
+            "documents": list(dataset.held_out(name).ids),
+            "tokenizer": tokenizer.hash,
+            "context": tokenizer.context_id,
+            "window": WINDOW,
+            "max_bytes": x.recipe.evaluation.max_bytes_per_source,
+        }
+        scores[name] = cached(x.workspace.evaluations, facts, lambda name=name: compute(name), warn=x.warn)
+    model = None
+    if x.recipe.evaluation.tasks:
+        scores.update(_score_tasks(x, folder))
+    return scores
+
+
+def _score_tasks(x: Execution, folder: Path) -> Scores:
+    settings = x.recipe.evaluation
+    results = run_tasks(
+        folder,
+        settings.tasks,
+        task_path=Path(settings.task_path) if settings.task_path else None,
+        num_fewshot=settings.num_fewshot,
+        limit=settings.limit,
+        device=device_of(x),
+        progress=x.progress,
+    )
+    return {name: result.items for name, result in results.items()}
+
+
+def record_point(x: Execution, scores: Scores, dataset: Dataset, step: int, tokens: int) -> None:
+    """Put the texts' bits per byte on the curve at ``step``."""
+    values = {f"eval/{name}/bits_per_byte": bits_per_byte(scores[name]) for name in measured_texts(dataset)}
+    x.log.metric(step, tokens, values)
+
+
+def device_of(x: Execution) -> torch.device:
+    return torch.device(x.facts["prepare"]["device"])
+
+
+def threads_of(x: Execution) -> int:
+    from rewarm.recipe.facts import usable_cores
+
+    return x.recipe.infrastructure.threads or usable_cores()

@@ -1,0 +1,91 @@
+"""Stage 3, train: continual pretraining, with points on the held-out curve on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rewarm.data.batches import Batches
+from rewarm.data.dataset import Dataset
+from rewarm.data.plan import Plan
+from rewarm.evaluate.bits_per_byte import bits_per_byte
+from rewarm.models.causal import CausalModel
+from rewarm.pipeline.execution import Execution, Stage, Stopped
+from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
+from rewarm.pipeline.scores import device_of, measured_texts, record_point, score_text, threads_of, tokenizer_of
+from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.recipe import Recipe
+from rewarm.train.loop import Job, train
+
+
+def inputs(x: Execution) -> Any:
+    facts = x.facts["prepare"]
+    return {
+        "base": facts["base"]["fingerprint"],
+        "dataset": facts["dataset"],
+        "mixture": mixture(x.recipe),
+        "hyperparameters": facts["hyperparameters"],
+        "device": facts["device"],
+    }
+
+
+def mixture(recipe: Recipe) -> dict[str, Any]:
+    """The weights of the sources and the share of the replay."""
+    replay = recipe.data.replay
+    return {
+        "sources": [(source.name, source.weight) for source in recipe.data.sources],
+        "replay": (replay.name, replay.share) if replay and replay.share > 0 else None,
+    }
+
+
+def build_plan(recipe: Recipe, dataset: Dataset, values: Hyperparameters) -> Plan:
+    """Which documents the run trains on, in which order."""
+    mixed = mixture(recipe)
+    return Plan(
+        dataset,
+        sources=mixed["sources"],
+        replay=mixed["replay"],
+        epochs=values.epochs,
+        sequence_length=values.max_sequence_length,
+        seed=values.seed,
+    )
+
+
+def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
+    dataset, values = dataset_of(x), hyperparameters_of(x)
+    plan = build_plan(x.recipe, dataset, values)
+    steps = Batches(plan, values.batch_size, values.gradient_accumulation_steps).steps
+    tokenizer = tokenizer_of(x)
+
+    def evaluate(model: CausalModel, step: int, tokens: int) -> float | None:
+        scores = {name: score_text(x, model, dataset, name, tokenizer) for name in measured_texts(dataset)}
+        record_point(x, scores, dataset, step, tokens)
+        learned = [bits_per_byte(scores[source.name]) for source in x.recipe.data.sources if source.name in scores]
+        return sum(learned) / len(learned) if learned else None
+
+    outcome = train(
+        Job(
+            run=x.run.path,
+            plan=plan,
+            hyperparameters=values,
+            base=Path(x.facts["prepare"]["base"]["folder"]),
+            device=device_of(x),
+            threads=threads_of(x),
+            log=x.log,
+            stop=x.stop,
+            evaluate=evaluate,
+            evaluate_at=sorted({max(1, round(share * steps)) for share in x.recipe.evaluation.at}),
+        )
+    )
+    if not outcome.finished:
+        raise Stopped(x.stop.reason)
+    chosen = outcome.best if values.save_best_checkpoint and outcome.best else outcome.checkpoint
+    facts = {
+        "checkpoint": str(chosen.relative_to(x.run.path)),
+        "steps": outcome.step,
+        "tokens": outcome.tokens,
+    }
+    return facts, [chosen / "manifest.json"]
+
+
+TRAIN = Stage("train", inputs, work)

@@ -1,0 +1,138 @@
+"""What a run has to work with: the model's shape, the amount of text, the machine.
+
+Plain values, so that estimates and recommendations are pure functions of them. Nothing here loads
+torch: a model is described by its config.json, a GPU by the driver's own library.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
+"""Dense bf16 peak of a device, by a part of its name. From the makers' data sheets."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The shape of a decoder, from its config.json."""
+
+    parameters: int
+    embedding: int
+    layers: int
+    hidden: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, config: dict[str, Any], parameters: int | None = None) -> ModelFacts:
+        """From ``config.json``; ``parameters`` counted in the weight files wins over the formula."""
+        text = {**config, **(config.get("text_config") or {})}
+        hidden = _int(text, "hidden_size", "n_embd", "d_model")
+        layers = _int(text, "num_hidden_layers", "n_layer")
+        heads = _int(text, "num_attention_heads", "n_head", default=1)
+        kv_heads = _int(text, "num_key_value_heads", default=heads)
+        head_width = _int(text, "head_dim", default=hidden // max(heads, 1))
+        feed_forward = _int(text, "intermediate_size", "n_inner", default=4 * hidden)
+        vocabulary = _int(text, "vocab_size")
+        embedding = vocabulary * hidden * (1 if text.get("tie_word_embeddings", True) else 2)
+        layer = 2 * hidden * heads * head_width + 2 * hidden * kv_heads * head_width + 3 * hidden * feed_forward
+        return cls(
+            parameters=parameters or layers * (layer + 2 * hidden) + embedding + hidden,
+            embedding=embedding,
+            layers=layers,
+            hidden=hidden,
+            feed_forward=feed_forward,
+            heads=heads,
+            kv_heads=kv_heads,
+            head_width=head_width,
+            vocabulary=vocabulary,
+        )
+
+    def flops_per_token(self, sequence_length: int) -> float:
+        """Training FLOP per token, forward and backward, with causal attention (no recomputation)."""
+        linear = self.layers * (
+            2 * self.hidden * self.head_width * (self.heads + self.kv_heads) + 3 * self.hidden * self.feed_forward
+        )
+        attention = 6 * self.layers * self.heads * self.head_width * sequence_length
+        return 6.0 * (linear + self.vocabulary * self.hidden) + attention
+
+
+def _int(config: dict[str, Any], *names: str, default: int = 0) -> int:
+    for name in names:
+        if isinstance(value := config.get(name), int):
+            return value
+    return default
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One computer."""
+
+    system: str
+    cores: int
+    memory: int
+    gpus: tuple[tuple[str, int], ...]
+    """Name and bytes of memory of each CUDA device."""
+
+    @classmethod
+    def here(cls) -> Machine:
+        return cls(
+            system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            cores=usable_cores(),
+            memory=psutil.virtual_memory().total,
+            gpus=_gpus(),
+        )
+
+    def device(self, wanted: str) -> str:
+        """``cpu`` or ``cuda`` for a recipe's ``infrastructure.devices``."""
+        return wanted if wanted != "auto" else "cuda" if self.gpus else "cpu"
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may run on: hyper-threads slow a training step down."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def _gpus() -> tuple[tuple[str, int], ...]:
+    import pynvml  # only where a recipe is resolved
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        return tuple((str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total)) for h in handles)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def cpu_flops(cores: int) -> float:
+    """fp32 FLOP/s that a matrix product reaches here, measured in about 0.2 s."""
+    import time
+
+    import numpy as np
+
+    n = 1024
+    a = np.ones((n, n), dtype=np.float32)
+    a @ a
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ a
+        times.append(time.perf_counter() - start)
+    return 2 * n**3 / sorted(times)[2]
+
+
+def gpu_flops(name: str) -> float | None:
+    """The bf16 peak of a device, where its name is known."""
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)

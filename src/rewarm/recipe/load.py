@@ -1,0 +1,152 @@
+"""A recipe's YAML text to the frozen tree, with the line of every mistake.
+
+YAML 1.1 reads ``no`` as false and ``1e-5`` as a string, and lets the last of two equal keys win.
+A recipe says ``checkpoint_strategy: no`` and ``learning_rate: 1e-5`` and means both, so the scalars
+are read by YAML 1.2's core schema, and a key given twice is refused. JSON is read too.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rewarm.core.config import Path as KeyPath
+from rewarm.core.config import dotted, validate
+from rewarm.core.errors import UserError
+from rewarm.recipe.recipe import Recipe
+
+MAX_BYTES = 1_000_000
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan, "nan": math.nan}
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> Recipe:
+    """Read the recipe in ``path`` and apply ``key.path=value`` overrides.
+
+    Relative paths in it are seen from ``folder``, by default the folder that the file lies in.
+
+    Raises:
+        UserError: naming file, line and field of everything that is wrong.
+    """
+    return parse_recipe(read_text(path), overrides, folder or path.resolve().parent, str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe file. Raises ``UserError`` where there is none."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError("there is no such recipe", where=path, remedy="give the path of a YAML file") from None
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path) from None
+    if len(data) > MAX_BYTES:
+        raise UserError(f"a recipe of {len(data):,} bytes; {MAX_BYTES:,} is the limit", where=path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"is not UTF-8 (byte {error.start})", where=path) from None
+
+
+def parse_recipe(text: str, overrides: Sequence[str], folder: Path, source: str = "recipe.yaml") -> Recipe:
+    """The recipe in ``text``; see ``load_recipe``."""
+    value, lines = _compose(text, source)
+    for override in overrides:
+        lines.update(_override(value, override))
+
+    def where(path: KeyPath) -> str:
+        for end in range(len(path), 0, -1):
+            if (place := lines.get(path[:end])) is not None:
+                return f"{place}: "
+        return f"{source}: "
+
+    return validate(Recipe, value, where).located(folder)
+
+
+def _compose(text: str, source: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"not YAML: {error.problem}", where=f"{source}:{line}", remedy="see docs/recipe.md") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"not YAML: {str(error).splitlines()[0]}", where=source) from None
+    lines: dict[KeyPath, str] = {}
+    value = _value(node, (), lines, source) if node is not None else {}
+    if not isinstance(value, dict):
+        raise UserError("a recipe is a mapping of keys to values", where=f"{source}:1", remedy="see docs/recipe.md")
+    return value, lines
+
+
+def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, str], source: str) -> Any:
+    place = f"{source}:{node.start_mark.line + 1}"
+    lines.setdefault(path, place)
+    if len(path) > 32:
+        raise UserError("nested too deeply, or an alias that contains itself", where=place)
+    if isinstance(node, yaml.MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            inner = (*path, key)
+            if key in mapping:
+                raise UserError(
+                    f"{dotted(inner)}: given twice, first in line {lines[inner].rpartition(':')[2]}",
+                    where=f"{source}:{key_node.start_mark.line + 1}",
+                    remedy="keep one of them",
+                )
+            lines[inner] = f"{source}:{key_node.start_mark.line + 1}"
+            mapping[key] = _value(value_node, inner, lines, source)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, (*path, index), lines, source) for index, item in enumerate(node.value)]
+    plain = getattr(node, "style", None) is None
+    return _scalar(node.value) if plain else node.value
+
+
+def _scalar(text: str) -> Any:
+    """A plain scalar by the core schema of YAML 1.2."""
+    word = text.lower()
+    if word in _WORDS:
+        return _WORDS[word]
+    if word in _SPECIAL:
+        return _SPECIAL[word]
+    if len(text) < 100:
+        if _INT.fullmatch(text):
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+    return text
+
+
+def _override(value: dict[str, Any], override: str) -> dict[KeyPath, str]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override!r} is not key=value", remedy="for example hyperparameters.learning_rate=1e-5")
+    path: KeyPath = tuple(
+        int(part) if part.isdigit() else part for part in re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")
+    )
+    node = yaml.compose(text, Loader=yaml.SafeLoader) if text.strip() else None
+    lines: dict[KeyPath, str] = {}
+    new = _value(node, path, lines, "override") if node is not None else None
+    here: Any = value
+    for part in path[:-1]:
+        if isinstance(here, dict) and isinstance(part, str):
+            here = here.setdefault(part, {})
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            raise UserError(f"override {key}: there is no {part!r} in the recipe")
+    last = path[-1]
+    if isinstance(here, dict) and isinstance(last, str):
+        here[last] = new
+    elif isinstance(here, list) and isinstance(last, int) and last < len(here):
+        here[last] = new
+    else:
+        raise UserError(f"override {key}: there is no {last!r} in the recipe")
+    return dict.fromkeys((path, *lines), f"override {key}")

@@ -1,0 +1,222 @@
+"""Every value of a run, with where it comes from and why.
+
+What the recipe gives stays. What it leaves open gets Rewarm's recommendation where there is one
+(``docs/recipe.md`` gives the evidence), else the reference platform's default.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rewarm.recipe import verdicts
+from rewarm.recipe.estimate import memory_bytes
+from rewarm.recipe.facts import Machine, ModelFacts
+from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value comes from: the recipe, Rewarm's recommendation, or the reference platform."""
+
+    value: Any
+    origin: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """The hyperparameters that a run uses, and what there is to say about them."""
+
+    hyperparameters: Hyperparameters
+    origins: dict[str, Origin]
+    ignored: list[verdicts.Ignored]
+    advice: list[str]
+    device: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "hyperparameters": {name: asdict(origin) for name, origin in self.origins.items()},
+            "ignored": [asdict(item) for item in self.ignored],
+            "advice": self.advice,
+            "device": self.device,
+        }
+
+
+def training_tokens(recipe: Recipe, tokens: dict[str, int], epochs: int) -> int:
+    """Tokens that the run trains on: each source ``weight`` times an epoch, and the replay's share."""
+    new = sum(source.weight * tokens.get(source.name, 0) for source in recipe.data.sources)
+    share = recipe.data.replay.share if recipe.data.replay else 0.0
+    return int(epochs * new / (1 - share))
+
+
+def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: Machine) -> Resolved:
+    """Fill in every hyperparameter; ``tokens`` are the training tokens of each source.
+
+    Raises:
+        UserError: for a combination that is refused.
+    """
+    verdicts.refuse(recipe)
+    device = machine.device(recipe.infrastructure.devices)
+    origins: dict[str, Origin] = {}
+    values = recipe.hyperparameters
+    for name in Hyperparameters.model_fields:
+        if name in values.model_fields_set:
+            origins[name] = Origin(getattr(values, name), "recipe", "given")
+        else:
+            origins[name] = Origin(getattr(values, name), "platform", "the reference platform's default")
+    for name, recommend in _RECOMMENDATIONS:
+        if origins[name].origin == "recipe":
+            continue
+        if (found := recommend(_Question(recipe, values, model, tokens, machine, device))) is not None:
+            value, reason = found
+            values = values.model_copy(update={name: value})
+            origins[name] = Origin(value, "recommended", reason)
+    given = recipe.hyperparameters.model_fields_set
+    return Resolved(
+        hyperparameters=values,
+        origins=origins,
+        ignored=verdicts.ignored(given, values),
+        advice=verdicts.advice(recipe, values),
+        device=device,
+    )
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a recommendation may look at: the values resolved so far, and the facts."""
+
+    recipe: Recipe
+    values: Hyperparameters
+    model: ModelFacts
+    tokens: dict[str, int]
+    machine: Machine
+    device: str
+
+    @property
+    def given(self) -> set[str]:
+        return self.recipe.hyperparameters.model_fields_set
+
+    @property
+    def room(self) -> float:
+        memory = min(size for _, size in self.machine.gpus) if self.device == "cuda" else self.machine.memory
+        return 0.85 * memory
+
+    @property
+    def total_tokens(self) -> int:
+        return training_tokens(self.recipe, self.tokens, self.values.epochs)
+
+    @property
+    def steps(self) -> int:
+        values = self.values
+        rows = math.ceil(self.total_tokens / values.max_sequence_length)
+        return max(1, math.ceil(rows / (values.batch_size * values.gradient_accumulation_steps)))
+
+    def fits(self, **changes: Any) -> bool:
+        return memory_bytes(self.model, self.values.model_copy(update=changes)) <= self.room
+
+
+Answer = tuple[Any, str] | None
+
+
+def _finetuning_type(q: _Question) -> Answer:
+    if q.given & {"lora_rank", "lora_alpha", "lora_dropout", "target_modules", "merge_adapter", "quantization_bit"}:
+        return "lora", "LoRA's own fields are given"
+    if q.fits(finetuning_type="full", disable_gradient_checkpointing=False, batch_size=1):
+        return "full", "all parameters fit into memory, and full training learns more (2405.09673)"
+    return "lora", "training all parameters does not fit into memory"
+
+
+def _learning_rate(q: _Question) -> Answer:
+    if q.values.finetuning_type == "lora":
+        return 2e-4, "LoRA takes about ten times the rate of full training"
+    if q.model.parameters <= 3e9:
+        return 4e-5, "the middle of 2e-5 to 1e-4 for an annealed base of up to 3B parameters"
+    return 2e-5, "bases above 3B parameters take about half"
+
+
+def _schedule(q: _Question) -> Answer:
+    return "wsd", "warm-up, stable, decay over the last 20 %: a later run can go on from the stable part"
+
+
+def _warm_up(q: _Question) -> Answer:
+    if "lr_warmup_steps" in q.given:
+        return None
+    return 0.01, "no warm-up gives an early spike; its length makes no difference (2403.08763)"
+
+
+def _weight_decay(q: _Question) -> Answer:
+    return (0.1, "the usual value in pretraining") if q.values.finetuning_type == "full" else None
+
+
+def _precision(q: _Question) -> Answer:
+    if q.device == "cpu":
+        return "none", "fp32: bf16 is slower on most CPUs"
+    return None
+
+
+def _recompute(q: _Question) -> Answer:
+    if q.fits(disable_gradient_checkpointing=True):
+        return True, "the activations fit into memory, and recomputing them costs a quarter of the speed"
+    return False, "the activations would not fit into memory"
+
+
+def _batch_size(q: _Question) -> Answer:
+    if q.device == "cpu":
+        return 1, "one row at a time is as fast on a CPU"
+    wanted = max(1, 16_384 // q.values.max_sequence_length)
+    while wanted > 1 and not q.fits(batch_size=wanted):
+        wanted //= 2
+    return wanted, "about 16k tokens keep a GPU busy"
+
+
+def _accumulation(q: _Question) -> Answer:
+    tokens = q.total_tokens
+    update = min(1_000_000 if tokens >= 500_000_000 else 250_000, tokens / 1000)
+    row = q.values.batch_size * q.values.max_sequence_length
+    return max(
+        1, round(update / row)
+    ), "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many"
+
+
+def _logging(q: _Question) -> Answer:
+    return (max(1, q.steps // 200), "about 200 points on the curve") if q.steps < 2000 else None
+
+
+def _checkpoint_strategy(q: _Question) -> Answer:
+    if q.values.save_best_checkpoint:
+        return None  # it must stay equal to eval_strategy
+    if "checkpoint_steps" in q.given:
+        return "steps", "checkpoint_steps is given"
+    return "steps", "a crash loses a twentieth of the run at most"
+
+
+def _checkpoint_steps(q: _Question) -> Answer:
+    if q.values.checkpoint_strategy != "steps":
+        return None
+    return max(1, q.steps // 20), "a twentieth of the run"
+
+
+def _checkpoints_kept(q: _Question) -> Answer:
+    return 2, "two verified ones are enough to resume; each takes 12 bytes a parameter"
+
+
+_RECOMMENDATIONS: tuple[tuple[str, Callable[[_Question], Answer]], ...] = (
+    ("mixed_precision", _precision),
+    ("finetuning_type", _finetuning_type),
+    ("learning_rate", _learning_rate),
+    ("lr_scheduler_type", _schedule),
+    ("lr_warmup_ratio", _warm_up),
+    ("weight_decay", _weight_decay),
+    ("disable_gradient_checkpointing", _recompute),
+    ("batch_size", _batch_size),
+    ("gradient_accumulation_steps", _accumulation),
+    ("logging_steps", _logging),
+    ("checkpoint_strategy", _checkpoint_strategy),
+    ("checkpoint_steps", _checkpoint_steps),
+    ("number_of_checkpoints", _checkpoints_kept),
+)
+"""Field and recommendation, in an order in which each may look at those before it."""

@@ -1,0 +1,118 @@
+"""What the combination of fields means: refused, ignored because, or worth an advice.
+
+One table for the CLI, the API and the browser. A verdict depends on the recipe alone, never on the
+machine, so that the same recipe gets the same notes everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rewarm.core.errors import UserError
+from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A field that was given and has no effect in this run."""
+
+    field: str
+    because: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: ignored because {self.because}"
+
+
+_LORA = ("lora_alpha", "lora_dropout", "lora_rank", "target_modules", "merge_adapter")
+_PREFERENCE = ("dpo_label_smoothing", "pref_beta", "pref_ftx", "pref_loss", "simpo_gamma")
+
+# (fields, whether they have no effect, why)
+_RULES: tuple[tuple[tuple[str, ...], Callable[[Hyperparameters], bool], Callable[[Hyperparameters], str]], ...] = (
+    (
+        ("checkpoint_steps",),
+        lambda h: h.checkpoint_strategy != "steps",
+        lambda h: f'checkpoint_strategy is "{h.checkpoint_strategy}"',
+    ),
+    (("eval_steps",), lambda h: h.eval_strategy != "steps", lambda h: f'eval_strategy is "{h.eval_strategy}"'),
+    (("zero_stage",), lambda h: h.distributed_backend == "ddp", lambda h: 'distributed_backend is "ddp"'),
+    (_LORA, lambda h: h.finetuning_type == "full", lambda h: 'finetuning_type is "full"'),
+    (_PREFERENCE, lambda h: True, lambda h: "the trainer is Pre-training"),
+    (
+        ("lr_warmup_ratio",),
+        lambda h: h.lr_warmup_steps > 0 and h.lr_warmup_ratio > 0,
+        lambda h: "lr_warmup_steps wins",
+    ),
+    (
+        ("number_of_checkpoints",),
+        lambda h: h.checkpoint_strategy == "no",
+        lambda h: 'checkpoint_strategy is "no"',
+    ),
+)
+
+
+def ignored(given: frozenset[str] | set[str], values: Hyperparameters) -> list[Ignored]:
+    """The fields in ``given`` that do nothing when the run's hyperparameters are ``values``."""
+    found = {
+        field: Ignored(f"hyperparameters.{field}", because(values))
+        for fields, applies, because in _RULES
+        if applies(values)
+        for field in fields
+        if field in given
+    }
+    return [found[field] for field in Hyperparameters.model_fields if field in found]
+
+
+def refuse(recipe: Recipe) -> None:
+    """Raise ``UserError`` for a combination of fields that cannot be meant or cannot be run."""
+    given, problems = recipe.hyperparameters, []
+    if given.quantization_bit != "none":
+        if given.finetuning_type == "full":
+            problems.append("quantization_bit: quantised bases train adapters only; set finetuning_type: lora")
+        else:
+            problems.append("quantization_bit: int4 and int8 are not available in this version; use none")
+    if given.dpo_label_smoothing > 0 and given.pref_loss != "sigmoid":
+        problems.append('dpo_label_smoothing: above 0 it needs pref_loss "sigmoid"')
+    if given.save_best_checkpoint and (given.eval_strategy == "no" or given.eval_strategy != given.checkpoint_strategy):
+        problems.append(
+            "save_best_checkpoint: needs eval_strategy and checkpoint_strategy to be the same, epoch or steps; "
+            f'they are "{given.eval_strategy}" and "{given.checkpoint_strategy}"'
+        )
+    if problems:
+        raise UserError(
+            "\n".join(f"hyperparameters.{problem}" for problem in problems), remedy="correct the lines named above"
+        )
+
+
+def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
+    """What an experienced colleague would say about the recipe. Nothing here stops a run."""
+    notes = []
+    if values.checkpoint_strategy == "epoch" and values.number_of_checkpoints == 1 and values.epochs > 1:
+        notes.append(
+            "checkpoints are written once an epoch: a crash loses up to a whole epoch; checkpoint_strategy: steps "
+            "loses minutes"
+        )
+    warm_up = values.lr_warmup_steps > 0 or values.lr_warmup_ratio > 0
+    if not warm_up and values.finetuning_type == "full":
+        notes.append("no warm-up: the loss jumps in the first steps; lr_warmup_ratio: 0.01 avoids it")
+    if recipe.data.replay is None:
+        notes.append(
+            "no replay: expect forgetting of everything that is not in the new text; data.replay with share 0.25 for "
+            "a new language, 0.15 for a new domain"
+        )
+    if not recipe.evaluation.panels:
+        notes.append(
+            "no panel of text that is neither learned nor replayed (evaluation.panels): forgetting is measured "
+            "on the replayed kind only"
+        )
+    if values.epochs > 4:
+        notes.append(f"{values.epochs} epochs: little is gained from a text after 4 passes")
+    if recipe.notify.email:
+        notes.append("notify.email: not available in this version; nobody is mailed")
+    if values.distributed_backend == "deepspeed":
+        notes.append(
+            "distributed_backend: deepspeed is accepted; this version trains on one device, where there is nothing to "
+            "shard"
+        )
+    return notes

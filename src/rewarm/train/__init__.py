@@ -1,0 +1,1 @@
+"""The continual-pretraining loop: schedule, optimizer, guards, checkpoints, and the loop that reads top to bottom."""

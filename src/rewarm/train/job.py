@@ -1,0 +1,127 @@
+"""What a training is given and what it returns, and the settings of the process that it runs under."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from rewarm.core.events import EventLog
+from rewarm.core.manifest import canonical
+from rewarm.core.storage import sha256_file
+from rewarm.data.dataset import Dataset
+from rewarm.data.plan import Plan
+from rewarm.models.causal import CausalModel
+from rewarm.recipe.hyperparameters import Hyperparameters
+
+Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
+
+_ACT_OTHERWISE = frozenset(
+    "checkpoint_steps checkpoint_strategy disable_gradient_checkpointing distributed_backend dpo_label_smoothing "
+    "eval_steps eval_strategy flash_attention_v2 logging_steps merge_adapter number_of_checkpoints pref_beta pref_ftx "
+    "pref_loss resume_from_checkpoint save_best_checkpoint simpo_gamma zero_stage".split()
+)
+"""Hyperparameters that may differ between a checkpoint and the training that goes on from it."""
+
+
+def _never() -> bool:
+    return False
+
+
+def _stopped() -> str:
+    return "stopped"
+
+
+def _no_evaluation(model: CausalModel, step: int, tokens: int) -> float | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train, on what, and whom to tell. ``folder`` is the run's; the hyperparameters are all filled in.
+
+    ``stop`` is asked after every step; ``stop_reason`` then names why ("stopped" or "terminated").
+    ``evaluate`` is called when an evaluation is due, and at the steps in ``evaluate_at`` (0: before the
+    first). It writes its own events and returns the held-out loss that tells which checkpoint is best.
+    """
+
+    folder: Path
+    dataset: Dataset
+    plan: Plan
+    hyperparameters: Hyperparameters
+    base: Path
+    log: EventLog
+    device: torch.device = torch.device("cpu")
+    threads: int | None = None
+    stop: Callable[[], bool] = _never
+    stop_reason: Callable[[], str] = _stopped
+    evaluate: Callable[[CausalModel, int, int], float | None] = _no_evaluation
+    evaluate_at: Sequence[int] = ()
+    compile_layers: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree with to be continued: base, data, plan, hyperparameters that act on weights."""
+        given = self.hyperparameters.model_dump(mode="json")
+        facts = {name: value for name, value in given.items() if name not in _ACT_OTHERWISE}
+        if self.hyperparameters.finetuning_type == "full":
+            facts = {name: v for name, v in facts.items() if not name.startswith("lora_") and name != "target_modules"}
+        facts |= {
+            "base model": sha256_file(self.base / "config.json"),
+            "dataset": self.dataset.hash,
+            "sources": list(self.plan.names),
+            "tokens of each epoch": self.plan.epoch_tokens.tolist(),
+            "world size": self.world_size,
+        }
+        return dict(orjson.loads(canonical(facts)))  # as it reads back from a checkpoint
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended. ``checkpoint`` is None only where it was stopped before one could be written."""
+
+    finished: bool
+    reason: str  # "finished", or what stop_reason said
+    step: int
+    tokens: int
+    checkpoint: Path | None
+    best: Path | None
+
+
+@contextlib.contextmanager
+def process_settings(job: Job) -> Iterator[None]:
+    """Threads and determinism as the job says, for as long as it trains."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    if job.hyperparameters.full_determinism:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is not deterministic without it
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def autocast(job: Job) -> Autocast:
+    """The context of a forward pass: products in the type of ``mixed_precision``, weights in fp32."""
+    types = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = types.get(job.hyperparameters.mixed_precision)
+    if dtype is None:
+        return contextlib.nullcontext
+    return lambda: torch.autocast(job.device.type, dtype=dtype)
