@@ -47,9 +47,9 @@ def ls(as_json: AsJson = False) -> None:
         rows.append(
             {
                 "dataset": path.parent.name,
-                "sources": sorted(sources),
-                "documents": sum(s["accepted"] for s in sources.values()),
-                "tokens": sum(s["tokens"] for s in sources.values()),
+                "sources": [s["name"] for s in sources],
+                "documents": sum(s["accepted"] for s in sources),
+                "tokens": sum(s["tokens"] for s in sources),
             }
         )
     if as_json:
@@ -110,10 +110,10 @@ def _print_dataset(path: Path, manifest: dict[str, Any], as_json: bool) -> None:
         print_json({"dataset": path.name, "path": str(path), **{k: v for k, v in manifest.items() if k != "files"}})
         return
     rows = []
-    for name, source in manifest["sources"].items():
+    for source in manifest["sources"]:
         rows.append(
             (
-                name,
+                source["name"],
                 source["role"],
                 amount(source["documents_in"]),
                 amount(source["accepted"]),

@@ -69,7 +69,7 @@ def duration(seconds: float | None) -> str:
 
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[str, float, float, str], None]]:
-    """A progress callback ``(what, done, total, unit)`` that draws a bar on standard error, with speed and time left."""
+    """A progress callback ``(what, done, total, unit)`` that draws bars on standard error, speed and time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 

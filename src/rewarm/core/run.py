@@ -119,7 +119,7 @@ class Status:
                 state = event
             elif event["kind"] == "progress":
                 progress = event
-        name = state["state"] if state else "starting"
+        name = state["state"] if state else "starting" if _launch_mark(run).exists() else "queued"
         reason = state.get("reason") if state else None
         if name in states.LIVE and not alive and not _just_started(run):
             name, reason = "lost", "its process is gone and did not say why"
@@ -135,14 +135,17 @@ class Status:
 
 def _just_started(run: Run) -> bool:
     """A launched process needs a moment until it writes process.json; the launcher's mark says so."""
-    mark = run.path / "control" / "launched"
     record = run.process()
     try:
-        launched = mark.stat().st_mtime
+        launched = _launch_mark(run).stat().st_mtime
     except FileNotFoundError:
         return False
     fresh = time.time() - launched < 30
     return fresh and (record is None or record["started"] < launched)
+
+
+def _launch_mark(run: Run) -> Path:
+    return run.path / "control" / "launched"
 
 
 def _start_ticks(pid: int) -> str:
@@ -220,9 +223,9 @@ def launch(run: Run, arguments: list[str]) -> subprocess.Popen[bytes]:
     """Start ``python -m rewarm.pipeline DIR`` in a session of its own; its output goes to log.txt."""
     if run.alive():
         raise UserError("this run is running already", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
-    control = run.path / "control"
-    control.mkdir(exist_ok=True)
-    (control / "launched").touch()
+    mark = _launch_mark(run)
+    mark.parent.mkdir(exist_ok=True)
+    mark.touch()
     with run.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "rewarm.pipeline", str(run.path), *arguments],

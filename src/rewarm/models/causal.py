@@ -1,49 +1,31 @@
-"""A transformers model as the trainer and the evaluation see it: packed documents in, summed loss out."""
+"""A transformers model as training and evaluation see it: packed documents in, the summed loss out.
+
+The definition of the model stays transformers' own. What is ours: the attention (``attention.py``), the head
+with its loss (``loss.py``), fp32 master weights, and the refusal of whatever would be trained wrongly
+(``folder.py`` before loading, ``packing.py`` after).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
+from rewarm.core.errors import ModelError
 from rewarm.models.attention import PACKED
 from rewarm.models.folder import check_folder
 from rewarm.models.loss import Head, linear_cross_entropy_sum, linear_nll
+from rewarm.models.packed import PackedBatch as PackedBatch
+from rewarm.models.packing import check_packing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True)
-class PackedBatch:
-    """One micro-batch of N tokens as a single row of segments; see ``rewarm.data.batches.MicroBatch``."""
-
-    input_ids: Tensor  # (N,) int64
-    targets: Tensor  # (N,) int64, -100 where there is none
-    position_ids: Tensor  # (N,) int64, from 0 in every segment
-    cu_seqlens: Tensor  # (segments + 1,) int32
-    max_seqlen: int
-    n_targets: int
-    lengths: tuple[int, ...] = ()  # tokens of each segment; read from cu_seqlens when left out
-
-    def __post_init__(self) -> None:
-        if not self.lengths:
-            object.__setattr__(self, "lengths", tuple(self.cu_seqlens.diff().tolist()))
-
-    @classmethod
-    def of(cls, micro_batch: Any, device: torch.device | str) -> PackedBatch:
-        """The arrays of a ``MicroBatch`` as tensors on ``device``."""
-        names = ("input_ids", "targets", "position_ids", "cu_seqlens")
-        tensors = {name: torch.from_numpy(getattr(micro_batch, name)) for name in names}
-        lengths = tuple(tensors["cu_seqlens"].diff().tolist())
-        if torch.device(device).type == "cuda":
-            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-        return cls(**moved, max_seqlen=micro_batch.max_seqlen, n_targets=micro_batch.n_targets, lengths=lengths)
 
 
 class CausalModel(nn.Module):
@@ -53,57 +35,121 @@ class CausalModel(nn.Module):
         super().__init__()
         self.hf = hf
 
-    @property
-    def config(self) -> Any:
-        return self.hf.config
-
     def forward(self, batch: PackedBatch, per_token: bool = False) -> Tensor:
-        """Sum of the cross-entropy over the valid targets, in nats; with ``per_token`` each one's, (N,) fp32."""
-        decoder = self.hf.get_decoder()
-        hidden = decoder(
+        """Cross-entropy of the valid targets in nats: their sum, or with ``per_token`` each one, (N,) fp32.
+
+        The head runs in here, too, and not in the caller, because a sharded model gathers its weight here only.
+        """
+        hidden = self.hf.get_decoder()(
             input_ids=batch.input_ids[None],
             position_ids=batch.position_ids[None],
             use_cache=False,
             cu_seqlens=batch.cu_seqlens,
             max_seqlen=batch.max_seqlen,
-            lengths=batch.lengths,
+            # A compiled layer would be compiled again for every new set of lengths; the GPU kernel needs none.
+            lengths=() if batch.cu_seqlens.is_cuda else batch.lengths,
         ).last_hidden_state[0]  # (N, d)
-        head = self.hf.get_output_embeddings()
-        loss = linear_nll if per_token else linear_cross_entropy_sum
-        return loss(hidden, Head(head.weight, head.bias), batch.targets)
+        if per_token:
+            return linear_nll(hidden, self.head(), batch.targets)
+        return linear_cross_entropy_sum(hidden, self.head(), batch.targets)
 
     @torch.no_grad()
     def token_nll(self, batch: PackedBatch) -> Tensor:
-        """-log p(target) of each token in nats, (N,) fp32, 0 where there is no target. Carries no gradient."""
-        return self(batch, per_token=True)
+        """``-log p(target)`` of each token in nats, (N,) fp32; 0 where there is no target. Carries no gradient."""
+        nll: Tensor = self(batch, per_token=True)
+        return nll
+
+    @property
+    def config(self) -> Any:
+        return self.hf.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.head().weight)
+
+    def head(self) -> Head:
+        """The output embedding, with what its family does to the logits (checked by the trial run)."""
+        linear, config = self.hf.get_output_embeddings(), self.config.get_text_config()
+        # Cohere multiplies the logits, Granite divides them, Gemma 2 and its heirs cap them.
+        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        return Head(linear.weight, linear.bias, scale, getattr(config, "final_logit_softcapping", None))
 
     def layers(self) -> nn.ModuleList:
-        """The decoder layers, in order."""
+        """The decoder layers, in order: what is compiled, recomputed or sharded one by one."""
         names = set(self.hf._no_split_modules or ())
-        for module in self.hf.modules():
+        for module in self.hf.get_decoder().modules():
             if isinstance(module, nn.ModuleList) and len(module) and type(module[0]).__name__ in names:
                 return module
-        raise ValueError(f"no list of {names} in {type(self.hf).__name__}")
+        raise ModelError(f"{type(self.hf).__name__} does not say what its layers are")
 
     def enable_gradient_checkpointing(self) -> None:
-        """Recompute each layer's activations in the backward pass instead of keeping them."""
-        self.hf.gradient_checkpointing_enable({"use_reentrant": False})
+        """Keep only the input of each layer in training mode, and compute the rest again in the backward pass."""
+        options = {"use_reentrant": False, "preserve_rng_state": self.has_dropout()}
+        if hasattr(self.hf, "activation_checkpointing_enable"):  # the newer name
+            self.hf.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+        else:
+            self.hf.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+
+    def has_dropout(self) -> bool:
+        """Whether anything in the model is random in training mode."""
+        modules = any(isinstance(module, nn.Dropout) and module.p > 0 for module in self.modules())
+        rates = self.config.get_text_config().to_dict().items()
+        return modules or any("drop" in key and isinstance(rate, float) and rate > 0 for key, rate in rates)
 
     def n_parameters(self, trainable: bool = False) -> int:
-        """Parameters, each tied one counted once."""
+        """How many parameters there are, or train; a tied one counts once."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable)
 
 
 def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> CausalModel:
-    """The model in ``folder`` with its weights in ``dtype`` (fp32 master weights), on ``device``."""
+    """The model in ``folder``, in evaluation mode, with weights of ``dtype`` (fp32: master weights) on ``device``.
+
+    Raises:
+        ModelError: the folder cannot be trusted (``check_folder``), transformers cannot load it whole, or its
+            family cannot be trained on packed documents (``check_packing``).
+    """
     check_folder(folder)
-    hf = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=PACKED,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
-    hf.config.use_cache = False
-    return CausalModel(hf).to(device)
+    with quiet_transformers():
+        try:
+            hf, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                attn_implementation=PACKED,
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise ModelError(
+                f"transformers cannot load it: {reason or type(error).__name__}",
+                where=folder,
+                remedy="fetch the model again, or use a decoder-only model of a common family",
+            ) from error
+    if absent := report["missing_keys"]:
+        raise ModelError(
+            f"{len(absent)} weights are missing, the first {min(absent)!r}", where=folder, remedy="fetch it again"
+        )
+    model = CausalModel(hf)
+    check_packing(model)
+    return model.to(device)
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' own warnings and progress bars, which would run through ours."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

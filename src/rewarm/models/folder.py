@@ -7,8 +7,8 @@ nothing runs code that came with a model. What passes can be loaded; what does n
 from __future__ import annotations
 
 import hashlib
+import importlib
 import math
-import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -140,16 +140,24 @@ def _has_key(value: Any, key: str) -> bool:
 
 
 def _known_family(path: Path, config: dict[str, Any]) -> None:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES  # imported late: it takes a second
-
-    family = config.get("model_type")
-    if not isinstance(family, str) or family not in CONFIG_MAPPING_NAMES:
-        guess = nearest(str(family), list(CONFIG_MAPPING_NAMES))
+    family, known = config.get("model_type"), _families()
+    if family not in known:
+        guess = nearest(str(family), known)
         raise ModelError(
             f"transformers knows no model_type {family!r}" + (f"; the nearest is {guess!r}" if guess else ""),
             where=path,
             remedy="update transformers, or use a model of a family that it knows",
         )
+
+
+def _families() -> list[str]:
+    """Every model_type that transformers knows. Imported late, and from where it takes no torch if possible."""
+    for module in ("auto_mappings", "configuration_auto"):
+        try:
+            return list(importlib.import_module(f"transformers.models.auto.{module}").CONFIG_MAPPING_NAMES)
+        except (ImportError, AttributeError):
+            continue
+    raise ImportError("this version of transformers lists no model families where rewarm looks for them")
 
 
 def _plausible(path: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -328,21 +336,17 @@ def _highest_token(path: Path) -> int:
 
 # -- the hub ----------------------------------------------------------------------------------------------------
 
-WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
-UNWANTED = ["*/*", "consolidated*"]  # folders hold other formats of the same weights
-
-
 def fetch(base_model: str, progress: Progress = lambda what, done, total, unit: None) -> Path:
     """The folder of a base model: a folder as it is, a hub id (``organisation/name``) downloaded.
 
     Raises:
-        ModelError: see ``rewarm.models.hub.download``.
+        ModelError: see ``rewarm.models.download.download``.
     """
     path = Path(base_model).expanduser()
     if path.is_absolute() or base_model.startswith(".") or path.is_dir():
         if not path.is_dir():
             raise ModelError("there is no such folder", where=path, remedy="correct base_model")
         return path
-    from rewarm.models.hub import download  # imported late: a folder needs no hub client
+    from rewarm.models.download import download  # imported late: a folder needs no hub client
 
     return download(base_model, progress)

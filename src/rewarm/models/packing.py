@@ -14,36 +14,40 @@ from torch import Tensor
 
 from rewarm.core.errors import ModelError
 from rewarm.models.attention import CHECKED, PACKED
+from rewarm.models.packed import PackedBatch
 
 if TYPE_CHECKING:
-    from rewarm.models.causal import CausalModel, PackedBatch
+    from rewarm.models.causal import CausalModel
 
 LENGTHS = (7, 5)
 REMEDY = "use a decoder-only model of a common family, such as Llama, Qwen, Gemma or Mistral"
 
 
 @torch.no_grad()
-def check_packing(model: CausalModel, batch_type: type[PackedBatch]) -> None:
+def check_packing(model: CausalModel) -> None:
     """Compare ``model`` on a packed row of two documents with its plain self on each, for every token.
 
     Raises:
         ModelError: if they differ, if the family cannot run packed, or if the weights give no finite numbers.
     """
     family = getattr(model.config, "model_type", type(model.hf).__name__)
-    ids = torch.randint(0, model.vocab_size, (sum(LENGTHS),), generator=torch.Generator().manual_seed(1309))
-    documents = ids.split(LENGTHS)
     training = model.training
     model.eval()
     try:
+        ids = torch.randint(0, model.vocab_size, (sum(LENGTHS),), generator=torch.Generator().manual_seed(1309))
+        documents = ids.split(LENGTHS)
         plain = torch.cat([_plain_nll(model, document) for document in documents])
         if not torch.isfinite(plain).all():
             raise ModelError("the model gives no finite numbers: its weights are damaged")
         model.hf.set_attn_implementation(CHECKED)
-        model.token_nll(_packed(documents[:1], batch_type))  # one document: its masks can be read off
+        model.token_nll(_packed(documents[:1]))  # one document: its masks can be read off
         model.hf.set_attn_implementation(PACKED)
-        packed = model.token_nll(_packed(documents, batch_type))
+        packed = model.token_nll(_packed(documents))
     except ModelError as error:
         raise ModelError(f"{family} models cannot be trained here: {error.what}", remedy=REMEDY) from error
+    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ModelError(f"{family} models cannot be trained here: {reason}", remedy=REMEDY) from error
     finally:
         model.hf.set_attn_implementation(PACKED)
         model.train(training)
@@ -65,10 +69,10 @@ def _plain_nll(model: CausalModel, ids: Tensor) -> Tensor:
     return torch.cat([nll, nll.new_zeros(1)])
 
 
-def _packed(documents: tuple[Tensor, ...], batch_type: type[PackedBatch]) -> PackedBatch:
+def _packed(documents: tuple[Tensor, ...]) -> PackedBatch:
     lengths = torch.tensor([0] + [len(document) for document in documents])
     none = torch.tensor([-100])
-    return batch_type(
+    return PackedBatch(
         input_ids=torch.cat(documents),
         targets=torch.cat([part for document in documents for part in (document[1:], none)]),
         position_ids=torch.cat([torch.arange(len(document)) for document in documents]),

@@ -7,7 +7,7 @@ from typing import Any
 
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of
-from rewarm.pipeline.scores import record_point, score_model
+from rewarm.pipeline.scores import record_point, save_scores, score_tasks, score_texts
 
 
 def inputs(x: Execution) -> Any:
@@ -21,9 +21,10 @@ def inputs(x: Execution) -> Any:
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     dataset = dataset_of(x)
-    scores = score_model(x, Path(x.facts["prepare"]["base"]["folder"]), dataset)
-    record_point(x, scores, dataset, step=0, tokens=0)
-    return {}, [x.save("results/baseline.json", scores)]
+    base = Path(x.facts["prepare"]["base"]["folder"])
+    texts = score_texts(x, base, dataset)
+    record_point(x, texts, dataset, step=0, tokens=0)
+    return {}, [save_scores(x, "baseline", texts, score_tasks(x, base))]
 
 
 BASELINE = Stage("baseline", inputs, work)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from rewarm.core.manifest import write_manifest
 from rewarm.core.storage import remove_folder, staged_folder
-from rewarm.evaluate.compare import compare
+from rewarm.evaluate.compare import Role, Row, compare
+from rewarm.evaluate.harness import TaskResult
 from rewarm.models.export import export_checkpoint
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
-from rewarm.pipeline.scores import Scores, record_point, score_model
+from rewarm.pipeline.scores import Scores, read_scores, record_point, save_scores, score_tasks, score_texts
 
 
 def inputs(x: Execution) -> Any:
@@ -28,16 +27,11 @@ def inputs(x: Execution) -> Any:
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     model = export(x)
     dataset = dataset_of(x)
-    scores = score_model(x, model, dataset)
+    texts, tasks = score_texts(x, model, dataset), score_tasks(x, model)
     trained = x.facts["train"]
-    record_point(x, scores, dataset, trained["steps"], trained["tokens"])
-    baseline: Scores = orjson.loads((x.run.results / "baseline.json").read_bytes())
-    outputs = [
-        x.save("results/evaluate.json", scores),
-        x.save("results/rows.json", rows(x, baseline, scores)),
-        model / "manifest.json",
-    ]
-    return {}, outputs
+    record_point(x, texts, dataset, trained["steps"], trained["tokens"])
+    outputs = [save_scores(x, "evaluate", texts, tasks), x.save("results/rows.json", rows(x, texts, tasks))]
+    return {}, [*outputs, model / "manifest.json"]
 
 
 def export(x: Execution) -> Path:
@@ -58,19 +52,33 @@ def export(x: Execution) -> Path:
     return target
 
 
-def rows(x: Execution, base: Scores, result: Scores) -> list[dict[str, Any]]:
-    """The before/after table, a row a text and a row a metric of each task."""
+def rows(x: Execution, texts: Scores, tasks: dict[str, TaskResult]) -> list[Row]:
+    """The before/after table: a row for each text, and one for each metric of each task."""
     x.show_progress("compare", 0, 1, "table")
-    learned = {source.name for source in x.recipe.data.sources}
+    base_texts, base_tasks = read_scores(x, "baseline")
     seed = hyperparameters_of(x).seed
     table = []
-    for name in result:
-        if "nll" in result[name][0]:
-            role = "gain" if name in learned else "forgetting"
-            table.append(compare(name, "bits_per_byte", role, base[name], result[name], seed=seed))
-        else:
-            metrics = [key for key, value in result[name][0].items() if isinstance(value, (int, float))]
-            table += [compare(name, metric, "gain", base[name], result[name], seed=seed) for metric in metrics]
+    for name, info in dataset_of(x).sources.items():
+        if name in texts:
+            role: Role = "gain" if info.role == "source" else "forgetting"
+            table.append(
+                compare(name, "bits_per_byte", role, base_texts[name], texts[name], seed=seed, kind=info.role)
+            )
+    for name, result in tasks.items():
+        for metric, about in result.metrics.items():
+            table.append(
+                compare(
+                    name,
+                    metric,
+                    "gain",
+                    base_tasks[name].items,
+                    result.items,
+                    seed=seed,
+                    kind="task",
+                    aggregation=about.aggregation,
+                    higher_is_better=about.higher_is_better,
+                )
+            )
     return table
 
 

@@ -6,23 +6,26 @@ for all the runs that start from it.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 import torch
 
 from rewarm.data.dataset import Dataset
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents
-from rewarm.evaluate.harness import run_tasks
+from rewarm.evaluate.harness import TaskResult, run_tasks
 from rewarm.evaluate.store import cached
 from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.execution import Execution
+from rewarm.recipe.facts import usable_cores
 
 Item = dict[str, Any]
 Scores = dict[str, list[Item]]
-"""Items by the name of a source, replay, panel or benchmark task."""
+"""Items of the held-out documents, by the name of the source, replay or panel."""
 
 WINDOW = 2048
 """Tokens that a scored token may look back on; one value for all runs, so that a base's scores are shared."""
@@ -56,11 +59,10 @@ def measured_texts(dataset: Dataset) -> list[str]:
     return [name for name in dataset.sources if len(dataset.held_out(name))]
 
 
-def score_model(x: Execution, folder: Path, dataset: Dataset) -> Scores:
-    """All scores of the model in ``folder``: each text's bits per byte, then the benchmark tasks."""
+def score_texts(x: Execution, folder: Path, dataset: Dataset) -> Scores:
+    """The bits per byte of every text under the model in ``folder``, document by document."""
     tokenizer = tokenizer_of(x)
     mark = fingerprint(folder)
-    scores: Scores = {}
     model: CausalModel | None = None
     torch.set_num_threads(threads_of(x))
 
@@ -71,6 +73,7 @@ def score_model(x: Execution, folder: Path, dataset: Dataset) -> Scores:
             model = load_model(folder, device=device_of(x))
         return score_text(x, model, dataset, name, tokenizer)
 
+    scores: Scores = {}
     for name in measured_texts(dataset):
         facts = {
             "model": mark,
@@ -82,16 +85,16 @@ def score_model(x: Execution, folder: Path, dataset: Dataset) -> Scores:
             "window": WINDOW,
             "max_bytes": x.recipe.evaluation.max_bytes_per_source,
         }
-        scores[name] = cached(x.workspace.evaluations, facts, lambda name=name: compute(name), warn=x.warn)
-    model = None
-    if x.recipe.evaluation.tasks:
-        scores.update(_score_tasks(x, folder))
+        scores[name] = cached(x.workspace.evaluations, facts, partial(compute, name), warn=x.warn)
     return scores
 
 
-def _score_tasks(x: Execution, folder: Path) -> Scores:
+def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
+    """The benchmark tasks of the recipe under the model in ``folder``."""
     settings = x.recipe.evaluation
-    results = run_tasks(
+    if not settings.tasks:
+        return {}
+    return run_tasks(
         folder,
         settings.tasks,
         task_path=Path(settings.task_path) if settings.task_path else None,
@@ -99,8 +102,22 @@ def _score_tasks(x: Execution, folder: Path) -> Scores:
         limit=settings.limit,
         device=device_of(x),
         progress=x.progress,
+        evaluations=x.workspace.evaluations,
+        model_key=fingerprint(folder),
+        warn=x.warn,
     )
-    return {name: result.items for name, result in results.items()}
+
+
+def save_scores(x: Execution, name: str, texts: Scores, tasks: dict[str, TaskResult]) -> Path:
+    """Keep the items of a model under ``results/NAME.json``."""
+    value = {"texts": texts, "tasks": {task: result.to_json() for task, result in tasks.items()}}
+    return x.save(f"results/{name}.json", value)
+
+
+def read_scores(x: Execution, name: str) -> tuple[Scores, dict[str, TaskResult]]:
+    """What ``save_scores`` kept."""
+    value = orjson.loads((x.run.results / f"{name}.json").read_bytes())
+    return value["texts"], {task: TaskResult.from_json(result) for task, result in value["tasks"].items()}
 
 
 def record_point(x: Execution, scores: Scores, dataset: Dataset, step: int, tokens: int) -> None:
@@ -114,6 +131,4 @@ def device_of(x: Execution) -> torch.device:
 
 
 def threads_of(x: Execution) -> int:
-    from rewarm.recipe.facts import usable_cores
-
     return x.recipe.infrastructure.threads or usable_cores()

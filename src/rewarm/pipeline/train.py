@@ -65,7 +65,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
 
     outcome = train(
         Job(
-            run=x.run.path,
+            folder=x.run.path,
+            dataset=dataset,
             plan=plan,
             hyperparameters=values,
             base=Path(x.facts["prepare"]["base"]["folder"]),
@@ -73,12 +74,13 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
             threads=threads_of(x),
             log=x.log,
             stop=x.stop,
+            stop_reason=lambda: x.stop.reason,
             evaluate=evaluate,
             evaluate_at=sorted({max(1, round(share * steps)) for share in x.recipe.evaluation.at}),
         )
     )
-    if not outcome.finished:
-        raise Stopped(x.stop.reason)
+    if not outcome.finished or outcome.checkpoint is None:
+        raise Stopped(outcome.reason)
     chosen = outcome.best if values.save_best_checkpoint and outcome.best else outcome.checkpoint
     facts = {
         "checkpoint": str(chosen.relative_to(x.run.path)),

@@ -143,10 +143,9 @@ def _override(value: dict[str, Any], override: str) -> dict[KeyPath, str]:
         else:
             raise UserError(f"override {key}: there is no {part!r} in the recipe")
     last = path[-1]
-    if isinstance(here, dict) and isinstance(last, str):
-        here[last] = new
-    elif isinstance(here, list) and isinstance(last, int) and last < len(here):
-        here[last] = new
-    else:
+    named = isinstance(here, dict) and isinstance(last, str)
+    numbered = isinstance(here, list) and isinstance(last, int) and last < len(here)
+    if not named and not numbered:
         raise UserError(f"override {key}: there is no {last!r} in the recipe")
+    here[last] = new
     return dict.fromkeys((path, *lines), f"override {key}")

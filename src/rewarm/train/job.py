@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ import torch
 
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import canonical
-from rewarm.core.storage import sha256_file
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import Plan
 from rewarm.models.causal import CausalModel
+from rewarm.models.folder import fingerprint
 from rewarm.recipe.hyperparameters import Hyperparameters
 
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
@@ -71,6 +72,7 @@ class Job:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
+    @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued: base, data, plan, hyperparameters that act on weights."""
         given = self.hyperparameters.model_dump(mode="json")
@@ -78,7 +80,7 @@ class Job:
         if self.hyperparameters.finetuning_type == "full":
             facts = {name: v for name, v in facts.items() if not name.startswith("lora_") and name != "target_modules"}
         facts |= {
-            "base model": sha256_file(self.base / "config.json"),
+            "base model": fingerprint(self.base),
             "dataset": self.dataset.hash,
             "sources": list(self.plan.names),
             "tokens of each epoch": self.plan.epoch_tokens.tolist(),

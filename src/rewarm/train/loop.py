@@ -129,7 +129,7 @@ def write_checkpoint(job: Job, training: Training, calendar: Calendar, report: R
     report.check_guard()
 
     def work() -> Path:
-        return save(job.checkpoints, training, job.identity(), rank=job.rank, world_size=job.world_size)
+        return save(job.checkpoints, training, job.identity, rank=job.rank, world_size=job.world_size)
 
     with report.set_aside() as watch:
         path = with_space(job, "a checkpoint", work, needed=expected_bytes(training))

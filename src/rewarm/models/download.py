@@ -1,0 +1,126 @@
+"""Models from the Hugging Face hub: safetensors, tokenizer and configuration only, each failure with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from tqdm import tqdm
+
+from rewarm.core.errors import ModelError
+from rewarm.core.storage import require_space
+
+Progress = Callable[[str, float, float, str], None]
+
+WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+UNWANTED = ["*/*", "consolidated*"]  # the same weights in other formats
+
+
+def download(model: str, progress: Progress) -> Path:
+    """The folder of a hub id (``organisation/name``) in the hub's own cache; only what is missing is fetched.
+
+    Raises:
+        ModelError: the model is unknown, gated, without safetensors weights, or the hub cannot be reached.
+        ResourceError: the disk has too little room for it.
+    """
+    try:
+        size = _missing_bytes(model)
+        progress("download", 0, size, "bytes")
+        folder = snapshot_download(
+            model, allow_patterns=WANTED, ignore_patterns=UNWANTED, tqdm_class=_reporter(size, progress)
+        )
+    except GatedRepoError as error:
+        raise ModelError(
+            "this model is gated: its owner asks for an accepted licence, and for a token to prove it",
+            where=model,
+            remedy=f"accept the licence at {constants.ENDPOINT}/{model}, then log in with `hf auth login` "
+            "(or set HF_TOKEN); a token that is in use already belongs to an account without access",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            "the hub has no such model, or it is private",
+            where=model,
+            remedy=f"compare the spelling with {constants.ENDPOINT}/models?search={model.rpartition('/')[2]}; "
+            "for a private model log in with `hf auth login`; a local folder starts with ./ or /",
+        ) from error
+    except HFValidationError as error:
+        raise ModelError(
+            f"not a hub id: {error}", where=model, remedy="write organisation/name, ./folder or name@version"
+        ) from error
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise _unreachable(model, error) from error
+    return Path(folder)
+
+
+def _missing_bytes(model: str) -> int:
+    """Bytes to fetch, all told; 0 where the hub cannot be asked (a copy in the cache may do)."""
+    try:
+        files = HfApi().model_info(model, files_metadata=True).siblings or []
+    except RepositoryNotFoundError:
+        raise
+    except (OfflineModeIsEnabled, HfHubHTTPError, OSError):
+        return 0
+    sizes = {file.rfilename: file.size or 0 for file in files if "/" not in file.rfilename}
+    if not any(name.endswith(".safetensors") for name in sizes):
+        pickles = [name for name in sizes if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+        raise ModelError(
+            f"its weights are pickles ({pickles[0]}), which can run code when they are loaded"
+            if pickles
+            else "it holds no weights in safetensors format",
+            where=model,
+            remedy="use a version of the model with .safetensors weights",
+        )
+    wanted = tuple(pattern.lstrip("*") for pattern in WANTED)
+    size = sum(size for name, size in sizes.items() if name.endswith(wanted) and not name.startswith("consolidated"))
+    cache = Path(constants.HF_HUB_CACHE)
+    if not (cache / f"models--{model.replace('/', '--')}").exists():
+        require_space(cache, size, f"the download of {model}")
+    return size
+
+
+def _unreachable(model: str, error: BaseException) -> ModelError:
+    offline = constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled)
+    why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} does not answer ({type(error).__name__})"
+    return ModelError(
+        f"the model is not in the cache of this machine, and cannot be fetched: {why}",
+        where=model,
+        remedy="go online"
+        + (" and unset HF_HUB_OFFLINE" if offline else "")
+        + ", or fetch the model elsewhere (`hf download`) and name its folder",
+    )
+
+
+class _Nowhere:
+    """A file for a progress bar that nobody is to see."""
+
+    def write(self, text: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def _reporter(size: int, progress: Progress) -> type[tqdm[Any]]:
+    """A progress bar class for the hub client, which tells ``progress`` instead of the terminal."""
+
+    class Reporter(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            self.reached = 0.0
+            super().__init__(*args, **{**options, "file": _Nowhere()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            if self.unit == "B":
+                self.reached += n or 0
+                progress("download", min(self.reached, size), size, "bytes")
+            return super().update(n)
+
+    return Reporter

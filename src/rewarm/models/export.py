@@ -1,0 +1,140 @@
+"""A trained model as a Hugging Face folder, which plain ``AutoModelForCausalLM.from_pretrained`` loads.
+
+Weights are written by transformers' own ``save_pretrained``: it drops a tied head, cuts shards and gives each
+family the names of its files. Everything else is the base's, byte for byte where that is possible: tokenizer,
+chat template, generation settings, licence, and the configuration but for the type of the weights.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rewarm.core.errors import DataError
+from rewarm.core.manifest import to_json
+from rewarm.core.storage import require_space, write_file
+from rewarm.models.causal import CausalModel, load_model, quiet_transformers
+from rewarm.models.folder import check_folder
+from rewarm.models.lora import add_lora, merged, save_adapter
+from rewarm.recipe.hyperparameters import Hyperparameters
+
+SHARD = "5GB"
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.*",
+    "generation_config.json",
+    "LICENSE*",
+    "NOTICE*",
+    "USE_POLICY*",
+)
+
+
+def export(
+    model: CausalModel | Mapping[str, Tensor], base: Path, target: Path, dtype: torch.dtype | None = None
+) -> None:
+    """Write ``model`` into ``target``, a folder that is empty or does not exist.
+
+    A crash leaves an unfinished folder: fill a staged one (``core.storage.staged_folder``).
+
+    Args:
+        model: a model (with LoRA: its merged weights), or all its parameters by their names in ``CausalModel``.
+        base: the folder that the model was loaded from.
+        dtype: of the weights; unset, the base's own.
+
+    Raises:
+        DataError: the parameters are not those of the base.
+        ResourceError: the disk has too little room.
+    """
+    config = check_folder(base)
+    dtype = dtype or _dtype(config)
+    named = merged(model) if isinstance(model, CausalModel) else model.items()
+    with quiet_transformers():
+        skeleton = _skeleton(base, named, dtype)
+        size = sum(p.numel() * p.element_size() for p in skeleton.parameters())
+        require_space(target, size, "the exported model")
+        target.mkdir(parents=True, exist_ok=True)
+        skeleton.save_pretrained(target, max_shard_size=SHARD)
+    (target / "generation_config.json").unlink(missing_ok=True)  # transformers' defaults, not the base's
+    for pattern in _COPIED:
+        for path in base.glob(pattern):
+            if path.is_file():
+                shutil.copyfile(path, target / path.name)
+    _write_config(target, config, skeleton, dtype)
+
+
+def export_checkpoint(
+    checkpoint: Path, base: Path, target: Path, hyperparameters: Hyperparameters, dtype: torch.dtype | None = None
+) -> None:
+    """Write a checkpoint (``step-N``, the parameters that trained) and its base as one model; see ``export``.
+
+    LoRA adapters are merged; with ``merge_adapter: false`` they also lie in ``target/adapter``, as peft has them.
+    """
+    tensors = _trained(checkpoint)
+    model = load_model(base)
+    if hyperparameters.finetuning_type == "lora":
+        add_lora(model, hyperparameters)
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            raise DataError(f"holds {name!r}, unlike the base model in {base}", where=checkpoint)
+        parameters[name].data = tensor.to(parameters[name].dtype)
+    export(model, base, target, dtype)
+    if hyperparameters.finetuning_type == "lora" and not hyperparameters.merge_adapter:
+        save_adapter(model, target / "adapter", str(base))
+
+
+def _trained(checkpoint: Path) -> dict[str, Tensor]:
+    files = sorted(checkpoint.glob("model-rank*.safetensors"))
+    if not files:
+        raise DataError("there are no weights (model-rank*.safetensors)", where=checkpoint)
+    tensors = {}
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            tensors.update({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 - no mapping
+    return tensors
+
+
+def _skeleton(base: Path, named: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> Any:
+    """The model's definition, without memory of its own, holding the given weights."""
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base), dtype=dtype)
+    state = {name.removeprefix("hf."): tensor.detach().to("cpu", dtype) for name, tensor in named}
+    try:
+        report = skeleton.load_state_dict(state, strict=False, assign=True)
+    except RuntimeError as error:
+        raise DataError(f"the weights do not fit the base model: {error}", where=base) from error
+    skeleton.tie_weights()
+    absent = [name for name, parameter in skeleton.named_parameters() if parameter.is_meta]
+    if absent or report.unexpected_keys:
+        odd = f"lacks {absent[0]!r}" if absent else f"has {report.unexpected_keys[0]!r} more"
+        raise DataError(f"the trained model {odd} than its base", where=base)
+    return skeleton
+
+
+def _dtype(config: dict[str, Any]) -> torch.dtype:
+    named = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    name = config.get("dtype") or config.get("torch_dtype")
+    return named.get(str(name).removeprefix("torch."), torch.bfloat16)
+
+
+def _write_config(target: Path, base: dict[str, Any], skeleton: Any, dtype: torch.dtype) -> None:
+    """The base's own config.json with the type of these weights, not the one that this version would write."""
+    written: dict[str, Any] = orjson.loads((target / "config.json").read_bytes())
+    key = "torch_dtype" if "torch_dtype" in base else "dtype"
+    config = {**base, key: str(dtype).removeprefix("torch."), "architectures": [type(skeleton).__name__]}
+    config["transformers_version"] = written.get("transformers_version", base.get("transformers_version"))
+    write_file(target / "config.json", to_json(config))

@@ -1,0 +1,272 @@
+"""The report's figures in words and cells: one wording for the page, the Markdown and the model card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rewarm.evaluate.compare import Row
+
+MINUS = "\N{MINUS SIGN}"
+RANGE = " to "
+RESULT_HEADS = ("Text or task", "Role", "Metric", "Base", "Result", "Difference", "95 % interval", "Change", "n")
+DATA_HEADS = (
+    "Text",
+    "Role",
+    "Documents in",
+    "Trained on",
+    "Held out",
+    "Left out",
+    "Rejected",
+    "Bytes",
+    "Tokens",
+    "Bytes per token",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One of the two numbers at the head of a report."""
+
+    title: str
+    role: str
+    figure: str
+    interval: str
+    text: str
+
+
+def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
+    """A figure with a true minus sign and no negative zero; a dash where there is none."""
+    if value is None:
+        return "\N{EN DASH}"
+    text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
+    if not re.search("[1-9]", text):
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def percent(value: float | None, sign: bool = True) -> str:
+    return number(value, 1, sign) + (" %" if value is not None else "")
+
+
+def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+    if low is None or high is None:
+        return "\N{EN DASH}"
+    return f"{number(low, digits, True)}{RANGE}{number(high, digits, True)}"
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """A count or a size, short: 1.5M."""
+    if value is None:
+        return "\N{EN DASH}"
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            scaled = value / (1e3 if letter == "k" else size)
+            return f"{scaled:,.{1 if scaled < 100 else 0}f} {letter}{unit}".rstrip()
+    return f"{value:,.0f} {unit}".rstrip()
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "\N{EN DASH}"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def short_date(iso: str) -> str:
+    return iso.replace("T", " ")[:16] + " UTC"
+
+
+# --- the two numbers ---
+
+
+def headlines(report: Mapping[str, Any]) -> list[Line]:
+    """Gain and forgetting as a reader needs them: number, interval, what it was measured on."""
+    return [_gain(report["headline"]["gain"]), _forgetting(report["headline"]["forgetting"])]
+
+
+def _gain(gain: Mapping[str, Any] | None) -> Line:
+    if gain is None:
+        return Line("Gain", "gain", "not measured", "", "No held-out text of a source was scored.")
+    over = f"held-out {_list(gain['of'])}"
+    if len(gain["of"]) > 1:
+        over += f" (the mean over {len(gain['of'])} sources)"
+    text = f"fewer bits per byte on {over}. {_certainty(gain, 'gain')}"
+    return Line("Gain", "gain", percent(gain["percent"], sign=False), _bounds(gain, sign=False), text)
+
+
+def _forgetting(forgetting: Mapping[str, Any] | None) -> Line:
+    if forgetting is None:
+        return Line("Forgetting", "forgetting", "not measured", "", "There was no panel and no replayed text to measure on.")
+    kind = "the replayed text" if forgetting["replayed"] else "text that was never replayed"
+    text = f"in bits per byte on {kind} ({_list(forgetting['of'])}). {_certainty(forgetting, 'forgetting')}"
+    if len(forgetting["of"]) > 1:
+        worst = forgetting["worst"]
+        text += f" Worst: {worst['of']}, {percent(worst['percent'])} ({_bounds(worst)})."
+    return Line("Forgetting", "forgetting", percent(forgetting["percent"]), _bounds(forgetting), text)
+
+
+def _bounds(value: Mapping[str, Any], sign: bool = True) -> str:
+    if value["low"] is None:
+        return "no interval"
+    return f"95 % interval {number(value['low'], 1, sign)}{RANGE}{number(value['high'], 1, sign)}"
+
+
+def _certainty(value: Mapping[str, Any], what: str) -> str:
+    if value["low"] is None:
+        return "Too few documents for an interval."
+    if value["low"] > 0:
+        return "The interval excludes zero."
+    if value["high"] < 0:
+        return "The interval lies below zero: it got worse." if what == "gain" else "It got better, not worse."
+    return f"The interval includes zero: no {what} is shown."
+
+
+def _list(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+# --- tables ---
+
+
+def metric_name(row: Row) -> str:
+    arrow = "\N{UPWARDS ARROW}" if row["higher_is_better"] else "\N{DOWNWARDS ARROW}"
+    return f"{row['metric'].replace('_', ' ')} {arrow}"
+
+
+def result_cells(row: Row) -> list[str]:
+    """One row of the before/after table, in the order of ``RESULT_HEADS``."""
+    return [
+        row["task"],
+        row["role"] if row["kind"] != "task" else "task",
+        metric_name(row),
+        number(row["base"]),
+        number(row["result"]),
+        number(row["difference"], 3, sign=True),
+        interval(row["low"], row["high"]),
+        percent(row["percent"]),
+        f"{row['n']:,}",
+    ]
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """What a reader of the table must know: direction, methods, few documents."""
+    found = ["Difference is result minus base; the arrow says which direction is better."]
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        methods.setdefault(row["method"], []).append(row["task"])
+    for method, tasks in methods.items():
+        of = "" if len(methods) == 1 else f" of {_list(list(dict.fromkeys(tasks)))}"
+        found.append(f"Intervals{of}: {method}.")
+    remarks: dict[str, list[str]] = {}
+    for row in rows:
+        if row["note"]:
+            remarks.setdefault(row["note"], []).append(f"{row['task']} ({row['metric'].replace('_', ' ')})")
+    found += [f"{_list(tasks)}: {note}." for note, tasks in remarks.items()]
+    found += [
+        f"{row['task']} ({row['metric']}): p = {row['p']:.2g} (McNemar, exact)." for row in rows if row["p"] is not None
+    ]
+    return found
+
+
+def data_cells(text: Mapping[str, Any]) -> list[str]:
+    """One row of the table of texts, in the order of ``DATA_HEADS``."""
+    return [
+        text["name"],
+        text["role"],
+        f"{text['documents_in']:,}",
+        f"{text['trained']:,}",
+        f"{text['held_out']:,}",
+        f"{sum(text['filtered'].values()):,}",
+        f"{sum(text['rejected'].values()):,}",
+        amount(text["bytes"], "B"),
+        amount(text["tokens"]),
+        number(text["bytes_per_token"], 2),
+    ]
+
+
+def data_notes(data: Mapping[str, Any]) -> list[str]:
+    """Why documents were left out or rejected, whether the count adds up, and the mixture."""
+    found = []
+    for text in data["texts"]:
+        reasons = [f"{count:,} {reason}" for reason, count in (text["filtered"] | text["rejected"]).items() if count]
+        if reasons:
+            found.append(f"Of {text['name']}: {', '.join(reasons)}.")
+    apart = [text["name"] for text in data["texts"] if _missing(text)]
+    if apart:
+        found.append(f"Of {_list(apart)} the documents in do not equal those trained on, held out, left out and rejected.")
+    elif data["texts"]:
+        found.append("Documents in = trained on + held out + left out + rejected, for every text.")
+    weights = [f"{text['name']} {text['weight']:g}" for text in data["texts"] if text["weight"] is not None]
+    if weights:
+        found.append(f"Weights (times seen an epoch): {', '.join(weights)}.")
+    if data["replay_share"] is not None:
+        found.append(f"Replay: {100 * data['replay_share']:g} % of the training tokens.")
+    return found
+
+
+def _missing(text: Mapping[str, Any]) -> int:
+    left = sum(text["filtered"].values()) + sum(text["rejected"].values())
+    return int(text["documents_in"] - text["trained"] - text["held_out"] - left)
+
+
+def training_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    training, values = report["training"], report["hyperparameters"]
+    facts = [
+        ("Base model", str(report["base"]["reference"])),
+        ("Parameters", amount(report["base"].get("parameters"))),
+        ("Steps", f"{training['steps']:,}"),
+        ("Tokens trained on", f"{training['tokens']:,}"),
+        ("Device", str(training.get("device") or "\N{EN DASH}")),
+        ("Time of the training stage", duration(training.get("seconds"))),
+        ("Speed (median)", _speed(training["tokens_per_second"])),
+        ("Training loss", f"{number(training['first_loss'])} \N{RIGHTWARDS ARROW} {number(training['last_loss'])}"),
+    ]
+    for field in ("finetuning_type", "learning_rate", "lr_scheduler_type", "epochs", "max_sequence_length", "seed"):
+        if field in values:
+            facts.append((field, str(values[field]["value"])))
+    return facts
+
+
+def _speed(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:,.0f} tokens/s"
+
+
+def repeat_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Hashes, versions and machine."""
+    repeat = report["repeat"]
+    facts = [("Run", report["run"])] if report["run"] else []
+    facts += [(f"SHA-256 of the {name}", value) for name, value in repeat["hashes"].items()]
+    facts.append(("Versions", ", ".join(f"{name} {value}" for name, value in repeat["versions"].items())))
+    if machine := repeat["machine"]:
+        facts.append(("Machine", ", ".join(f"{name} {value}" for name, value in machine.items() if value not in (None, [], ()))))
+    return facts
+
+
+# --- Markdown ---
+
+
+def plain(text: str) -> str:
+    """Text that Markdown must not read as markup."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(str(text).split()))
+
+
+def code(text: str) -> str:
+    """Text between back-ticks."""
+    return " ".join(str(text).replace("`", "'").split())
+
+
+def fenced(text: str, language: str) -> str:
+    """A block of code, fenced by more back-ticks than it holds in a row."""
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *([plain(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,200 @@
+"""YAML as people write it, and errors that name the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewarm.core.errors import UserError
+from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.load import load_recipe, parse_recipe
+from rewarm.recipe.recipe import Recipe
+
+
+def parse(text: str, *overrides: str) -> Recipe:
+    return parse_recipe(text, overrides, Path("/here"))
+
+
+def refused(text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(text, *overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_defaults_and_paths(minimal: str) -> None:
+    recipe = parse(minimal)
+    assert recipe.data.sources[0].path == "/here/law.jsonl"
+    assert recipe.data.held_out == 0.001
+    assert recipe.hyperparameters.model_fields_set == set()
+    assert recipe.base_model == "org/model"
+
+
+def test_a_base_folder_is_seen_from_the_recipe(minimal: str) -> None:
+    assert parse(minimal, "base_model=./model").base_model == "/here/model"
+    assert parse(minimal, "base_model=/abs/model").base_model == "/abs/model"
+    assert parse(minimal, "base_model=name@3").base_model == "name@3"
+
+
+def test_words_of_yaml_1_1_are_not_booleans(minimal: str) -> None:
+    recipe = parse(minimal + "hyperparameters: {checkpoint_strategy: no, learning_rate: 1e-5, eval_strategy: no}")
+    assert recipe.hyperparameters.checkpoint_strategy == "no"
+    assert recipe.hyperparameters.learning_rate == 1e-5
+
+
+def test_the_reference_json_works_unchanged(reference: str) -> None:
+    values = parse(reference).hyperparameters
+    assert len(values.model_fields_set) == 35
+    assert (values.batch_size, values.epochs, values.learning_rate) == (8, 2, 4e-5)
+    assert values.max_grad_norm == 1
+
+
+def test_overrides(minimal: str) -> None:
+    recipe = parse(
+        minimal,
+        "hyperparameters.learning_rate=1e-5",
+        "data.sources[0].weight=2",
+        "data.sources.0.name=code",
+        "evaluation.tasks=[a, b]",
+        "data.replay={path: old, share: 0.1}",
+    )
+    assert recipe.hyperparameters.learning_rate == 1e-5
+    assert (recipe.data.sources[0].weight, recipe.data.sources[0].name) == (2, "code")
+    assert recipe.evaluation.tasks == ["a", "b"]
+    assert recipe.data.replay is not None and recipe.data.replay.share == 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("hyperparameters.learning_rte=1", "override hyperparameters.learning_rte"),
+        ("nonsense", "is not key=value"),
+        ("=3", "is not key=value"),
+        ("data.sources[7].weight=2", "there is no 7 in the recipe"),
+        ("hyperparameters.epochs=two", "override hyperparameters.epochs"),
+        ("name.deeper=1", "there is no 'deeper'"),
+    ],
+)
+def test_bad_overrides(minimal: str, override: str, words: str) -> None:
+    assert words in refused(minimal, override)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name: [", "recipe.yaml:1: not YAML"),
+        ("", "base_model: missing"),
+        ("- a", "a recipe is a mapping"),
+        ("name: a\nname: b", "recipe.yaml:2: name: given twice, first in line 1"),
+        ("a: &x [*x]", "nested too deeply"),
+        ("a: &x {b: *x}", "nested too deeply"),
+        ("name: !!python/object/apply:os.system [x]", "name: input should be a valid string"),
+        ("[" * 5000, "not YAML"),
+    ],
+)
+def test_bad_yaml(text: str, words: str) -> None:
+    assert words in refused(text)
+
+
+def test_errors_name_the_line(minimal: str) -> None:
+    text = refused(minimal + "hyperparameters:\n  learning_rate: 1e-5\n  epochs: 0\n  lora_rnk: 3\n")
+    assert "recipe.yaml:8: hyperparameters.epochs: input should be greater than or equal to 1, got 0" in text
+    assert "recipe.yaml:9: hyperparameters.lora_rnk: unknown key; did you mean 'lora_rank'?" in text
+
+
+def test_trainers_to_come(minimal: str) -> None:
+    assert "not available in this version" in refused(minimal + "trainer: sft")
+    assert parse(minimal + "trainer: Pre-training").trainer == "pretraining"
+
+
+def test_names_are_used_once(minimal: str) -> None:
+    assert "twice: law" in refused(minimal, "data.replay={name: law, path: x}")
+    assert "must start with a letter" in refused(minimal, "name=../x")
+
+
+def test_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_bytes(b"name: \xff")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        load_recipe(tmp_path / "bad.yaml")
+    (tmp_path / "big.yaml").write_bytes(b"#" * 1_000_001)
+    with pytest.raises(UserError, match="is the limit"):
+        load_recipe(tmp_path / "big.yaml")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_recipe(tmp_path)
+
+
+# Each field of the platform, with values that it must refuse: a wrong type, out of range, NaN, infinite.
+_NUMBERS = {
+    name
+    for name, field in Hyperparameters.model_fields.items()
+    if field.annotation in (int, float) or "Annotated" in str(field)
+}
+_WRONG: dict[str, list[str]] = {
+    name: ["[1]", "{a: 1}", "null", ".nan", ".inf", '""', "-7", "1e308"] for name in Hyperparameters.model_fields
+}
+_ACCEPTED = {
+    ("target_modules", "[1]"): False,
+    ("target_modules", '""'): True,
+    ("weight_decay", "1e308"): True,
+    ("max_grad_norm", "1e308"): True,
+    ("simpo_gamma", "1e308"): True,
+    ("eval_steps", "1e308"): True,
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, values in _WRONG.items() for v in values])
+def test_every_hyperparameter_refuses_what_it_cannot_mean(minimal: str, field: str, value: str) -> None:
+    text = minimal + f"hyperparameters:\n  {field}: {value}\n"
+    if _ACCEPTED.get((field, value)):
+        parse(text)
+    else:
+        assert f"recipe.yaml:7: hyperparameters.{field}" in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("batch_size", "0"), ("batch_size", "1.5"), ("batch_size", '"8"'), ("epochs", "0"), ("epochs", "true"),
+        ("learning_rate", "0"), ("learning_rate", "1"), ("learning_rate", '"1e-5"'), ("zero_stage", "4"),
+        ("lr_warmup_ratio", "1"), ("lora_dropout", "1.1"), ("dpo_label_smoothing", "0.6"), ("pref_beta", "1.1"),
+        ("pref_ftx", "10.5"), ("simpo_gamma", "0"), ("logging_steps", "0"), ("logging_steps", "-2"),
+        ("eval_steps", "0"), ("eval_steps", "1.5"), ("seed", "9223372036854775808"), ("lora_rank", "0"),
+        ("mixed_precision", "fp8"), ("optimizer", "lion"), ("checkpoint_strategy", "best"), ("pref_loss", "dpo"),
+        ("finetuning_type", "freeze"), ("lr_scheduler_type", "polynomial"), ("quantization_bit", "4"),
+        ("flash_attention_v2", "1"), ("resume_from_checkpoint", "/etc"), ("resume_from_checkpoint", "a/../../b"),
+        ("number_of_checkpoints", "0"), ("gradient_accumulation_steps", "0"), ("max_sequence_length", "0"),
+    ],
+)  # fmt: skip
+def test_ranges(minimal: str, field: str, value: str) -> None:
+    assert f"hyperparameters.{field}" in refused(minimal + f"hyperparameters: {{{field}: {value}}}")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("logging_steps", "-1"), ("eval_steps", "0.1"), ("lr_scheduler_type", "wsd"), ("quantization_bit", "int4"),
+        ("quantization_bit", "int8"), ("flash_attention_v2", "true"), ("save_best_checkpoint", "true"),
+        ("deepspeed_zero_stage", "3"), ("target_modules", "linear"), ("target_modules", "[q_proj, v_proj]"),
+        ("resume_from_checkpoint", "checkpoints/step-10"), ("resume_from_checkpoint", "no"), ("max_grad_norm", "0"),
+    ],
+)  # fmt: skip
+def test_allowed(minimal: str, field: str, value: str) -> None:
+    parse(minimal + f"hyperparameters: {{{field}: {value}}}")
+
+
+def test_zero_stage_and_its_alias(minimal: str) -> None:
+    assert "both given" in refused(minimal + "hyperparameters: {zero_stage: 1, deepspeed_zero_stage: 2}")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200))
+def test_no_text_makes_anything_but_a_recipe_or_a_user_error(text: str) -> None:
+    try:
+        parse(text)
+    except UserError:
+        pass

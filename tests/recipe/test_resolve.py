@@ -1,0 +1,103 @@
+"""Every value has an origin and a reason, and estimates agree with what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rewarm.recipe.estimate import checkpoint_bytes, estimate
+from rewarm.recipe.facts import Machine, ModelFacts
+from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.load import parse_recipe
+from rewarm.recipe.resolve import Resolved, resolve, training_tokens
+
+LLAMA_1B = {
+    "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+    "intermediate_size": 8192, "vocab_size": 128256, "tie_word_embeddings": True,
+}  # fmt: skip
+LAPTOP = Machine("test", cores=8, memory=16 * 2**30, gpus=())
+SERVER = Machine("test", cores=32, memory=256 * 2**30, gpus=(("NVIDIA H100 80GB HBM3", 80 * 2**30),))
+SMALL = ModelFacts.of(
+    {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 500}
+)
+
+
+def resolved(text: str, machine: Machine = LAPTOP, model: ModelFacts = SMALL, tokens: int = 1_000_000) -> Resolved:
+    return resolve(parse_recipe(text, [], Path("/here")), model, {"law": tokens}, machine)
+
+
+def test_llama_1b_in_figures() -> None:
+    facts = ModelFacts.of(LLAMA_1B)
+    assert facts.parameters == pytest.approx(1.236e9, rel=0.001)
+    assert facts.flops_per_token(2048) == pytest.approx(7.817e9, rel=0.001)
+    assert facts.flops_per_token(8192) == pytest.approx(9.025e9, rel=0.001)
+    assert checkpoint_bytes(facts, Hyperparameters(finetuning_type="full")) == pytest.approx(14.8e9, rel=0.01)
+
+
+def test_what_is_given_stays(reference: str) -> None:
+    found = resolved(reference)
+    assert all(
+        item.origin == "recipe"
+        for name, item in found.origins.items()
+        if name != "merge_adapter" and "warmup_ratio" not in name and name != "resume_from_checkpoint"
+    )
+    assert found.hyperparameters.batch_size == 8
+    assert len(found.ignored) == 12
+
+
+def test_machine_facts_never_add_notes(reference: str) -> None:
+    assert resolved(reference, LAPTOP).ignored == resolved(reference, SERVER).ignored
+
+
+def test_every_field_has_an_origin_and_a_reason(minimal: str) -> None:
+    found = resolved(minimal)
+    assert set(found.origins) == set(Hyperparameters.model_fields)
+    assert all(item.reason for item in found.origins.values())
+    for name, item in found.origins.items():
+        assert getattr(found.hyperparameters, name) == item.value
+        assert item.origin in ("recommended", "platform")
+
+
+def test_recommendations(minimal: str) -> None:
+    small = resolved(minimal).hyperparameters
+    assert small.finetuning_type == "full"
+    assert small.mixed_precision == "none"  # a CPU
+    assert small.lr_scheduler_type == "wsd"
+    assert small.checkpoint_strategy == "steps"
+    big = resolved(minimal, LAPTOP, ModelFacts.of({**LLAMA_1B, "num_hidden_layers": 80})).hyperparameters
+    assert big.finetuning_type == "lora"
+    assert big.learning_rate == 2e-4
+    gpu = resolved(minimal, SERVER, ModelFacts.of(LLAMA_1B), tokens=2_800_000_000).hyperparameters
+    assert gpu.mixed_precision == "bf16"
+    assert gpu.disable_gradient_checkpointing
+    update = gpu.batch_size * gpu.gradient_accumulation_steps * gpu.max_sequence_length
+    assert update == pytest.approx(1e6, rel=0.1)
+
+
+def test_a_short_run_still_has_many_updates(minimal: str) -> None:
+    values = resolved(minimal, tokens=100_000).hyperparameters
+    assert values.gradient_accumulation_steps == 1
+    assert values.logging_steps == 1
+
+
+def test_training_tokens() -> None:
+    text = (
+        "name: a\nbase_model: o/m\ndata:\n  sources: [{name: x, path: x, weight: 2}, {name: y, path: y}]\n"
+        "  replay: {path: r, share: 0.25}\n"
+    )
+    recipe = parse_recipe(text, [], Path("/here"))
+    assert training_tokens(recipe, {"x": 100, "y": 100, "replay": 9}, epochs=3) == 1200
+
+
+def test_the_reference_run_in_figures(reference: str) -> None:
+    recipe = parse_recipe(reference, [], Path("/here"))
+    tokens = training_tokens(recipe, {"law": 2_800_000_000}, 2)
+    needs = estimate(ModelFacts.of(LLAMA_1B), recipe.hyperparameters, tokens, SERVER, "cuda")
+    assert needs.steps == pytest.approx(2670 * 8, rel=0.01)  # one device, not eight
+    assert needs.seconds is not None and 20e3 < needs.seconds < 5e6
+
+
+def test_save_best_keeps_the_strategies_equal(minimal: str) -> None:
+    values = resolved(minimal + "hyperparameters: {save_best_checkpoint: true}").hyperparameters
+    assert values.checkpoint_strategy == values.eval_strategy

@@ -1,0 +1,86 @@
+"""What combinations mean. The reference JSON gives exactly its twelve notes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rewarm.core.errors import UserError
+from rewarm.recipe.load import parse_recipe
+from rewarm.recipe.recipe import Recipe
+from rewarm.recipe.verdicts import advice, ignored, refuse
+
+TWELVE = {
+    "checkpoint_steps", "eval_steps", "zero_stage", "lora_alpha", "lora_dropout", "lora_rank", "target_modules",
+    "dpo_label_smoothing", "pref_beta", "pref_ftx", "pref_loss", "simpo_gamma",
+}  # fmt: skip
+
+
+def parse(text: str, *overrides: str) -> Recipe:
+    return parse_recipe(text, overrides, Path("/here"))
+
+
+def notes(recipe: Recipe) -> dict[str, str]:
+    values = recipe.hyperparameters
+    found = ignored(values.model_fields_set, values)
+    return {item.field.removeprefix("hyperparameters."): item.because for item in found}
+
+
+def test_the_reference_gives_exactly_its_twelve(reference: str) -> None:
+    found = notes(parse(reference))
+    assert set(found) == TWELVE
+    assert found["checkpoint_steps"] == 'checkpoint_strategy is "epoch"'
+    assert found["zero_stage"] == 'distributed_backend is "ddp"'
+    assert found["lora_rank"] == 'finetuning_type is "full"'
+    assert found["pref_loss"] == "the trainer is Pre-training"
+
+
+def test_the_reference_deserves_its_advice(reference: str) -> None:
+    recipe = parse(reference)
+    text = "\n".join(advice(recipe, recipe.hyperparameters))
+    for words in ("checkpoints are written once an epoch", "no warm-up", "no replay", "no panel"):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["hyperparameters.checkpoint_strategy=no"], TWELVE | {"number_of_checkpoints"}),
+        (["hyperparameters.checkpoint_strategy=steps"], TWELVE - {"checkpoint_steps"}),
+        (["hyperparameters.eval_strategy=steps"], TWELVE - {"eval_steps"}),
+        (["hyperparameters.distributed_backend=deepspeed"], TWELVE - {"zero_stage"}),
+        (
+            ["hyperparameters.finetuning_type=lora"],
+            TWELVE - {"lora_alpha", "lora_dropout", "lora_rank", "target_modules"},
+        ),
+        (["hyperparameters.merge_adapter=true"], TWELVE | {"merge_adapter"}),
+        (
+            ["hyperparameters.lr_warmup_steps=5", "hyperparameters.lr_warmup_ratio=0.1"],
+            TWELVE | {"lr_warmup_ratio"},
+        ),
+        (["hyperparameters.lr_warmup_ratio=0.1"], TWELVE),
+        (["hyperparameters.full_determinism=true"], TWELVE),  # the seed is used all the same
+    ],
+)
+def test_rules(reference: str, overrides: list[str], expected: set[str]) -> None:
+    assert set(notes(parse(reference, *overrides))) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ("{quantization_bit: int4, finetuning_type: full}", "quantised bases train adapters only"),
+        ("{quantization_bit: int8, finetuning_type: lora}", "not available in this version"),
+        ("{dpo_label_smoothing: 0.1, pref_loss: hinge}", 'needs pref_loss "sigmoid"'),
+        ("{save_best_checkpoint: true, eval_strategy: no}", "save_best_checkpoint"),
+        ("{save_best_checkpoint: true, eval_strategy: steps, checkpoint_strategy: epoch}", "to be the same"),
+    ],
+)
+def test_refused(minimal: str, values: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        refuse(parse(minimal + f"hyperparameters: {values}"))
+
+
+def test_not_refused(minimal: str) -> None:
+    refuse(parse(minimal + "hyperparameters: {save_best_checkpoint: true}"))  # both strategies are epoch by default

@@ -1,0 +1,457 @@
+"""What training promises: equal to the last bit when interrupted anywhere, and not one update on rubbish."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rewarm.core.errors import UserError
+from rewarm.core.events import EventLog
+from rewarm.models.causal import CausalModel, PackedBatch, load_model
+from rewarm.train.job import Job, Outcome
+from rewarm.train.loop import train
+
+from .tiny import curve, events, make_job, weights
+
+Make = Callable[..., Job]
+KILLED = Path(__file__).with_name("killed.py")
+
+
+def stop_after(*steps: int) -> Callable[[], bool]:
+    """A stop callback that is true once for each of ``steps`` calls (the loop asks once a step)."""
+    calls = itertools.count(1)
+    return lambda: next(calls) in steps
+
+
+def in_parts(make: Make, *lengths: int, **changes: Any) -> Outcome:
+    """Train in the folder "parts": stopped after each of ``lengths`` steps, then to the end."""
+    for attempt, length in enumerate(lengths, 1):
+        stopped = train(make("parts", attempt=attempt, stop=stop_after(length), **changes))
+        assert (stopped.finished, stopped.reason) == (False, "stopped")
+    return train(make("parts", attempt=len(lengths) + 1, **changes))
+
+
+LORA = {"finetuning_type": "lora", "lora_dropout": 0.3, "learning_rate": 1e-2}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "changes"),
+    [
+        ((5,), {}),
+        ((3, 4), {}),
+        ((13,), {}),  # in the second epoch
+        ((4, 1, 9), {"logging_steps": 4}),  # in the middle of a logging interval
+        ((5,), LORA),
+        ((3, 12), {**LORA, "logging_steps": 5}),
+        ((5,), {"mixed_precision": "bf16"}),
+        ((6,), {"mixed_precision": "fp16"}),
+        ((5,), {"disable_gradient_checkpointing": False}),
+        ((5,), {"optimizer": "sgd", "lr_scheduler_type": "wsd"}),
+    ],
+)
+def test_resumed_training_equals_the_uninterrupted_one_to_the_last_bit(
+    job: Make, lengths: tuple[int, ...], changes: dict[str, Any]
+) -> None:
+    whole = train(job("whole", **changes))
+    parts = in_parts(job, *lengths, **changes)
+    assert whole.finished and parts.finished and whole.step == 22
+    assert (parts.step, parts.tokens) == (whole.step, whole.tokens)
+    for metric in ("train/loss", "train/lr", "train/grad_norm", "train/epoch"):
+        assert curve(parts.checkpoint.parents[1], metric) == curve(whole.checkpoint.parents[1], metric)
+    assert weights(parts.checkpoint) == weights(whole.checkpoint)
+
+
+def test_a_seed_of_its_own_gives_another_curve(job: Make) -> None:
+    one, two = train(job("one", **LORA)), train(job("two", **LORA, seed=7))
+    assert curve(one.checkpoint.parents[1]) != curve(two.checkpoint.parents[1])
+
+
+def test_kill_9_at_any_moment_resumes_to_the_same_curve(tmp_path: Path, base: Path, corpus: Path) -> None:
+    changes = {"checkpoint_strategy": "steps", "checkpoint_steps": 2, "number_of_checkpoints": 2, "epochs": 6}
+    whole = train(make_job(tmp_path / "whole", base, corpus, **changes))
+    draw = random.Random(11)
+    killed = 0
+    for attempt in range(1, 40):
+        child = subprocess.Popen(
+            [sys.executable, str(KILLED), str(tmp_path / "killed"), str(base), str(corpus), str(attempt)],
+            stdout=subprocess.PIPE,
+        )
+        assert child.stdout.readline() == b"ready\n"
+        try:
+            child.wait(draw.uniform(0.02, 0.25))
+            break
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            killed += 1
+    assert child.returncode == 0 and killed >= 3
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+    last = tmp_path / "killed" / "checkpoints" / f"step-{whole.step}"
+    assert weights(last) == weights(whole.checkpoint)
+    assert not list((tmp_path / "killed" / "checkpoints").glob(".tmp-*"))
+
+
+def test_evaluation_leaves_no_trace_in_the_training(job: Make) -> None:
+    def noisy(model: CausalModel, step: int, tokens: int) -> float:
+        assert not model.training
+        return float(torch.rand(100).sum())
+
+    plain = train(job("plain", **LORA))
+    watched = train(job("watched", **LORA, eval_strategy="steps", eval_steps=3, evaluate=noisy, evaluate_at=[0, 4]))
+    assert curve(plain.checkpoint.parents[1]) == curve(watched.checkpoint.parents[1])
+    assert weights(plain.checkpoint) == weights(watched.checkpoint)
+
+
+def test_evaluations_come_when_they_are_due_also_across_a_stop(job: Make) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def evaluate(model: CausalModel, step: int, tokens: int) -> None:
+        seen.append((step, tokens))
+
+    changes: dict[str, Any] = {"eval_strategy": "epoch", "evaluate": evaluate, "evaluate_at": [0, 5]}
+    stopped = train(job("run", stop=stop_after(6), **changes))  # asked once by the evaluation at 0, then by steps
+    assert stopped.step == 5 and [step for step, _ in seen] == [0]
+    train(job("run", attempt=2, **changes))
+    assert [step for step, _ in seen] == [0, 5, 11, 22]
+    assert seen[1][1] == stopped.tokens
+
+
+def test_terminated_is_told_from_stopped(job: Make) -> None:
+    outcome = train(job(stop=stop_after(3), stop_reason=lambda: "terminated"))
+    assert (outcome.finished, outcome.reason, outcome.step) == (False, "terminated", 3)
+    assert outcome.checkpoint.name == "step-3"
+
+
+def test_a_finished_training_is_not_trained_again(job: Make) -> None:
+    first = train(job())
+    again = train(job(attempt=2))
+    assert again == first and again.finished
+    assert len(curve(first.checkpoint.parents[1])) == 22 and len(events(first.checkpoint.parents[1], "metric")) == 22
+
+
+def test_loss_and_gradient_equal_those_of_each_document_alone(job: Make, base: Path) -> None:
+    """The reference: every stretch of a document by itself, through transformers' own attention, loss and autograd."""
+    rate = 0.25
+    made = job(
+        epochs=1,
+        batch_size=3,
+        gradient_accumulation_steps=20,  # all of it is one update
+        optimizer="sgd",
+        learning_rate=rate,
+        lr_scheduler_type="constant",
+        lr_warmup_steps=0,
+        weight_decay=0.0,
+        max_grad_norm=0.0,
+    )
+    outcome = train(made)
+    assert outcome.step == 1
+
+    model = load_model(base, device=torch.device("cpu")).hf
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    model.set_attn_implementation("eager")
+    total, targets = torch.zeros(()), 0
+    for row in range(made.plan.total_rows):
+        for piece in made.plan.pieces(row):
+            document = made.dataset.train(made.plan.names[piece.source]).tokens(piece.document).astype("int64")
+            goal = torch.from_numpy(document[piece.begin + 1 : piece.end + 1])
+            inputs = torch.from_numpy(document[piece.begin : piece.end])
+            logits = model(input_ids=inputs[None], use_cache=False).logits[0, : len(goal)]
+            total = total + torch.nn.functional.cross_entropy(logits, goal, reduction="sum")
+            targets += len(goal)
+    (total / targets).backward()
+
+    (loss,) = (float.fromhex(value) for value in curve(made.folder).values())
+    assert loss == pytest.approx(float(total) / targets, rel=1e-6)
+    after = load_file(outcome.checkpoint / "model-rank00000.safetensors")
+    for name, parameter in model.named_parameters():
+        gradient = (before[name] - after[f"hf.{name}"]) / rate
+        torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def damage_base(base: Path, folder: Path) -> Path:
+    """A base model whose every loss is NaN, though its weights are finite numbers."""
+    folder.mkdir()
+    for file in base.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.down_proj.weight"].fill_(3e38)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+class Poisoned(CausalModel):
+    """A model whose loss is not finite in chosen forward passes."""
+
+    bad: tuple[int, ...] = ()
+    passes = 0
+
+    def forward(self, batch: PackedBatch, *arguments: Any) -> torch.Tensor:
+        Poisoned.passes += 1
+        loss = super().forward(batch, *arguments)
+        return loss * float("nan") if Poisoned.passes in Poisoned.bad else loss
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``poison(3, 4)`` makes the losses of the third and fourth forward pass NaN."""
+
+    def load(folder: Path, *, device: torch.device) -> CausalModel:
+        model = load_model(folder, device=device)
+        model.__class__ = Poisoned
+        return model
+
+    def choose(*passes: int) -> None:
+        Poisoned.passes, Poisoned.bad = 0, passes
+        monkeypatch.setattr("rewarm.train.begin.load_model", load)
+
+    return choose
+
+
+def test_an_update_of_a_loss_that_is_not_finite_is_not_made(job: Make, poison: Callable[..., None]) -> None:
+    changes = {"gradient_accumulation_steps": 1, "lr_scheduler_type": "constant", "lr_warmup_steps": 0}
+    ends = (events(train(job("two", stop=stop_after(2), **changes)).checkpoint.parents[1], "metric"))[1]
+    two = weights(train(job("at2", stop=stop_after(2), **changes)).checkpoint)
+    poison(3)
+    three = train(job("poisoned", stop=stop_after(3), **changes))
+    assert weights(three.checkpoint) == two
+    metric = events(three.checkpoint.parents[1], "metric")[2]
+    assert metric["step"] == 3 and metric["values"]["train/skipped_updates"] == 1
+    assert "train/loss" not in metric["values"] and ends["values"]["train/loss"] > 0
+    (warning,) = events(three.checkpoint.parents[1], "warning")
+    assert warning["last_skipped"] == 3 and "not finite" in warning["message"]
+    after = train(job("poisoned", attempt=2, **changes))
+    assert after.finished and weights(after.checkpoint) != two
+
+
+def test_five_bad_losses_in_a_row_end_it_with_a_remedy_and_sound_checkpoints(
+    job: Make, poison: Callable[..., None]
+) -> None:
+    changes = {
+        "gradient_accumulation_steps": 1,
+        "logging_steps": 100,
+        "checkpoint_strategy": "steps",
+        "checkpoint_steps": 2,
+    }
+    poison(2, 3, *range(5, 10))  # two in a row are forgiven
+    made = job(**changes)
+    with pytest.raises(UserError, match=r"5 updates in a row, up to step 9.*learning_rate") as caught:
+        train(made)
+    assert caught.value.exit_code == 2 and caught.value.where == str(made.folder)
+    newest = max((made.folder / "checkpoints").iterdir(), key=lambda path: int(path.name[5:]))
+    assert newest.name == "step-8"
+    assert all(torch.isfinite(t).all() for t in load_file(newest / "model-rank00000.safetensors").values())
+
+
+def test_best_checkpoint_is_kept_and_named(job: Make) -> None:
+    losses = {4: 3.0, 8: 1.0, 12: 2.0, 16: float("nan"), 20: 2.5, 22: 1.5}
+    outcome = train(
+        job(
+            eval_strategy="steps",
+            eval_steps=4,
+            checkpoint_strategy="steps",
+            checkpoint_steps=4,
+            number_of_checkpoints=1,
+            save_best_checkpoint=True,
+            evaluate=lambda model, step, tokens: losses[step],
+        )
+    )
+    assert outcome.best.name == "step-8" and outcome.checkpoint.name == "step-22"
+    assert sorted(path.name for path in outcome.best.parent.iterdir()) == ["step-22", "step-8"]
+    written = {event["step"]: event["best"] for event in events(outcome.best.parents[1], "checkpoint")}
+    assert written == {4: True, 8: True, 12: False, 16: False, 20: False, 22: False}
+
+
+def test_checkpoints_of_another_training_are_refused_by_what_differs(job: Make) -> None:
+    train(job(stop=stop_after(3)))
+    with pytest.raises(UserError, match=r"learning_rate was 0.003 and is 0.001.*resume_from_checkpoint=no") as caught:
+        train(job(attempt=2, learning_rate=1e-3))
+    assert "step-3" in str(caught.value)
+    assert train(job(attempt=3, learning_rate=1e-3, resume_from_checkpoint="no")).finished
+
+
+def test_what_does_not_act_on_weights_may_change_at_a_resume(job: Make) -> None:
+    train(job(stop=stop_after(3)))
+    assert train(job(attempt=2, logging_steps=7, number_of_checkpoints=1, checkpoint_strategy="epoch")).finished
+
+
+def test_changed_threads_are_warned_of(job: Make) -> None:
+    train(job(stop=stop_after(3)))
+    outcome = train(job(attempt=2, threads=2))
+    (warning,) = events(outcome.checkpoint.parents[1], "warning")
+    assert "threads was 1 and is 2" in warning["message"] and "last bit" in warning["message"]
+
+
+def test_resume_from_a_named_checkpoint_repeats_the_same_steps(job: Make) -> None:
+    changes = {"checkpoint_strategy": "steps", "checkpoint_steps": 5}
+    first = train(job(**changes))
+    again = train(job(attempt=2, resume_from_checkpoint="checkpoints/step-10", **changes))
+    steps = [event["step"] for event in events(first.checkpoint.parents[1], "metric")]
+    assert steps == [*range(1, 23), *range(11, 23)]
+    assert weights(again.checkpoint) == weights(first.checkpoint)
+
+
+def test_metrics_say_what_they_should(job: Make) -> None:
+    made = job(logging_steps=5)
+    train(made)
+    points = events(made.folder, "metric")
+    assert [event["step"] for event in points] == [5, 10, 15, 20, 22]
+    wanted = {"train/loss", "train/lr", "train/grad_norm", "train/epoch", "perf/tokens_per_second", "perf/data_wait"}
+    for event in points:
+        assert event["values"].keys() == wanted | {"perf/memory_gb"}  # no mfu on a CPU
+        assert 0 <= event["values"]["perf/data_wait"] <= 1 and event["values"]["perf/tokens_per_second"] > 0
+    assert points[-1]["values"]["train/epoch"] == 2.0
+    assert points[-1]["tokens"] == made.plan.total_tokens
+
+
+def test_logged_loss_is_the_mean_over_the_targets_of_the_interval(job: Make) -> None:
+    fine, coarse = job("fine"), job("coarse", logging_steps=4)
+    train(fine)
+    train(coarse)
+    steps = {step: float.fromhex(value) for step, value in curve(fine.folder).items()}
+    mean = sum(steps[step] for step in range(1, 5)) / 4
+    assert float.fromhex(curve(coarse.folder)[4]) == pytest.approx(mean, rel=0.01)
+    assert float.fromhex(curve(coarse.folder)[4]) != mean  # batches differ in targets
+
+
+def test_progress_tells_tokens_done_and_all(job: Make) -> None:
+    made = job()
+    train(made)
+    progress = events(made.folder, "progress")
+    assert (progress[0]["done"], progress[-1]["done"]) == (0, made.plan.total_tokens)
+    assert {event["unit"] for event in progress} == {"tokens"}
+    assert all(event["total"] == made.plan.total_tokens for event in progress)
+
+
+# Every hyperparameter that acts in training, a value of it, and what it must do to the run.
+
+
+def losses(folder: Path) -> list[float]:
+    return [float.fromhex(value) for value in curve(folder).values()]
+
+
+def differs(plain: Outcome, changed: Outcome) -> None:
+    assert weights(plain.checkpoint) != weights(changed.checkpoint)
+
+
+def same(plain: Outcome, changed: Outcome) -> None:
+    assert weights(plain.checkpoint) == weights(changed.checkpoint)
+
+
+def close(plain: Outcome, changed: Outcome) -> None:
+    """Other rounding, the same training."""
+    differs(plain, changed)
+    a, b = losses(plain.checkpoint.parents[1]), losses(changed.checkpoint.parents[1])
+    assert len(a) == len(b)
+    assert all(abs(x - y) < 0.02 for x, y in zip(a, b, strict=True))
+
+
+def twice_as_many_steps(plain: Outcome, changed: Outcome) -> None:
+    assert changed.step == 2 * plain.step
+
+
+@pytest.mark.parametrize(
+    ("changes", "effect"),
+    [
+        ({"batch_size": 4, "gradient_accumulation_steps": 1}, close),
+        ({"batch_size": 1, "gradient_accumulation_steps": 4}, close),
+        ({"gradient_accumulation_steps": 1}, lambda a, b: b.step == 43 or pytest.fail(str(b.step))),
+        ({"epochs": 4}, twice_as_many_steps),
+        ({"max_sequence_length": 32}, lambda a, b: b.step > 1.8 * a.step or pytest.fail(str(b.step))),
+        ({"learning_rate": 1e-3}, differs),
+        ({"lr_scheduler_type": "cosine"}, differs),
+        ({"lr_scheduler_type": "constant"}, differs),
+        ({"lr_scheduler_type": "wsd"}, differs),
+        ({"lr_warmup_steps": 8}, differs),
+        ({"lr_warmup_steps": 0, "lr_warmup_ratio": 0.5}, differs),
+        ({"lr_warmup_ratio": 0.5}, same),  # the steps win
+        ({"max_grad_norm": 0.05}, differs),
+        ({"max_grad_norm": 1e9}, lambda a, b: None),
+        ({"mixed_precision": "bf16"}, close),
+        ({"mixed_precision": "fp16"}, close),
+        ({"optimizer": "sgd"}, differs),
+        ({"seed": 3}, differs),
+        ({"weight_decay": 0.0}, differs),
+        ({"finetuning_type": "lora"}, differs),
+        ({"disable_gradient_checkpointing": False}, lambda a, b: None),
+        ({"full_determinism": True}, same),
+        ({"logging_steps": 3}, same),
+        ({"checkpoint_strategy": "epoch"}, same),
+        ({"flash_attention_v2": True}, same),
+    ],
+    ids=str,
+)
+def test_every_hyperparameter_has_its_effect(
+    job: Make, changes: dict[str, Any], effect: Callable[[Outcome, Outcome], object]
+) -> None:
+    effect(train(job("plain")), train(job("changed", **changes)))
+
+
+@pytest.mark.parametrize(
+    ("field", "one", "two"),
+    [
+        ("lora_rank", 2, 8),
+        ("lora_alpha", 8, 64),
+        ("lora_dropout", 0.0, 0.5),
+        ("target_modules", ["q_proj"], ["q_proj", "up_proj"]),
+    ],
+)
+def test_every_lora_field_has_its_effect(job: Make, field: str, one: object, two: object) -> None:
+    lora = {"finetuning_type": "lora", "epochs": 1}
+    differs(train(job("one", **lora, **{field: one})), train(job("two", **lora, **{field: two})))
+
+
+def test_max_grad_norm_zero_is_off(job: Make) -> None:
+    same(train(job("off", max_grad_norm=0.0)), train(job("huge", max_grad_norm=1e9)))
+
+
+def test_gradient_checkpointing_changes_no_bit(job: Make) -> None:
+    same(train(job("kept")), train(job("recomputed", disable_gradient_checkpointing=False)))
+
+
+def test_full_determinism_is_on_while_it_trains_and_off_behind_it(job: Make) -> None:
+    seen: list[bool] = []
+    changes = {"evaluate": lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()), "evaluate_at": [1]}
+    train(job("plain", **changes))
+    train(job("exact", full_determinism=True, **changes))
+    assert seen == [False, True] and not torch.are_deterministic_algorithms_enabled()
+
+
+def test_threads_are_set_while_it_trains(job: Make) -> None:
+    seen: list[int] = []
+    train(job(threads=2, evaluate=lambda *_: seen.append(torch.get_num_threads()), evaluate_at=[1]))
+    assert seen == [2] and torch.get_num_threads() == 1
+
+
+def test_lora_checkpoints_hold_the_adapter_alone(job: Make) -> None:
+    outcome = train(job(finetuning_type="lora"))
+    names = load_file(outcome.checkpoint / "model-rank00000.safetensors").keys()
+    assert names and all("lora" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        ({"checkpoint_strategy": "no"}, [22]),
+        ({"checkpoint_strategy": "epoch"}, [11, 22]),
+        ({"checkpoint_strategy": "steps", "checkpoint_steps": 8}, [8, 16, 22]),
+        ({"checkpoint_strategy": "steps", "checkpoint_steps": 8, "number_of_checkpoints": 1}, [22]),
+        ({"checkpoint_strategy": "steps", "checkpoint_steps": 1, "number_of_checkpoints": 3}, [20, 21, 22]),
+    ],
+)
+def test_checkpoint_strategy_and_what_is_left_of_it(job: Make, changes: dict[str, Any], steps: list[int]) -> None:
+    outcome = train(job(**changes))
+    left = sorted(int(path.name[5:]) for path in outcome.checkpoint.parent.iterdir())
+    assert left == steps
