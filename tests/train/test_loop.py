@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -9,8 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,48 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rewarm.core.errors import UserError
-from rewarm.core.events import EventLog
+from rewarm.core.manifest import verify
+from rewarm.data.batches import Batches
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
-from rewarm.train.job import Job, Outcome
-from rewarm.train.loop import train
+from rewarm.train.begin import begin
+from rewarm.train.calendar import build_calendar
+from rewarm.train.checkpoint import list_checkpoints, step_of
+from rewarm.train.job import Job, Outcome, autocast
+from rewarm.train.loop import train, train_step
 
-from .tiny import curve, events, make_job, weights
+from .tiny import KILL_CHANGES, curve, events, make_job, weights
 
 Make = Callable[..., Job]
 KILLED = Path(__file__).with_name("killed.py")
+
+
+@pytest.fixture
+def killable() -> Callable[..., Any]:
+    """A context that yields ``start(attempt, seconds)``: train in a process, kill it after so long; its wait status."""
+
+    @contextlib.contextmanager
+    def context(*arguments: object) -> Iterator[Callable[[int, float], int]]:
+        with subprocess.Popen(
+            [sys.executable, str(KILLED), *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as parent:
+
+            def start(attempt: int, seconds: float) -> int:
+                parent.stdin.write(f"{attempt}\n")
+                parent.stdin.flush()
+                pid = int(parent.stdout.readline())
+                time.sleep(seconds)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                return int(parent.stdout.readline())
+
+            yield start
+            parent.stdin.close()
+
+    return context
+
+
+def last_metric(folder: Path) -> int:
+    return max(map(int, curve(folder)), default=0)
 
 
 def stop_after(*steps: int) -> Callable[[], bool]:
@@ -79,25 +112,23 @@ def test_a_seed_of_its_own_gives_another_curve(job: Make) -> None:
     assert curve(one.checkpoint.parents[1]) != curve(two.checkpoint.parents[1])
 
 
-def test_kill_9_at_any_moment_resumes_to_the_same_curve(tmp_path: Path, base: Path, corpus: Path) -> None:
-    changes = {"checkpoint_strategy": "steps", "checkpoint_steps": 2, "number_of_checkpoints": 2, "epochs": 6}
-    whole = train(make_job(tmp_path / "whole", base, corpus, **changes))
+@pytest.mark.parametrize("type_", ["full", "lora"])
+def test_kill_9_at_any_moment_resumes_to_the_same_curve(
+    tmp_path: Path, base: Path, corpus: Path, killable: Callable[..., Any], type_: str
+) -> None:
+    whole = train(make_job(tmp_path / "whole", base, corpus, finetuning_type=type_, **KILL_CHANGES))
     draw = random.Random(11)
-    killed = 0
-    for attempt in range(1, 40):
-        child = subprocess.Popen(
-            [sys.executable, str(KILLED), str(tmp_path / "killed"), str(base), str(corpus), str(attempt)],
-            stdout=subprocess.PIPE,
-        )
-        assert child.stdout.readline() == b"ready\n"
-        try:
-            child.wait(draw.uniform(0.02, 0.25))
-            break
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            killed += 1
-    assert child.returncode == 0 and killed >= 3
+    status, kills = -1, 0
+    with killable(tmp_path / "killed", base, corpus, type_) as start:
+        for attempt in range(1, 60):
+            status = start(attempt, draw.uniform(0.1, 0.5))
+            kills += status == signal.SIGKILL
+            if status == 0:
+                break
+            verified = [path for path in list_checkpoints(tmp_path / "killed" / "checkpoints") if verify(path)]
+            lost = last_metric(tmp_path / "killed") - max([step_of(path) for path in verified], default=0)
+            assert lost <= KILL_CHANGES["checkpoint_steps"]  # and none that stands there is half-written
+    assert status == 0 and kills >= 3
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
     last = tmp_path / "killed" / "checkpoints" / f"step-{whole.step}"
     assert weights(last) == weights(whole.checkpoint)
@@ -174,7 +205,7 @@ def test_loss_and_gradient_equal_those_of_each_document_alone(job: Make, base: P
     (total / targets).backward()
 
     (loss,) = (float.fromhex(value) for value in curve(made.folder).values())
-    assert loss == pytest.approx(float(total) / targets, rel=1e-6)
+    assert loss == pytest.approx(float(total.detach()) / targets, rel=1e-6)
     after = load_file(outcome.checkpoint / "model-rank00000.safetensors")
     for name, parameter in model.named_parameters():
         gradient = (before[name] - after[f"hf.{name}"]) / rate
@@ -247,7 +278,7 @@ def test_five_bad_losses_in_a_row_end_it_with_a_remedy_and_sound_checkpoints(
     }
     poison(2, 3, *range(5, 10))  # two in a row are forgiven
     made = job(**changes)
-    with pytest.raises(UserError, match=r"5 updates in a row, up to step 9.*learning_rate") as caught:
+    with pytest.raises(UserError, match=r"(?s)5 updates in a row, up to step 9.*learning_rate") as caught:
         train(made)
     assert caught.value.exit_code == 2 and caught.value.where == str(made.folder)
     newest = max((made.folder / "checkpoints").iterdir(), key=lambda path: int(path.name[5:]))
@@ -276,7 +307,7 @@ def test_best_checkpoint_is_kept_and_named(job: Make) -> None:
 
 def test_checkpoints_of_another_training_are_refused_by_what_differs(job: Make) -> None:
     train(job(stop=stop_after(3)))
-    with pytest.raises(UserError, match=r"learning_rate was 0.003 and is 0.001.*resume_from_checkpoint=no") as caught:
+    with pytest.raises(UserError, match=r"(?s)learning_rate was 0.003 and is 0.001.*resume_from_checkpoint=no") as caught:
         train(job(attempt=2, learning_rate=1e-3))
     assert "step-3" in str(caught.value)
     assert train(job(attempt=3, learning_rate=1e-3, resume_from_checkpoint="no")).finished
@@ -289,7 +320,7 @@ def test_what_does_not_act_on_weights_may_change_at_a_resume(job: Make) -> None:
 
 def test_changed_threads_are_warned_of(job: Make) -> None:
     train(job(stop=stop_after(3)))
-    outcome = train(job(attempt=2, threads=2))
+    outcome = train(job(attempt=2, threads=2, stop=stop_after(1)))
     (warning,) = events(outcome.checkpoint.parents[1], "warning")
     assert "threads was 1 and is 2" in warning["message"] and "last bit" in warning["message"]
 
@@ -358,8 +389,12 @@ def close(plain: Outcome, changed: Outcome) -> None:
     assert all(abs(x - y) < 0.02 for x, y in zip(a, b, strict=True))
 
 
-def twice_as_many_steps(plain: Outcome, changed: Outcome) -> None:
-    assert changed.step == 2 * plain.step
+def twice_the_tokens(plain: Outcome, changed: Outcome) -> None:
+    assert changed.tokens == pytest.approx(2 * plain.tokens, rel=0.01)
+
+
+def about_twice_the_steps(plain: Outcome, changed: Outcome) -> None:
+    assert 1.8 < changed.step / plain.step < 2.1 and changed.tokens == plain.tokens
 
 
 @pytest.mark.parametrize(
@@ -367,9 +402,9 @@ def twice_as_many_steps(plain: Outcome, changed: Outcome) -> None:
     [
         ({"batch_size": 4, "gradient_accumulation_steps": 1}, close),
         ({"batch_size": 1, "gradient_accumulation_steps": 4}, close),
-        ({"gradient_accumulation_steps": 1}, lambda a, b: b.step == 43 or pytest.fail(str(b.step))),
-        ({"epochs": 4}, twice_as_many_steps),
-        ({"max_sequence_length": 32}, lambda a, b: b.step > 1.8 * a.step or pytest.fail(str(b.step))),
+        ({"gradient_accumulation_steps": 1}, about_twice_the_steps),
+        ({"epochs": 4}, twice_the_tokens),
+        ({"max_sequence_length": 32}, about_twice_the_steps),
         ({"learning_rate": 1e-3}, differs),
         ({"lr_scheduler_type": "cosine"}, differs),
         ({"lr_scheduler_type": "constant"}, differs),
@@ -378,14 +413,13 @@ def twice_as_many_steps(plain: Outcome, changed: Outcome) -> None:
         ({"lr_warmup_steps": 0, "lr_warmup_ratio": 0.5}, differs),
         ({"lr_warmup_ratio": 0.5}, same),  # the steps win
         ({"max_grad_norm": 0.05}, differs),
-        ({"max_grad_norm": 1e9}, lambda a, b: None),
         ({"mixed_precision": "bf16"}, close),
         ({"mixed_precision": "fp16"}, close),
         ({"optimizer": "sgd"}, differs),
         ({"seed": 3}, differs),
         ({"weight_decay": 0.0}, differs),
         ({"finetuning_type": "lora"}, differs),
-        ({"disable_gradient_checkpointing": False}, lambda a, b: None),
+        ({"disable_gradient_checkpointing": False}, same),
         ({"full_determinism": True}, same),
         ({"logging_steps": 3}, same),
         ({"checkpoint_strategy": "epoch"}, same),
@@ -417,8 +451,18 @@ def test_max_grad_norm_zero_is_off(job: Make) -> None:
     same(train(job("off", max_grad_norm=0.0)), train(job("huge", max_grad_norm=1e9)))
 
 
-def test_gradient_checkpointing_changes_no_bit(job: Make) -> None:
-    same(train(job("kept")), train(job("recomputed", disable_gradient_checkpointing=False)))
+def test_gradient_checkpointing_computes_the_layers_again(job: Make) -> None:
+    calls = []
+    for off in (True, False):
+        made = job(f"off-{off}", disable_gradient_checkpointing=off)
+        training = begin(made, build_calendar(made.hyperparameters, total=1, rows_per_step=1, epoch_ends=[1]))
+        count = itertools.count()
+        hook = lambda *_, count=count: next(count) and None  # noqa: E731
+        training.model.layers()[0].mlp.register_forward_pre_hook(hook)
+        batch = Batches(made.plan, 1, 1).read(0)
+        train_step(training, batch, 1e-3, 1.0, autocast(made), lambda tokens: None)
+        calls.append(next(count))
+    assert calls == [1, 2]
 
 
 def test_full_determinism_is_on_while_it_trains_and_off_behind_it(job: Make) -> None:
@@ -431,7 +475,7 @@ def test_full_determinism_is_on_while_it_trains_and_off_behind_it(job: Make) -> 
 
 def test_threads_are_set_while_it_trains(job: Make) -> None:
     seen: list[int] = []
-    train(job(threads=2, evaluate=lambda *_: seen.append(torch.get_num_threads()), evaluate_at=[1]))
+    train(job(threads=2, evaluate=lambda *_: seen.append(torch.get_num_threads()), evaluate_at=[0], stop=stop_after(2)))
     assert seen == [2] and torch.get_num_threads() == 1
 
 

@@ -37,6 +37,14 @@ DEFAULTS: dict[str, Any] = {
     "lr_warmup_steps": 2,
     "lora_rank": 4,
 }
+KILL_CHANGES: dict[str, Any] = {
+    "checkpoint_strategy": "steps",
+    "checkpoint_steps": 2,
+    "number_of_checkpoints": 2,
+    "epochs": 6,
+    "lora_dropout": 0.2,
+}
+DISK_CHANGES: dict[str, Any] = {"checkpoint_strategy": "steps", "checkpoint_steps": 2, "number_of_checkpoints": 2}
 
 
 def texts(count: int, seed: int) -> list[str]:
@@ -106,7 +114,7 @@ def make_job(folder: Path, base: Path, corpus: Path, *, attempt: int = 1, **chan
     folder.mkdir(parents=True, exist_ok=True)
     log = EventLog(folder / "events.jsonl", attempt)
     log.stage = "train"
-    return Job(folder, dataset, plan, hyperparameters, base, log, **{"threads": 1, **fields})
+    return Job(folder, dataset, plan, hyperparameters, log=log, **{"base": base, "threads": 1, **fields})
 
 
 def curve(folder: Path, name: str = "train/loss") -> dict[int, str]:

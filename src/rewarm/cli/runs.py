@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from rewarm.cli.show import amount, console, duration, print_json, print_table
+from rewarm.cli.show import console, duration, print_json, print_table
 from rewarm.cli.start import AsJson, begin
 from rewarm.core.errors import UserError
 from rewarm.core.events import metrics, read_events
@@ -185,32 +185,11 @@ def _tail(path: Path, lines: int = 8) -> str:
 
 def print_result(run: Run) -> None:
     """The before/after table of a finished run, gain and forgetting apart."""
+    from rewarm.pipeline import words
+
     found = orjson.loads((run.report / "report.json").read_bytes())
-    table = [
-        (
-            row["role"],
-            row["task"],
-            row["metric"].replace("_", " "),
-            f"{row['base']:.4f}",
-            f"{row['result']:.4f}",
-            _interval(row),
-            _percent(row),
-            amount(row["n"]),
-        )
-        for row in found["rows"]
-    ]
-    columns = ("role", "text or task", "metric", "base", "result", "difference [95 %]", "change", "n")
-    print_table("before and after", columns, table, right=(3, 4, 5, 6, 7))
-    for line in found["headline"]["sentences"]:
-        console().print(line)
+    cells = [words.result_cells(row) for row in found["rows"]]
+    print_table("before and after", words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8))
+    for line in words.headlines(found):
+        console().print(f"{line.title}: {line.figure}" + (f" ({line.interval})" if line.interval else "") + f" {line.text}")
     sys.stdout.write("\n")
-
-
-def _interval(row: dict[str, Any]) -> str:
-    if row["low"] is None:
-        return f"{row['difference']:+.4f}"
-    return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
-
-
-def _percent(row: dict[str, Any]) -> str:
-    return f"{100 * row['difference'] / row['base']:+.1f} %" if row["base"] else "-"

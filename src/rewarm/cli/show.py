@@ -82,7 +82,7 @@ def progress_bar() -> Iterator[Callable[[str, float, float, str], None]]:
                 tasks[what] = bar.add_task(what, total=total or None, text="")
             speed = next(task.speed for task in bar.tasks if task.id == tasks[what])
             form = size if unit == "bytes" else amount
-            text = f"{form(done)} of {form(total)}" + ("" if unit == "bytes" else f" {unit}")
+            text = f"{form(done)} of {form(total)}" + ("" if unit == "bytes" else f" {unit}") if total > 1 else ""
             bar.update(
                 tasks[what], completed=done, total=total or None, text=text + (f", {form(speed)}/s" if speed else "")
             )

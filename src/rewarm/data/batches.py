@@ -122,9 +122,10 @@ def prefetch(batches: Batches, start: int, depth: int = 2) -> Iterator[tuple[int
     def put(item: tuple[int, Batch] | BaseException | None) -> None:
         while not closed.is_set():
             try:
-                return ready.put(item, timeout=0.1)
+                ready.put(item, timeout=0.1)
             except queue.Full:
                 continue
+            return
 
     def read() -> None:
         try:

@@ -5,6 +5,7 @@
                   SOURCE/documents-00000.idx   uint64 offsets into them, one more than documents
                   SOURCE/held_out/...          the same for documents that are never trained on
                   SOURCE/held_out.jsonl        {id, source, bytes} for each of those, in shard order
+                  tokenizer.json               that of the base model, to look at what the ids say
 
 Reading costs 8 bytes of memory a document (its length); everything else stays mapped.
 """
@@ -20,11 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
+from tokenizers import Tokenizer
 
 from rewarm.core.errors import DataError
 from rewarm.core.manifest import read_manifest, verify
 
 HELD_OUT = "held_out"
+TOKENIZER = "tokenizer.json"
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -82,7 +85,8 @@ class Documents:
         offsets = self._offsets[shard]
         local = index - int(self._first[shard])
         start, stop = int(offsets[local]), int(offsets[local + 1])
-        return self._tokens[shard][start + begin : stop if end is None else min(start + end, stop)]
+        found: Tokens = self._tokens[shard][start + begin : stop if end is None else min(start + end, stop)]
+        return found
 
 
 def _mapped(path: Path, dtype: np.dtype[Any]) -> Any:
@@ -132,6 +136,15 @@ class Dataset:
         sizes = np.array([record["bytes"] for record in records], np.int64)
         folder = self.path / source / HELD_OUT
         return Documents(folder, entry["held_out_shards"], self.manifest["dtype"], [r["id"] for r in records], sizes)
+
+    def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
+        """The text of ids, control tokens included, for people to look at."""
+        text: str = self._tokenizer.decode([int(value) for value in ids], skip_special_tokens=False)
+        return text
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self.path / TOKENIZER))
 
     def _entry(self, source: str) -> dict[str, Any]:
         for entry in self.manifest["sources"]:

@@ -10,6 +10,7 @@ the tokenizer's BOS (or else EOS), which is itself never scored; nor is EOS, whi
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class _Window:
 
 def bits_per_byte(items: Iterable[Item]) -> float:
     """Sum of nats over (ln 2 x sum of bytes) of ``items``, each with ``nll`` and ``bytes``."""
-    items = list(items)
-    return math.fsum(item["nll"] for item in items) / (math.log(2) * sum(item["bytes"] for item in items))
+    scores = [(float(item["nll"]), int(item["bytes"])) for item in items]
+    return math.fsum(nll for nll, _ in scores) / (math.log(2) * sum(size for _, size in scores))
 
 
 def window_of(max_sequence_length: int, config: Any) -> int:
@@ -127,7 +128,7 @@ def score_documents(
             progress(what, sum(sizes[: group[-1].document]), sum(sizes), "bytes")
     finally:
         model.train(was_training)
-    items = [
+    items: list[Item] = [
         {"id": str(documents.ids[i]), "nll": float(n), "bytes": b} for i, n, b in zip(chosen, nll, sizes, strict=True)
     ]
     for item in items:
@@ -195,4 +196,4 @@ def _score(model: CausalModel, group: Sequence[_Window], device: torch.device) -
         n_targets=int((targets != _NO_TARGET).sum()),
     )
     nll = model.token_nll(batch).double().cpu()
-    return [float(nll[start:end].sum()) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [float(nll[start:end].sum()) for start, end in itertools.pairwise(ends)]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Item = dict[str, Any]
 Progress = Callable[[str, float, float, str], None]
 
+logger = logging.getLogger(__name__)
 _LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")
 
 
@@ -75,7 +76,7 @@ def run_tasks(
     progress: Progress = lambda what, done, total, unit: None,
     evaluations: Path | None = None,
     model_key: str | None = None,
-    warn: Warn = logging.getLogger(__name__).warning,
+    warn: Warn = logger.warning,
 ) -> dict[str, TaskResult]:
     """Score the model in ``model_folder`` on ``tasks``: names of tasks, groups or tags, or patterns of them.
 
@@ -174,7 +175,8 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
     """The harness's output for one task in our terms."""
     aggregations, better = task.aggregation(), task.higher_is_better()
     named = _names_of_aggregations()
-    metrics, items = {}, {}
+    metrics: dict[str, Metric] = {}
+    items: dict[int, Item] = {}
     for sample in output["samples"][name]:
         item = items.setdefault(sample["doc_id"], {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]})
         for metric in sample["metrics"]:
@@ -206,7 +208,7 @@ def _watched_model(arguments: dict[str, str], device: str) -> Any:
     """The harness's Hugging Face model, that also tells how far it is."""
     from lm_eval.models.huggingface import HFLM
 
-    class Watched(HFLM):
+    class Watched(HFLM):  # type: ignore[misc]
         def watch(self, report: Callable[[float, float], None]) -> None:
             self.report, self.done, self.total = report, 0, 0
 
@@ -230,7 +232,7 @@ def _watched_model(arguments: dict[str, str], device: str) -> Any:
             self.report(self.done, self.total)
             self.done += n
 
-    return Watched(**arguments, device=device, batch_size=1)  # type: ignore[arg-type]
+    return Watched(**arguments, device=device, batch_size=1)
 
 
 @contextlib.contextmanager

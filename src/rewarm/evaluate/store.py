@@ -21,6 +21,7 @@ from rewarm.core.storage import remove_folder, sha256_bytes, staged_folder, writ
 
 Item = dict[str, Any]
 Warn = Callable[[str], None]
+logger = logging.getLogger(__name__)
 
 
 class Scores(NamedTuple):
@@ -40,7 +41,7 @@ def cached(
     key_facts: dict[str, Any],
     compute: Callable[[], list[Item]],
     *,
-    warn: Warn = logging.getLogger(__name__).warning,
+    warn: Warn = logger.warning,
 ) -> list[Item]:
     """The items stored for ``key_facts``; computed and stored where there are none.
 
@@ -51,9 +52,7 @@ def cached(
     return found.items
 
 
-def read_scores(
-    evaluations: Path, key_facts: dict[str, Any], warn: Warn = logging.getLogger(__name__).warning
-) -> Scores | None:
+def read_scores(evaluations: Path, key_facts: dict[str, Any], warn: Warn = logger.warning) -> Scores | None:
     """The entry for ``key_facts``, or None; a damaged one is deleted, and ``warn`` is told."""
     path = evaluations / key_of(key_facts)
     if not path.is_dir():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def publish(models: Path, name: str, fill: Callable[[Path], None], lineage: dict
         )
     home = models / name
     home.mkdir(parents=True, exist_ok=True)
+    _sweep(home)
     beside = home / f"{TEMPORARY}{uuid.uuid4().hex[:8]}"
     beside.mkdir()
     try:
@@ -103,6 +105,13 @@ def publish(models: Path, name: str, fill: Callable[[Path], None], lineage: dict
         shutil.rmtree(beside, ignore_errors=True)
         raise
     return Version(path, name, int(path.name))
+
+
+def _sweep(home: Path) -> None:
+    """Delete what a killed process left a day ago or longer: no living one takes that long to publish."""
+    for item in home.glob(f"{TEMPORARY}*"):
+        if time.time() - item.stat().st_mtime > 86_400:
+            shutil.rmtree(item, ignore_errors=True)
 
 
 def _take_number(home: Path) -> Path:

@@ -135,7 +135,7 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
         raise ModelError(
             f"{len(absent)} weights are missing, the first {min(absent)!r}", where=folder, remedy="fetch it again"
         )
-    model = CausalModel(hf)
+    model = CausalModel(hf).eval()
     check_packing(model)
     return model.to(device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import orjson
 
 from rewarm.core.events import metrics, read_events
+from rewarm.core.run import read_launch
 from rewarm.hub.models import publish
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.card import write_card
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of
 from rewarm.pipeline.report import build_report, write_report
+from rewarm.pipeline.train import mixture
 
 
 def inputs(x: Execution) -> Any:
@@ -71,9 +74,15 @@ def draw_report(x: Execution) -> dict[str, Any]:
         recipe_text=x.run.recipe.read_text(),
         resolved=orjson.loads((x.run.path / "resolved.json").read_bytes()),
         training=training_facts(x),
+        mixture=mixture(x.recipe),
+        command=_command(x),
     )
     write_report(report, x.run.report)
     return report
+
+
+def _command(x: Execution) -> str:
+    return " ".join(["rewarm run recipe.yaml", *map(shlex.quote, read_launch(x.run)["overrides"])])
 
 
 def training_facts(x: Execution) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def build_report(
         "name": name,
         "run": run,
         "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
-        "base": dict(base),
+        "base": {key: base.get(key) for key in ("reference", "fingerprint", "parameters")},
         "result": dict(result),
         "headline": headline(rows),
         "rows": rows,
@@ -139,7 +139,7 @@ def _with_kinds(rows: Sequence[Row], texts: Sequence[Mapping[str, Any]]) -> list
 def _text(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None) -> dict[str, Any]:
     """One source, replay or panel: documents in, and where each of them went."""
     rejected, filtered = dict(entry.get("rejected", {})), dict(entry.get("filtered", {}))
-    tokens, size = entry["tokens"] + entry["held_out_tokens"], entry["bytes"] + entry["held_out_bytes"]
+    tokens, size = entry["tokens"] + entry["held_out_tokens"], entry["bytes"] + entry["held_out_bytes"]  # all kept
     weights = dict(mixture["sources"]) if mixture else {}
     return {
         "name": entry["name"],
@@ -149,9 +149,10 @@ def _text(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None) -> dict[s
         "held_out": entry["held_out"],
         "rejected": rejected,
         "filtered": filtered,
-        "bytes": entry["bytes"],
-        "tokens": entry["tokens"],
+        "bytes": size,
+        "tokens": tokens,
         "held_out_bytes": entry["held_out_bytes"],
+        "held_out_tokens": entry["held_out_tokens"],
         "bytes_per_token": size / tokens if tokens else None,
         "weight": weights.get(entry["name"]),
     }
@@ -205,7 +206,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts = [
         f"# {words.plain(report['name'])}: before and after",
         f"Base model `{words.code(report['base']['reference'])}`, {words.short_date(report['created'])}.",
-        *(f"**{line.title}: {line.figure}** {words.plain(line.text)}" for line in words.headlines(report)),
+        *(words.headline_markdown(line) for line in words.headlines(report)),
         "## Before and after",
         results_table(report["rows"]),
         *(words.plain(note) for note in words.notes(report["rows"])),

@@ -58,13 +58,13 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
 
 
 def amount(value: float | None, unit: str = "") -> str:
-    """A count or a size, short: 1.5M."""
+    """A count or a size with three digits: 1.5 M, 288 kB."""
     if value is None:
         return "\N{EN DASH}"
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            scaled = value / (1e3 if letter == "k" else size)
-            return f"{scaled:,.{1 if scaled < 100 else 0}f} {letter}{unit}".rstrip()
+            scaled = value / size
+            return f"{scaled:.3g} {letter}{unit}"
     return f"{value:,.0f} {unit}".rstrip()
 
 
@@ -102,7 +102,9 @@ def _gain(gain: Mapping[str, Any] | None) -> Line:
 
 def _forgetting(forgetting: Mapping[str, Any] | None) -> Line:
     if forgetting is None:
-        return Line("Forgetting", "forgetting", "not measured", "", "There was no panel and no replayed text to measure on.")
+        return Line(
+            "Forgetting", "forgetting", "not measured", "", "There was no panel and no replayed text to measure on."
+        )
     kind = "the replayed text" if forgetting["replayed"] else "text that was never replayed"
     text = f"in bits per byte on {kind} ({_list(forgetting['of'])}). {_certainty(forgetting, 'forgetting')}"
     if len(forgetting["of"]) > 1:
@@ -121,7 +123,9 @@ def _certainty(value: Mapping[str, Any], what: str) -> str:
     if value["low"] is None:
         return "Too few documents for an interval."
     if value["low"] > 0:
-        return "The interval excludes zero."
+        return (
+            "The interval excludes zero." if what == "gain" else "The interval excludes zero: something was forgotten."
+        )
     if value["high"] < 0:
         return "The interval lies below zero: it got worse." if what == "gain" else "It got better, not worse."
     return f"The interval includes zero: no {what} is shown."
@@ -129,6 +133,11 @@ def _certainty(value: Mapping[str, Any], what: str) -> str:
 
 def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def headline_markdown(line: Line) -> str:
+    bounds = f" ({line.interval})" if line.interval else ""
+    return f"**{line.title}: {line.figure}**{bounds} {plain(line.text)}"
 
 
 # --- tables ---
@@ -199,9 +208,13 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
             found.append(f"Of {text['name']}: {', '.join(reasons)}.")
     apart = [text["name"] for text in data["texts"] if _missing(text)]
     if apart:
-        found.append(f"Of {_list(apart)} the documents in do not equal those trained on, held out, left out and rejected.")
+        found.append(
+            f"Of {_list(apart)} the documents in do not equal those trained on, held out, left out and rejected."
+        )
     elif data["texts"]:
-        found.append("Documents in = trained on + held out + left out + rejected, for every text.")
+        found.append(
+            "Documents in = trained on + held out + left out + rejected. Bytes and tokens: trained on and held out."
+        )
     weights = [f"{text['name']} {text['weight']:g}" for text in data["texts"] if text["weight"] is not None]
     if weights:
         found.append(f"Weights (times seen an epoch): {', '.join(weights)}.")
@@ -227,10 +240,8 @@ def training_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Speed (median)", _speed(training["tokens_per_second"])),
         ("Training loss", f"{number(training['first_loss'])} \N{RIGHTWARDS ARROW} {number(training['last_loss'])}"),
     ]
-    for field in ("finetuning_type", "learning_rate", "lr_scheduler_type", "epochs", "max_sequence_length", "seed"):
-        if field in values:
-            facts.append((field, str(values[field]["value"])))
-    return facts
+    shown = ("finetuning_type", "learning_rate", "lr_scheduler_type", "epochs", "max_sequence_length", "seed")
+    return facts + [(field, str(values[field]["value"])) for field in shown if field in values]
 
 
 def _speed(value: float | None) -> str:
@@ -244,8 +255,13 @@ def repeat_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts += [(f"SHA-256 of the {name}", value) for name, value in repeat["hashes"].items()]
     facts.append(("Versions", ", ".join(f"{name} {value}" for name, value in repeat["versions"].items())))
     if machine := repeat["machine"]:
-        facts.append(("Machine", ", ".join(f"{name} {value}" for name, value in machine.items() if value not in (None, [], ()))))
+        facts.append(("Machine", _machine(machine)))
     return facts
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    parts = [str(machine["system"]), f"{machine['cores']} cores", f"{amount(machine['memory'], 'B')} of memory"]
+    return ", ".join([*parts, *(f"{name} with {amount(memory, 'B')}" for name, memory in machine.get("gpus", ()))])
 
 
 # --- Markdown ---

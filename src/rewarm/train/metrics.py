@@ -28,6 +28,8 @@ PEAK_FLOPS = {
 }
 """Dense bf16 FLOP/s by a part of the device's name, as NVIDIA's data sheets give them; the first match counts."""
 
+_PLAIN_MLP = frozenset("bloom falcon gpt2 gpt_neox gptj opt phi starcoder2".split())
+
 
 def flops_per_token(config: Any, sequence_length: int) -> float | None:
     """Training FLOP per token of a dense decoder with gated MLPs, all parameters trained.
@@ -46,7 +48,8 @@ def flops_per_token(config: Any, sequence_length: int) -> float | None:
     layers, width, inner, heads, vocabulary = (getattr(config, name, None) for name in names)
     if not all(isinstance(value, int) for value in (layers, width, inner, heads, vocabulary)):
         return None
-    if getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None):
+    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
+    if experts or getattr(config, "model_type", "") in _PLAIN_MLP:
         return None
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     head = getattr(config, "head_dim", None) or width // heads

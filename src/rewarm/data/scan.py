@@ -1,0 +1,186 @@
+"""Pass 1 over a slice of a source: the hash and size of each document, and every reject.
+
+What was found is kept under the hash of the content that it was found in, so nothing is read twice
+for it, and a killed build loses the slices in work and no more. The identity of a document is the
+128-bit BLAKE2b of its NFC text in UTF-8.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rewarm.core.errors import DataError
+from rewarm.core.manifest import canonical
+from rewarm.core.storage import sha256_bytes, write_file
+from rewarm.data.documents import Reject, read_documents
+from rewarm.data.files import Meter, signature, stem_and_format
+
+VERSION = 1
+PLACES = 20
+"""Places of rejects that are kept of a slice and of a source."""
+ID_BYTES = 16
+
+
+@dataclass(frozen=True)
+class SliceFile:
+    """A file of a slice as it was when its content was hashed."""
+
+    path: str
+    sha256: str
+    signature: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a source that one worker reads: some whole files, or a byte range of a large jsonl file."""
+
+    source: str
+    number: int
+    files: tuple[SliceFile, ...]
+    format: str
+    text_column: str | None
+    start: int = 0
+    end: int | None = None
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Slice:
+        files = tuple(SliceFile(f["path"], f["sha256"], tuple(f["signature"])) for f in value["files"])
+        return cls(**{**value, "files": files})
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk."""
+        whole = sum(file.signature[0] for file in self.files)
+        return whole if self.end is None else min(self.end, whole) - self.start
+
+    def key(self) -> str:
+        """The hash of everything that the result of reading depends on."""
+        names = [stem_and_format(file.path)[1:] for file in self.files]
+        facts = [VERSION, unicodedata.unidata_version, [f.sha256 for f in self.files], names, self.format]
+        return sha256_bytes(canonical([*facts, self.text_column, self.start, self.end]))
+
+    def documents(self, index: int, meter: Meter) -> Iterator[str | Reject]:
+        """Read file ``index``.
+
+        Raises:
+            DataError: if the file is not what it was when it was hashed, or cannot be read to its end.
+        """
+        file = self.files[index]
+        path = Path(file.path)
+        _check_unchanged(path, file)
+        yield from read_documents(path, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
+        _check_unchanged(path, file)
+
+
+def _check_unchanged(path: Path, file: SliceFile) -> None:
+    if signature(path) != file.signature:
+        raise ChangedError(path)
+
+
+class ChangedError(DataError):
+    """A file that somebody writes to while it is read; never passed over as a merely damaged one."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("the file changed while it was read", where=path, remedy="run again when nobody writes to it")
+
+
+@dataclass
+class Scan:
+    """What pass 1 found in a slice. ``documents`` and ``errors`` have one entry for each file."""
+
+    ids: npt.NDArray[np.uint8]  # (documents, 16)
+    sizes: npt.NDArray[np.uint32]  # (documents,) UTF-8 bytes
+    documents: list[int]
+    errors: list[str | None]  # why a file cannot be used; nothing of it is
+    rejected: dict[str, int] = field(default_factory=dict)
+    places: list[tuple[int, str, int, str]] = field(default_factory=list)  # file, member, line, reason
+    lines: int = 0
+
+    def save(self, path: Path) -> None:
+        body = self.ids.tobytes() + self.sizes.astype("<u4").tobytes()
+        header = {
+            "documents": self.documents,
+            "errors": self.errors,
+            "rejected": self.rejected,
+            "places": self.places,
+            "lines": self.lines,
+            "body": sha256_bytes(body),
+        }
+        write_file(path, orjson.dumps(header) + b"\n" + body)
+
+    @classmethod
+    def load(cls, path: Path) -> Scan | None:
+        """A saved scan; None where there is none, or a damaged one."""
+        try:
+            head, _, body = path.read_bytes().partition(b"\n")
+            header = orjson.loads(head)
+        except (FileNotFoundError, orjson.JSONDecodeError):
+            return None
+        if header.pop("body", None) != sha256_bytes(body):
+            return None
+        count = sum(header["documents"])
+        ids = np.frombuffer(body, np.uint8, count * ID_BYTES).reshape(count, ID_BYTES)
+        places = [tuple(place) for place in header.pop("places")]
+        return cls(ids, np.frombuffer(body, "<u4", count, count * ID_BYTES), places=places, **header)
+
+
+def identity(text: bytes) -> bytes:
+    """The 16 bytes that a document is known by."""
+    return blake2b(text, digest_size=ID_BYTES).digest()
+
+
+def scan_slice(part: Slice, report: Callable[[int], None]) -> Scan:
+    """Read every file of a slice; ``report`` is told the bytes read so far.
+
+    Raises:
+        ChangedError: if a file changed; a damaged one is an entry of ``errors``.
+    """
+    ids, sizes, documents = bytearray(), array("I"), []
+    errors: list[str | None] = []
+    rejected: Counter[str] = Counter()
+    places: list[tuple[int, str, int, str]] = []
+    done = all_lines = 0
+    for index, file in enumerate(part.files):
+        meter, before, found = Meter(), len(sizes), Counter[str]()
+        here: list[tuple[int, str, int, str]] = []
+        try:
+            for item in part.documents(index, meter):
+                if isinstance(item, str):
+                    data = item.encode()
+                    ids += identity(data)
+                    sizes.append(len(data))
+                else:
+                    found[item.reason] += 1
+                    if len(here) < PLACES:
+                        here.append((index, item.member, item.line, item.reason))
+                if not (len(sizes) & 255):
+                    report(done + meter.bytes)
+        except ChangedError:
+            raise
+        except DataError as error:
+            errors.append(f"{error.what}\n{error.remedy or ''}")
+            del ids[before * ID_BYTES :], sizes[before:]
+        else:
+            errors.append(None)
+            rejected.update(found)
+            places = (places + here)[:PLACES]
+        documents.append(len(sizes) - before)
+        all_lines += meter.lines
+        done += part.bytes if part.end is not None else file.signature[0]
+        report(done)
+    array_ids = np.frombuffer(bytes(ids), np.uint8).reshape(-1, ID_BYTES)
+    return Scan(array_ids, np.array(sizes, np.uint32), documents, errors, dict(rejected), places, all_lines)

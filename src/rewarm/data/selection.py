@@ -1,0 +1,159 @@
+"""What becomes of each document, decided over all texts of a recipe at once: train, duplicate or held out.
+
+Texts are looked at in the order of ``recipe.texts``: of equal documents the first one stays. Held
+out are whole panels; every document whose identity, read as a number, falls below the share; those
+that an earlier build held out of any of these texts; and, when a source is built for the first
+time, those with the lowest identities until there are 32, of at most a tenth of the source's bytes.
+Memory: one byte for each document, and 60 for each of the few million looked at together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rewarm.core.manifest import canonical, to_json
+from rewarm.core.storage import sha256_bytes, write_file
+from rewarm.data.scan import ID_BYTES, Scan
+from rewarm.data.shards import DUPLICATE, HELD, TRAIN, Choice
+
+AT_LEAST = 32
+AT_MOST = 0.1
+_CANDIDATES = 4096
+_TOGETHER = 1 << 22
+
+Identities = npt.NDArray[np.uint64]  # (n, 2): the halves of an identity as numbers, the high one first
+
+
+@dataclass
+class TextScans:
+    """The scans of one text, by their files, and what is known of it from earlier builds."""
+
+    scans: Sequence[Path]
+    panel: bool
+    earlier: Identities | None  # held out by earlier builds; None for the first build
+
+
+def choose(texts: Sequence[TextScans], share: float) -> list[list[Choice]]:
+    """For every text and scan, what becomes of each document."""
+    counts = [[len(_load(path).sizes) for path in text.scans] for text in texts]
+    ends = np.cumsum([0, *(sum(c) for c in counts)])
+    choice = np.full(int(ends[-1]), TRAIN, np.uint8)
+    known = [text.earlier for text in texts if text.earlier is not None]
+    earlier = _as_void(np.concatenate(known)) if known else np.zeros(0, np.void(ID_BYTES).dtype)
+    tops = [_TopUp() for _ in texts]
+    parts = max(1, int(ends[-1]) // _TOGETHER)
+    for part in range(parts):
+        identities, index, sizes = _gather(texts, part, parts)
+        order = np.lexsort((identities[:, 1], identities[:, 0]))  # stable: equal ones stay in reading order
+        identities, index, sizes = identities[order], index[order], sizes[order]
+        again = np.zeros(len(index), bool)
+        again[1:] = (identities[1:] == identities[:-1]).all(1)
+        choice[index[again]] = DUPLICATE
+        identities, index, sizes = identities[~again], index[~again], sizes[~again]
+        owner = np.searchsorted(ends, index, side="right") - 1
+        held = (identities[:, 0] < np.uint64(int(share * 2.0**64))) | np.isin(_as_void(identities), earlier)
+        held |= np.isin(owner, [number for number, text in enumerate(texts) if text.panel])
+        choice[index[held]] = HELD
+        for number, top in enumerate(tops):
+            mine = owner == number
+            top.add(index[mine & ~held], sizes[mine & ~held], sizes[mine & held])
+    for text, top in zip(texts, tops, strict=True):
+        if not text.panel and text.earlier is None:
+            choice[top.chosen()] = HELD
+    pieces = np.split(choice, np.cumsum([n for c in counts for n in c])[:-1]) if any(counts) else []
+    rest = iter(pieces)
+    return [[next(rest) for _ in c] for c in counts]
+
+
+class _TopUp:
+    """The documents of a text with the lowest identities; they arrive in that order."""
+
+    def __init__(self) -> None:
+        self.index: list[int] = []
+        self.sizes: list[int] = []
+        self.held = self.held_bytes = self.bytes = 0
+
+    def add(self, index: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], held: npt.NDArray[np.int64]) -> None:
+        room = _CANDIDATES - len(self.index)
+        self.index += index[:room].tolist()
+        self.sizes += sizes[:room].tolist()
+        self.held += len(held)
+        self.held_bytes += int(held.sum())
+        self.bytes += int(sizes.sum()) + int(held.sum())
+
+    def chosen(self) -> list[int]:
+        picked: list[int] = []
+        size = self.held_bytes
+        for index, more in zip(self.index, self.sizes, strict=True):
+            if self.held + len(picked) >= AT_LEAST:
+                break
+            if size + more <= AT_MOST * self.bytes:  # a long one is passed over: several short ones measure better
+                picked.append(index)
+                size += more
+        return picked
+
+
+def _load(path: Path) -> Scan:
+    scan = Scan.load(path)
+    if scan is None:
+        raise FileNotFoundError(path)
+    return scan
+
+
+def _gather(
+    texts: Sequence[TextScans], part: int, parts: int
+) -> tuple[Identities, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Identities, places in reading order and sizes of the documents whose identity falls into a part."""
+    found, places, sizes, before = [], [], [], 0
+    for path in (path for text in texts for path in text.scans):
+        scan = _load(path)
+        identities = scan.ids.view(">u8").astype(np.uint64).reshape(-1, 2)
+        # the top 16 bits are enough to share out: parts are few
+        here = (identities[:, 0] >> np.uint64(48)) * np.uint64(parts) >> np.uint64(16) == part
+        found.append(identities[here])
+        places.append(before + np.flatnonzero(here))
+        sizes.append(scan.sizes[here].astype(np.int64))
+        before += len(scan.sizes)
+    none = np.zeros(0, np.int64)
+    return (
+        np.concatenate(found) if found else np.zeros((0, 2), np.uint64),
+        np.concatenate([none, *places]),
+        np.concatenate([none, *sizes]),
+    )
+
+
+def _as_void(identities: Identities) -> npt.NDArray[np.void]:
+    """One comparable value for each identity, (n,)."""
+    return np.ascontiguousarray(identities.astype(">u8")).view(np.void(ID_BYTES).dtype).reshape(-1)
+
+
+# ---- the ledger: what was ever held out of a text of this workspace ----
+
+
+def ledger_path(folder: Path, paths: Sequence[str]) -> Path:
+    """Where it is kept what was held out of the text that these paths name."""
+    return (
+        folder / f"{sha256_bytes(canonical([p.encode('utf-8', 'backslashreplace').decode() for p in paths]))[:32]}.json"
+    )
+
+
+def read_ledger(path: Path) -> Identities | None:
+    """The identities held out of a text so far; None where it was never built."""
+    try:
+        ids = orjson.loads(path.read_bytes())["held_out"]
+    except FileNotFoundError:
+        return None
+    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def extend_ledger(path: Path, paths: Sequence[str], held: Iterable[str]) -> None:
+    """Add identities (in hex) to those that stay held out of a text."""
+    before = read_ledger(path)
+    ids = set(held) | ({bytes(row).hex() for row in before.astype(">u8")} if before is not None else set())
+    write_file(path, to_json({"paths": list(paths), "held_out": sorted(ids)}))

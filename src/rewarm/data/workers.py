@@ -1,0 +1,227 @@
+"""Worker processes for the two passes: one task at a time each, JSON lines over pipes.
+
+They are plain child processes that import this package alone, so they start in a fifth of a second
+whatever the parent has imported, and its main module is never run again. A worker ends when its
+standard input does: also when the parent was killed, at any moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from rewarm.core.errors import DataError, ModelError, ResourceError, UserError
+from rewarm.data.scan import Scan, Slice, scan_slice
+from rewarm.data.shards import tokenize_slice
+from rewarm.data.tokenizer import DocumentTokenizer
+
+Task = dict[str, Any]
+_POLL = 0.1
+_ERRORS: dict[str, type[UserError]] = {"DataError": DataError, "ModelError": ModelError}
+
+
+class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
+    """The work ended early because that was asked for; what was finished is kept."""
+
+
+class _Worker:
+    def __init__(self, threads: int) -> None:
+        root = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "rewarm.data.workers"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "RAYON_NUM_THREADS": str(threads),
+                "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
+                "OPENBLAS_NUM_THREADS": "1",
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+        self.index = -1
+        self._partial = b""
+
+    def give(self, index: int, task: Task) -> None:
+        self.index = index
+        with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its output ends
+            assert self.process.stdin
+            self.process.stdin.write(json.dumps(task).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """What has arrived.
+
+        Raises:
+            ResourceError: if the process died.
+        """
+        assert self.process.stdout
+        data = os.read(self.process.stdout.fileno(), 1 << 16)
+        if not data:
+            code = self.process.wait()
+            raise ResourceError(
+                f"a worker process died ({'signal' if code < 0 else 'exit code'} {abs(code)})",
+                remedy="if memory ran out, set infrastructure.threads to a lower number; then resume",
+            )
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        yield from (json.loads(line) for line in lines)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdin and self.process.stdout
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def run_tasks(
+    tasks: Sequence[Task],
+    cores: int,
+    progress: Callable[[float], None],
+    stop: Callable[[], bool],
+) -> Iterator[int]:
+    """Do all tasks in worker processes; the index of each comes out when it is done, in any order.
+
+    Args:
+        tasks: the longest should come first. Each has ``bytes`` for the progress.
+        cores: at most that many workers; with fewer tasks than cores each gets several threads.
+        progress: is told the bytes done so far, several times a second.
+
+    Raises:
+        Stopped: when ``stop`` said so. UserError, OSError: what a task ended with.
+    """
+    if not tasks:
+        return
+    count = min(cores, len(tasks))
+    done, partial, waiting = 0.0, [0.0] * len(tasks), iter(enumerate(tasks))
+    workers = [_Worker(max(1, cores // count)) for _ in range(count)]
+    try:
+        with selectors.DefaultSelector() as selector:
+            for worker in workers:
+                assert worker.process.stdout
+                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+                worker.give(*next(waiting))
+            left = len(tasks)
+            while left:
+                for key, _ in selector.select(_POLL):
+                    worker = key.data
+                    for message in worker.messages():
+                        if "bytes" in message:
+                            partial[worker.index] = message["bytes"]
+                            continue
+                        _raise(message)
+                        partial[worker.index] = 0.0
+                        done += tasks[worker.index]["bytes"]
+                        left -= 1
+                        yield worker.index
+                        if (following := next(waiting, None)) is not None:
+                            worker.give(*following)
+                progress(done + sum(partial))
+                if stop():
+                    progress(done + sum(partial))
+                    raise Stopped
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def _raise(message: dict[str, Any]) -> None:
+    kind = message.get("error")
+    if kind is None:
+        return
+    if kind in _ERRORS:
+        raise _ERRORS[kind](message["what"], where=message["where"], remedy=message["remedy"])
+    if kind == "OSError":
+        raise OSError(message["errno"], message["what"], message["where"])
+    raise RuntimeError(f"a worker failed:\n{message['what']}")
+
+
+# ---- the other side ----
+
+
+def main() -> None:
+    """Do the tasks on standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    out = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # what a library prints must not get between the messages
+    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, tasks), daemon=True).start()
+    while True:
+        task = tasks.get()
+        try:
+            _do(task, _reporter(out))
+            _say(out, {"done": True})
+        except BaseException as error:
+            _say(out, _described(error))
+
+
+def _listen(source: BinaryIO, tasks: queue.SimpleQueue[Task]) -> None:
+    for line in source:
+        tasks.put(json.loads(line))
+    os._exit(0)  # the parent is done, or dead
+
+
+def _say(out: BinaryIO, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+
+
+def _reporter(out: BinaryIO) -> Callable[[int], None]:
+    last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= 2 * _POLL:
+            last = now
+            _say(out, {"bytes": done})
+
+    return report
+
+
+def _described(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, UserError):
+        kind = "ModelError" if isinstance(error, ModelError) else "DataError"
+        return {"error": kind, "what": error.what, "where": error.where, "remedy": error.remedy}
+    if isinstance(error, OSError) and error.errno:
+        return {"error": "OSError", "errno": error.errno, "what": error.strerror, "where": str(error.filename or "")}
+    return {"error": "bug", "what": traceback.format_exc()}
+
+
+def _do(task: Task, report: Callable[[int], None]) -> None:
+    part = Slice.from_json(task["slice"])
+    if task["do"] == "scan":
+        scan_slice(part, report).save(Path(task["scan"]))
+        return
+    scan = Scan.load(Path(task["scan"]))
+    if scan is None:
+        raise DataError("the record of the first pass is gone", where=task["scan"], remedy="run again")
+    choice = np.fromfile(task["choice"], np.uint8, len(scan.ids), offset=task["offset"])
+    tokenizer = _tokenizer(task["tokenizer"], json.dumps(task["document_tokens"]))
+    tokenize_slice(part, scan, choice, tokenizer, Path(task["folder"]), Path(task["record"]), report)
+
+
+@lru_cache(1)
+def _tokenizer(folder: str, given: str) -> DocumentTokenizer:
+    return DocumentTokenizer.from_names(Path(folder), json.loads(given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from rewarm.evaluate.compare import compare, headline
+
+
+def documents(n: int, sigma: float, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
+    """Scores of n documents of lognormal length, of which the long ones gain more."""
+    sizes = np.maximum(np.exp(rng.normal(6.5, sigma, n)).round(), 20)
+    rate = np.maximum(0.9 + 3 / np.sqrt(sizes) + 0.15 * rng.standard_t(4, n), 0.1)
+    fall = (
+        0.2 + 0.03 * (np.log(sizes) - 6.5) + 0.06 * rng.standard_normal(n) + 0.8 * rng.standard_normal(n) / sizes**0.5
+    )
+    base = [
+        {"id": str(i), "nll": float(r * s), "bytes": int(s)} for i, (r, s) in enumerate(zip(rate, sizes, strict=True))
+    ]
+    return base, [{**item, "nll": item["nll"] * float(1 - f)} for item, f in zip(base, fall, strict=True)]
+
+
+def test_figures_are_ratios_of_sums() -> None:
+    base = [{"id": "a", "nll": 10.0, "bytes": 10}, {"id": "b", "nll": 90.0, "bytes": 30}]
+    result = [{"id": "a", "nll": 10.0, "bytes": 10}, {"id": "b", "nll": 60.0, "bytes": 30}]
+    row = compare("law", "bits_per_byte", "gain", base, result, seed=1)
+    assert row["base"] == pytest.approx(100 / (40 * math.log(2)))
+    assert row["difference"] == pytest.approx(-30 / (40 * math.log(2)))
+    assert row["percent"] == pytest.approx(-30)
+    assert (row["n"], row["bytes"], row["kind"], row["higher_is_better"]) == (2, 40, "source", False)
+
+
+def test_pairing_cancels_what_is_hard_for_both() -> None:
+    base, result = documents(200, 1.0, np.random.default_rng(3))
+    row = compare("law", "bits_per_byte", "gain", base, result, seed=1)
+    shuffled = [{**item, "id": base[i]["id"]} for i, item in enumerate(result)]
+    assert compare("law", "bits_per_byte", "gain", base, shuffled, seed=1) == row  # the seed decides alone
+    assert row["low"] is not None and row["high"] is not None
+    assert row["base_high"] is not None and row["base_low"] is not None
+    assert row["high"] - row["low"] < 0.5 * (row["base_high"] - row["base_low"])
+    assert row["note"] is None
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 31, 32, 99, 100])
+def test_few_documents_are_said_to_be_few_and_never_give_nan(n: int) -> None:
+    row = compare("law", "bits_per_byte", "gain", *documents(n, 1.0, np.random.default_rng(n)), seed=1, resamples=500)
+    for name, value in row.items():
+        assert not (isinstance(value, float) and not math.isfinite(value)), name
+    assert (row["low"] is None) == (n < 4)
+    assert (row["note"] is not None) == (n < 100)
+    if row["note"]:
+        assert str(n) in row["note"] or n == 1
+
+
+def test_two_equal_models_differ_by_nothing() -> None:
+    base, _ = documents(40, 1.0, np.random.default_rng(0))
+    row = compare("law", "bits_per_byte", "forgetting", base, base, seed=1)
+    assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
+    assert row["kind"] == "panel"
+
+
+def test_other_items_on_one_side_are_refused() -> None:
+    base, result = documents(5, 1.0, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="not scored on the same items"):
+        compare("law", "bits_per_byte", "gain", base, result[::-1], seed=1)
+    with pytest.raises(ValueError, match="not scored on the same texts"):
+        compare("law", "bits_per_byte", "gain", base, [{**item, "bytes": 1} for item in result], seed=1)
+
+
+def test_perplexity_is_the_exponential_of_a_mean() -> None:
+    rng = np.random.default_rng(5)
+    before, after = -rng.gamma(4, 1, 300), -rng.gamma(4, 0.9, 300)
+    sides = ([{"id": str(i), "ppl": [v, 1.0]} for i, v in enumerate(side)] for side in (before, after))
+    row = compare("lambada", "ppl", "gain", *sides, seed=1, aggregation="perplexity")
+    assert row["base"] == pytest.approx(math.exp(-before.mean()))
+    assert row["result"] == pytest.approx(math.exp(-after.mean()))
+    assert row["low"] is not None and row["high"] is not None
+    assert row["low"] < row["difference"] < row["high"]
+    assert not row["higher_is_better"]
+
+
+def right_or_wrong(both: int, won: int, lost: int, neither: int) -> Any:
+    before = [1.0] * both + [0.0] * won + [1.0] * lost + [0.0] * neither
+    after = [1.0] * both + [1.0] * won + [0.0] * lost + [0.0] * neither
+    sides = ([{"id": str(i), "acc": v} for i, v in enumerate(side)] for side in (before, after))
+    return compare("task", "acc", "gain", *sides, seed=1, kind="task")
+
+
+def test_accuracy_is_paired_over_items() -> None:
+    row = right_or_wrong(30, 12, 2, 6)
+    assert row["difference"] == pytest.approx(0.2)
+    assert row["p"] == pytest.approx(stats.binomtest(2, 14).pvalue)
+    assert (row["low"], row["high"]) == (pytest.approx(0.0611, abs=1e-4), pytest.approx(0.3447, abs=1e-4))
+    assert row["higher_is_better"] and row["percent"] is None
+    assert (row["base_low"], row["base_high"]) == pytest.approx(
+        tuple(stats.binomtest(32, 50).proportion_ci(method="wilson")), abs=1e-9
+    )
+
+
+def test_no_changed_item_still_has_bounds() -> None:
+    row = right_or_wrong(60, 0, 0, 40)
+    assert row["difference"] == 0 and row["p"] == 1
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert (row["low"], row["high"]) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)))
+    assert row["note"] == "no item changed"
+
+
+def rows(**changes: Any) -> list[Any]:
+    rng = np.random.default_rng(8)
+    table = []
+    for task, role, kind, shift in (
+        ("law", "gain", "source", 0.0),
+        ("news", "gain", "source", 0.1),
+        ("english", "forgetting", "replay", 0.21),
+        ("code", "forgetting", "panel", 0.24),
+        ("french", "forgetting", "panel", 0.3),
+    ):
+        base, result = documents(60, 0.8, rng)
+        moved = [{**r, "nll": r["nll"] + shift * b["nll"]} for b, r in zip(base, result, strict=True)]
+        table.append(compare(task, "bits_per_byte", role, base, moved, seed=1, kind=kind, resamples=500))  # type: ignore
+    return table
+
+
+def test_headline_keeps_gain_and_forgetting_apart() -> None:
+    table = rows()
+    found = headline(table)
+    gain, forgetting = found["gain"], found["forgetting"]
+    assert gain is not None and forgetting is not None
+    assert gain["of"] == ["law", "news"]
+    assert gain["percent"] == pytest.approx(-(table[0]["percent"] + table[1]["percent"]) / 2)
+    assert gain["low"] < gain["percent"] < gain["high"]
+    assert gain["high"] - gain["low"] < table[0]["percent_high"] - table[0]["percent_low"]  # a mean of two is surer
+    assert forgetting["of"] == ["code", "french"] and not forgetting["replayed"]
+    assert forgetting["worst"]["of"] == "french"
+    assert forgetting["percent"] == pytest.approx((table[3]["percent"] + table[4]["percent"]) / 2)
+
+
+def test_headline_speaks_of_the_replay_only_where_nothing_else_was_watched() -> None:
+    table = rows()
+    found = headline([row for row in table if row["kind"] != "panel"])["forgetting"]
+    assert found is not None and found["of"] == ["english"] and found["replayed"]
+    assert headline(table[:2])["forgetting"] is None
+    task = right_or_wrong(30, 12, 2, 6)
+    assert headline([task]) == {"gain": None, "forgetting": None}

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rewarm.evaluate.compare import compare
+from rewarm.evaluate.intervals import tango
+
+
+def documents(n: int, sigma: float, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
+    """Scores of n documents of lognormal length, of which the long ones gain more."""
+    sizes = np.maximum(np.exp(rng.normal(6.5, sigma, n)).round(), 20)
+    rate = np.maximum(0.9 + 3 / np.sqrt(sizes) + 0.15 * rng.standard_t(4, n), 0.1)
+    fall = (
+        0.2 + 0.03 * (np.log(sizes) - 6.5) + 0.06 * rng.standard_normal(n) + 0.8 * rng.standard_normal(n) / sizes**0.5
+    )
+    base = [
+        {"id": str(i), "nll": float(r * s), "bytes": int(s)} for i, (r, s) in enumerate(zip(rate, sizes, strict=True))
+    ]
+    return base, [{**item, "nll": item["nll"] * float(1 - f)} for item, f in zip(base, fall, strict=True)]
+
+
+def coverage(n: int, sigma: float, samples: int, resamples: int) -> dict[str, float]:
+    """How often the interval holds the truth; ``coverage(32, 0.8, 3000, 2000)`` is the docstring's first figure."""
+    population, result = documents(1_000_000, sigma, np.random.default_rng(99))
+    sums = [
+        sum(item[key] for item in side) for side, key in ((population, "nll"), (result, "nll"), (population, "bytes"))
+    ]
+    truth = {"percent": 100 * (sums[1] / sums[0] - 1), "base": sums[0] / sums[2] / math.log(2)}
+    rng = np.random.default_rng(1)
+    hits = dict.fromkeys(truth, 0)
+    for seed in range(samples):
+        row: Any = compare("x", "bits_per_byte", "gain", *documents(n, sigma, rng), seed=seed, resamples=resamples)
+        for name, value in truth.items():
+            hits[name] += row[f"{name}_low"] <= value <= row[f"{name}_high"]
+    return {name: count / samples for name, count in hits.items()}
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    found = coverage(n=32, sigma=0.8, samples=400, resamples=500)
+    assert 0.91 <= found["percent"] <= 0.99
+    assert 0.91 <= found["base"] <= 1.0
+
+
+@pytest.mark.parametrize(("won", "lost", "n"), [(0, 0, 1), (1, 0, 1), (0, 1, 1), (5, 0, 5), (0, 5, 5), (3, 2, 5)])
+def test_tiny_tasks_have_honest_bounds(won: int, lost: int, n: int) -> None:
+    _, low, high = tango(won, lost, n)
+    assert low is not None and high is not None
+    assert -1 <= low <= (won - lost) / n <= high <= 1
+    assert high - low > 0.3
+
+
+def test_the_paired_interval_is_tangos() -> None:
+    """Its bounds are where the score statistic, with the constrained estimate found by search, passes z."""
+
+    def score(delta: float, won: int, lost: int, n: int) -> float:
+        q = np.linspace(max(0, -delta), (1 - delta) / 2, 2_000_001)[1:-1]  # P(only the base is right)
+        rest = np.maximum(1 - 2 * q - delta, 1e-300)
+        likelihood = won * np.log(np.maximum(q + delta, 1e-300)) + lost * np.log(q) + (n - won - lost) * np.log(rest)
+        best = q[likelihood.argmax()]
+        return float((won - lost - n * delta) / math.sqrt(n * (2 * best + delta - delta**2)))
+
+    for won, lost, n in ((12, 2, 50), (4, 9, 40), (20, 1, 30)):
+        _, low, high = tango(won, lost, n)
+        assert low is not None and high is not None
+        assert score(low, won, lost, n) == pytest.approx(1.95996, abs=1e-3)
+        assert score(high, won, lost, n) == pytest.approx(-1.95996, abs=1e-3)

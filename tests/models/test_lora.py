@@ -1,0 +1,90 @@
+"""LoRA: what trains, what merging gives, and that peft itself loads what we save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from rewarm.core.errors import UserError
+from rewarm.models.causal import CausalModel, PackedBatch, load_model
+from rewarm.models.lora import add_lora, has_lora, linear_modules, merge, merged, save_adapter
+from rewarm.recipe.hyperparameters import Hyperparameters
+
+from .conftest import VOCABULARY, MakeModel
+
+
+def batch() -> PackedBatch:
+    ids = torch.randint(0, VOCABULARY, (12,), generator=torch.Generator().manual_seed(3))
+    targets = torch.cat([ids[1:], torch.tensor([-100])])
+    positions = torch.cat([torch.arange(5), torch.arange(7)])
+    targets[4] = -100
+    return PackedBatch(ids, targets, positions, torch.tensor([0, 5, 12], dtype=torch.int32), 7, 10)
+
+
+def adapted(folder: Path, **values: object) -> CausalModel:
+    model = load_model(folder)
+    torch.manual_seed(0)
+    add_lora(model, Hyperparameters.model_validate({"lora_dropout": 0.0, "lora_rank": 4, **values}))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)  # as if trained
+    return model
+
+
+def test_adapters_alone_train_on_every_linear_layer_but_the_head(make_model: MakeModel) -> None:
+    model = adapted(make_model(tie_word_embeddings=False))
+    assert linear_modules(load_model(make_model(name="again"))) == [
+        "down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj",
+    ]  # fmt: skip
+    model.train()(batch()).backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert trained == {name for name, p in model.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * 7 * 2 and all("lora_" in name and "lm_head" not in name for name in trained)
+    assert model.n_parameters(trainable=True) < model.n_parameters()
+    assert has_lora(model)
+
+
+def test_with_gradient_checkpointing_and_dropout_the_adapters_still_get_gradients(make_model: MakeModel) -> None:
+    model = adapted(make_model(), lora_dropout=0.5)
+    assert model.has_dropout()
+    model.enable_gradient_checkpointing()
+    model.train()(batch()).backward()
+    grads = [p.grad for p in model.parameters() if p.requires_grad]
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in grads)
+
+
+def test_merging_keeps_what_the_model_says(make_model: MakeModel) -> None:
+    folder = make_model(tie_word_embeddings=True)
+    model = adapted(folder)
+    before = model.token_nll(batch())
+    plain = load_model(folder)
+    assert not torch.allclose(before, plain.token_nll(batch()), atol=1e-3)
+    plain.hf.load_state_dict(dict(merged(model)), strict=False)
+    torch.testing.assert_close(plain.token_nll(batch()), before, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.token_nll(batch()), before)  # merged() changed nothing
+    merge(model)
+    assert not has_lora(model) and dict(model.named_parameters()).keys() == dict(plain.named_parameters()).keys()
+    torch.testing.assert_close(model.token_nll(batch()), before, rtol=1e-4, atol=1e-5)
+
+
+def test_peft_loads_the_saved_adapter(make_model: MakeModel, tmp_path: Path) -> None:
+    folder = make_model()
+    model = adapted(folder, target_modules=["q_proj", "down_proj"], lora_alpha=7)
+    save_adapter(model, tmp_path / "adapter", str(folder))
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter").eval()
+    ids = batch().input_ids[:5]
+    logits = theirs(input_ids=ids[None], use_cache=False).logits[0]
+    nll = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+    torch.testing.assert_close(model.token_nll(batch())[:4], nll, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("wanted", ["q_prj", ["v_proj", "lm_head"], ["embed_tokens"], []])
+def test_unknown_modules_are_refused_with_the_nearest_name(make_model: MakeModel, wanted: str | list[str]) -> None:
+    model = load_model(make_model())
+    with pytest.raises(UserError, match=r"did you mean 'q_proj'" if wanted == "q_prj" else r"target_modules"):
+        add_lora(model, Hyperparameters(target_modules=wanted))
+    assert not has_lora(model)

@@ -1,0 +1,215 @@
+"""The main job, end to end, through the command line: text and a model in; a better model and the proof out."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rewarm.core.events import metrics, read_events
+from rewarm.core.run import STAGES, Run
+from rewarm.core.storage import sha256_file
+from tests.pipeline.conftest import Bench, make_bench
+
+
+def loss_curve(run: Run) -> list[tuple[int, str]]:
+    points = metrics(event for event, _ in read_events(run.events))
+    return [(step, value.hex()) for step, _, value in points["train/loss"]]
+
+
+def weights(run: Run) -> str:
+    return sha256_file(run.path / "model" / "model.safetensors")
+
+
+def test_the_whole_way(finished: Bench) -> None:
+    run = finished.run()
+    assert run.status().state == "succeeded"
+    report = orjson.loads((run.report / "report.json").read_bytes())
+    rows = {row["task"]: row for row in report["rows"]}
+    assert rows["new"]["role"] == "gain"
+    assert rows["new"]["result"] < rows["new"]["base"]
+    assert rows["new"]["high"] < 0
+    assert rows["old"]["role"] == rows["other"]["role"] == "forgetting"
+    for name in ("report.md", "report.html"):
+        assert "tiny" in (run.report / name).read_text()
+    points = metrics(event for event, _ in read_events(run.events))
+    assert len(points["eval/new/bits_per_byte"]) >= 3  # base, the middle, the end
+
+
+def test_the_model_loads_by_plain_transformers(finished: Bench) -> None:
+    folder = finished.workspace.models / "tiny" / "1"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("nhang trem", return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        assert torch.isfinite(model(ids).logits).all()
+    lineage = orjson.loads((folder / "lineage.json").read_bytes())
+    assert lineage["run"] == finished.run().id
+    assert {"base", "dataset", "recipe", "code"} <= set(lineage)
+    assert "base_model" in (folder / "README.md").read_text()
+
+
+def test_a_finished_run_resumes_to_nothing(finished: Bench) -> None:
+    before = weights(finished.run())
+    done = finished.rewarm("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("as before") == len(STAGES)
+    assert weights(finished.run()) == before
+    assert len(list((finished.workspace.models / "tiny").iterdir())) == 1
+
+
+def test_the_same_recipe_again_uses_what_is_there(finished: Bench) -> None:
+    datasets = sorted(p.name for p in finished.workspace.datasets.iterdir() if len(p.name) > 20)
+    done = finished.rewarm("run", "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in finished.workspace.datasets.iterdir() if len(p.name) > 20) == datasets
+    first, second = sorted((finished.workspace.runs).iterdir())[:2]
+    assert loss_curve(Run(first)) == loss_curve(Run(second))
+    assert weights(Run(first)) == weights(Run(second))
+    assert (finished.workspace.models / "tiny" / "2").is_dir()
+
+
+def wait_for(run: Run, condition: str, timeout: float = 120) -> None:
+    """Wait until a regular expression matches the events."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        if run.events.exists() and re.search(condition, run.events.read_text()):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"{condition} never came: {run.log.read_text() if run.log.exists() else ''}")
+
+
+def detached(bench: Bench) -> Run:
+    done = bench.rewarm("run", "recipe.yaml", "--detach")
+    assert done.returncode == 0, done.stderr
+    return bench.run()
+
+
+def test_killed_twice_and_resumed_the_curve_is_equal_to_the_bit(finished: Bench, tmp_path: Path) -> None:
+    expected = finished.run()
+    bench = make_bench(tmp_path)
+    run = detached(bench)
+    wait_for(run, r'"train/loss"[^\n]*\n.*"step":5,.*"train/loss"')
+    os.kill(int((run.process() or {})["pid"]), signal.SIGKILL)
+    until = time.monotonic() + 10
+    while run.alive() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert run.status().state == "lost"
+    assert "lost" in bench.rewarm("runs", "ls").stdout
+    resumed = bench.rewarm("resume", "last", "--detach")
+    assert resumed.returncode == 0, resumed.stderr
+    wait_for(run, r'"attempt":2[^\n]*"step":9,')
+    os.kill(int((run.process() or {})["pid"]), signal.SIGKILL)
+    time.sleep(0.5)
+    done = bench.rewarm("resume", "last")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert loss_curve(run) == loss_curve(expected)
+    assert weights(run) == weights(expected)
+
+
+def test_stop_writes_a_checkpoint_and_resume_goes_on(finished: Bench, bench: Bench) -> None:
+    run = detached(bench)
+    wait_for(run, r'"step":2,.*"train/loss"')
+    done = bench.rewarm("stop", "last")
+    assert done.returncode == 0, done.stderr
+    assert "stopped" in done.stdout
+    assert run.status().state == "stopped"
+    assert list(run.checkpoints.glob("step-*"))
+    assert bench.rewarm("stop", "last").returncode == 2  # it is not running
+    done = bench.rewarm("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert loss_curve(run) == loss_curve(finished.run())
+
+
+def test_sigterm_is_143_with_a_checkpoint(bench: Bench) -> None:
+    run = detached(bench)
+    wait_for(run, r'"step":2,.*"train/loss"')
+    os.kill(int((run.process() or {})["pid"]), signal.SIGTERM)
+    until = time.monotonic() + 30
+    while run.alive() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert run.status().state == "preempted"
+    assert list(run.checkpoints.glob("step-*/manifest.json"))
+
+
+def test_ctrl_c_in_the_terminal_stops_the_run(bench: Bench) -> None:
+    command = [sys.executable, "-c", "from rewarm.cli.main import main; main()", "run", "recipe.yaml"]
+    terminal = subprocess.Popen(
+        command, env=bench.environment, cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    until = time.monotonic() + 60
+    while not (bench.workspace.runs.is_dir() and list(bench.workspace.runs.iterdir())) and time.monotonic() < until:
+        time.sleep(0.05)
+    wait_for(bench.run(), r'"step":2,.*"train/loss"')
+    terminal.send_signal(signal.SIGINT)
+    output, _ = terminal.communicate(timeout=60)
+    assert terminal.returncode == 130, output
+    assert "rewarm resume" in output
+    assert bench.run().status().state == "stopped"
+
+
+def test_a_closed_terminal_does_not_hurt_the_run(bench: Bench) -> None:
+    command = [sys.executable, "-c", "from rewarm.cli.main import main; main()", "run", "recipe.yaml"]
+    terminal = subprocess.Popen(command, env=bench.environment, cwd=bench.folder, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (bench.workspace.runs.is_dir() and list(bench.workspace.runs.iterdir())) and time.monotonic() < until:
+        time.sleep(0.05)
+    wait_for(bench.run(), r'"stage":"(baseline|train)"')
+    terminal.kill()
+    terminal.wait()
+    followed = bench.rewarm("runs", "logs", "-f", "last")
+    assert followed.returncode == 0, followed.stdout + followed.stderr
+    assert bench.run().status().state == "succeeded"
+
+
+def test_any_checkpoint_becomes_a_folder(finished: Bench, tmp_path: Path) -> None:
+    first = sorted((finished.workspace.runs).iterdir())[0].name
+    done = finished.rewarm("models", "export", first, str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert finished.rewarm("models", "export", first, str(tmp_path / "out")).returncode == 2  # it exists
+    assert finished.rewarm("models", "export", first, str(tmp_path / "b"), "--checkpoint", "step-999").returncode == 2
+
+
+def test_a_changed_result_is_made_again(bench: Bench) -> None:
+    assert bench.rewarm("run", "recipe.yaml").returncode == 0
+    run = bench.run()
+    (run.results / "rows.json").write_text("[]")
+    done = bench.rewarm("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert "was changed: stage evaluate runs again" in done.stdout
+    assert orjson.loads((run.results / "rows.json").read_bytes())
+
+
+def test_lora_and_a_task_of_ones_own(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    items = [{"q": f"nhang {i}", "choices": ["trem", "block"], "gold": i % 2} for i in range(12)]
+    (tasks / "items.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in items))
+    (tasks / "pick.yaml").write_text(
+        "task: pick\ndataset_path: json\ndataset_kwargs: {data_files: {test: " + str(tasks / "items.jsonl") + "}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: choices\n"
+        "doc_to_target: gold\nmetric_list: [{metric: acc}]\n"
+    )
+    done = bench.rewarm(
+        "run",
+        "recipe.yaml",
+        "hyperparameters.finetuning_type=lora",
+        "hyperparameters.lora_rank=4",
+        "evaluation.tasks=[pick]",
+        "evaluation.task_path=tasks",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = orjson.loads((bench.run().report / "report.json").read_bytes())
+    assert any(row["task"] == "pick" and row["metric"] == "acc" for row in report["rows"])
+    AutoModelForCausalLM.from_pretrained(bench.workspace.models / "tiny" / "1")
