@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Tokenize and pack: ``build_dataset``, whole, against the tokenizer's own ``encode_batch_fast``.
 
 Ours reads jsonl, normalises, hashes, drops duplicates, holds documents out, tokenizes in worker
@@ -45,7 +46,7 @@ def main() -> None:
         corpus, folder, datasets = arguments.build
         print(ours(corpus, folder, datasets))
         return
-    small, pairs, factor = (8, 3, 4) if arguments.quick else (32, 5, 4)
+    small, pairs, factor = (12, 3, 3) if arguments.quick else (64, 5, 4)
     with tempfile.TemporaryDirectory() as scratch:
         figures = measure(Path(scratch), arguments.text, arguments.tokenizer, small, pairs, factor)
     report(figures)

@@ -88,7 +88,6 @@ def test_masks_other_than_causal_and_sliding_are_refused() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("window", [None, 3])
 def test_flash_kernel_equals_the_definition(window: int | None) -> None:
     torch.manual_seed(0)

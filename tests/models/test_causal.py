@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -202,10 +203,8 @@ def test_master_weights_are_fp32_and_layers_are_found(make_model: MakeModel) -> 
 
 
 def test_missing_weights_and_nan_are_refused(make_model: MakeModel) -> None:
-    from safetensors.torch import load_file, save_file
-
     folder = make_model()
-    tensors = load_file(folder / "model.safetensors")
+    tensors = load((folder / "model.safetensors").read_bytes())
     name = "model.layers.1.mlp.up_proj.weight"
     save_file({k: t for k, t in tensors.items() if k != name}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=r"missing.*up_proj"):

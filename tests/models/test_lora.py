@@ -50,7 +50,10 @@ def test_adapters_alone_train_on_every_linear_layer_but_the_head(make_model: Mak
 
 def test_with_gradient_checkpointing_and_dropout_the_adapters_still_get_gradients(make_model: MakeModel) -> None:
     model = adapted(make_model(), lora_dropout=0.5)
-    assert model.has_dropout()
+    assert model.has_dropout() and not any(module.training for module in model.modules())
+    model.train()
+    assert torch.equal(model.token_nll(batch()), model.token_nll(batch()))  # dropout is for training only
+    assert model.training
     model.enable_gradient_checkpointing()
     model.train()(batch()).backward()
     grads = [p.grad for p in model.parameters() if p.requires_grad]

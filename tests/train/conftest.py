@@ -12,6 +12,7 @@ import torch
 
 from rewarm.core.events import EventLog
 from rewarm.train.job import Job
+
 from .tiny import make_base, make_dataset, make_job
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -10,9 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from train.tiny import DISK_CHANGES, curve, events, make_job, weights
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rewarm.core.errors import ResourceError
 from rewarm.core.manifest import verify
@@ -20,6 +18,7 @@ from rewarm.core.storage import free_bytes
 from rewarm.train import disk
 from rewarm.train.checkpoint import list_checkpoints
 from rewarm.train.loop import train
+from tests.train.tiny import DISK_CHANGES, curve, events, make_job, weights
 
 disk.POLL_SECONDS = 0.1
 
@@ -83,4 +82,4 @@ if __name__ == "__main__":
         seen[name] = play(disk_folder, base_folder, corpus_folder, name)
         shutil.rmtree(disk_folder / name)
         (disk_folder / "ballast").unlink(missing_ok=True)
-    print(json.dumps(seen))
+    sys.stdout.write(json.dumps(seen))

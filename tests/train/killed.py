@@ -8,11 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from train.tiny import KILL_CHANGES, make_job
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rewarm.train.loop import train
+from tests.train.tiny import KILL_CHANGES, make_job
 
 
 def attempt(number: int) -> None:
@@ -30,5 +29,7 @@ if __name__ == "__main__":
                 attempt(int(line))
             finally:
                 os._exit(1)
-        print(pid, flush=True)
-        print(os.waitpid(pid, 0)[1], flush=True)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+        sys.stdout.write(f"{os.waitpid(pid, 0)[1]}\n")
+        sys.stdout.flush()

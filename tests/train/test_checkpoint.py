@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -90,8 +91,6 @@ def test_a_damaged_checkpoint_is_found_before_use_and_the_one_before_taken(job: 
         save(made.checkpoints, training, made.identity)
     damage(made.checkpoints / "step-4" / file, how)
     found = latest(made.checkpoints)
-    if (file, how) == ("manifest.json", "flip") and found.path == made.checkpoints / "step-4":
-        pytest.fail("a manifest with a flipped byte was taken")
     assert found.path == made.checkpoints / "step-2"
     ((path, error),) = found.damaged
     assert path == made.checkpoints / "step-4" and str(made.checkpoints / "step-4") in str(error)
@@ -265,4 +264,4 @@ def test_numbers_of_another_base_model_are_refused(job: Make, base: Path, tmp_pa
     config = orjson.loads((other / "config.json").read_bytes())
     (other / "config.json").write_bytes(orjson.dumps({**config, "rms_norm_eps": 1e-5}))
     with pytest.raises(UserError, match="base model was"):
-        train(job(attempt=2, base=other))
+        train(replace(job(attempt=2), base=other))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_wsd_warms_up_stays_and_falls_over_the_last_fifth() -> None:
 def test_warm_up_rises_from_above_zero_to_the_peak_and_then_falls(shape: str) -> None:
     seen = rates(10, lr_scheduler_type=shape, lr_warmup_steps=4)
     assert seen[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
-    assert seen[4] == pytest.approx(0.1) and all(a >= b for a, b in zip(seen[4:], seen[5:], strict=False))
+    assert seen[4] == pytest.approx(0.1) and all(a >= b for a, b in itertools.pairwise(seen[4:]))
     assert all(rate > 0 for rate in seen)
 
 

@@ -114,7 +114,7 @@ def make_job(folder: Path, base: Path, corpus: Path, *, attempt: int = 1, **chan
     folder.mkdir(parents=True, exist_ok=True)
     log = EventLog(folder / "events.jsonl", attempt)
     log.stage = "train"
-    return Job(folder, dataset, plan, hyperparameters, log=log, **{"base": base, "threads": 1, **fields})
+    return Job(folder, dataset, plan, hyperparameters, base, log, **{"threads": 1, **fields})
 
 
 def curve(folder: Path, name: str = "train/loss") -> dict[int, str]:

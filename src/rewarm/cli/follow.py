@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
     from rich.console import RenderableType
+    from rich.live import Live
 
 PLAIN_SECONDS = 10.0
 ENDED = ("succeeded", "failed", "stopped", "preempted", "lost")
@@ -166,7 +167,8 @@ class _Screen:
     """A live picture on a terminal; a line now and then elsewhere."""
 
     def __init__(self, name: str) -> None:
-        self.name, self._live, self._shown, self._stage, self._text = name, None, 0.0, "", ""
+        self.name, self._shown, self._stage, self._text = name, 0.0, "", ""
+        self._live: Live | None = None
         self._last_seconds: dict[str, float] = {}
 
     def __enter__(self) -> _Screen:

@@ -163,7 +163,8 @@ def _python_reference() -> Iterator[tuple[str, str]]:
 def _package_descriptions() -> Iterator[tuple[str, str]]:
     """What each installed package says of itself, where that is a page of prose and not a change log."""
     for distribution in sorted(importlib.metadata.distributions(), key=lambda found: found.name or ""):
-        text = distribution.metadata.get_payload() or distribution.metadata.get("Description") or ""
+        about: Any = distribution.metadata
+        text = about.get_payload() or about.get("Description") or ""
         if isinstance(text, str) and 600 <= len(text.encode()) <= 2500:
             yield distribution.name, text.strip()
 

@@ -92,7 +92,7 @@ def show(run: RunName, as_json: AsJson = False) -> None:
     summary = _summary(found)
     points = metrics(event for event, _ in read_events(found.events))
     last = {name: values[-1][2] for name, values in sorted(points.items())}
-    stages = [{"stage": stage, "seconds": _seconds(found, stage)} for stage in STAGES]
+    stages = {stage: _seconds(found, stage) for stage in STAGES}
     checkpoints = sorted((p.name for p in found.checkpoints.glob("step-*")), key=lambda name: int(name[5:]))
     if as_json:
         print_json({**summary, "path": str(found.path), "stages": stages, "metrics": last, "checkpoints": checkpoints})
@@ -103,7 +103,7 @@ def show(run: RunName, as_json: AsJson = False) -> None:
     if checkpoints:
         out.print(f"checkpoints  {', '.join(checkpoints)}")
     out.print()
-    print_table("", ("stage", "time"), [(s["stage"], duration(s["seconds"]) if s["seconds"] else "-") for s in stages])
+    print_table("", ("stage", "time"), [(name, duration(t) if t is not None else "-") for name, t in stages.items()])
     if last:
         print_table("last figures", ("metric", "value"), [(k, f"{v:.6g}") for k, v in last.items()], right=(1,))
     if found.report.joinpath("report.json").is_file():
@@ -191,5 +191,7 @@ def print_result(run: Run) -> None:
     cells = [words.result_cells(row) for row in found["rows"]]
     print_table("before and after", words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8))
     for line in words.headlines(found):
-        console().print(f"{line.title}: {line.figure}" + (f" ({line.interval})" if line.interval else "") + f" {line.text}")
+        console().print(
+            f"{line.title}: {line.figure}" + (f" ({line.interval})" if line.interval else "") + f" {line.text}"
+        )
     sys.stdout.write("\n")

@@ -33,10 +33,9 @@ class EventLog:
         """Append one event; it is in the file when this returns."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of event {kind!r}")
-        self._seq += 1
         event = {
             "v": VERSION,
-            "seq": self._seq,
+            "seq": self._seq + 1,
             "attempt": self.attempt,
             "time": time.time(),
             "stage": self.stage,
@@ -47,8 +46,8 @@ class EventLog:
         written = os.write(self._file, line)
         if written != len(line):  # a full disk can take half a line; the rest must follow or be cut
             os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-            self._seq -= 1
             raise OSError(28, "No space left on device", str(self.path))
+        self._seq += 1  # counted once it stands there: a full disk leaves no gap
         return event
 
     def state(self, state: str, **fields: Any) -> None:

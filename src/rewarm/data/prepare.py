@@ -36,7 +36,7 @@ from rewarm.data.selection import TextScans, choose, extend_ledger, ledger_path,
 from rewarm.data.shards import DUPLICATE, HELD, TRAIN, Choice
 from rewarm.data.slices import slices_of
 from rewarm.data.tokenizer import DocumentTokenizer
-from rewarm.data.workers import Stopped, run_tasks
+from rewarm.data.workers import Stopped, Workers
 from rewarm.recipe.recipe import Panel, Recipe, Replay, Text
 
 Progress = Callable[[str, float, float, str], None]
@@ -95,24 +95,21 @@ def build_dataset(
     cores = workers or len(os.sched_getaffinity(0))
     tokenizer = DocumentTokenizer.load(tokenizer_folder, recipe.data.document_tokens)
     sources = _list(recipe, cores, progress, stop)
-    _scan(sources, datasets / ".scans", cores, progress, stop)
-    tallies = [_tally(source, recipe.data.max_rejected) for source in sources]
-    ledgers = [ledger_path(datasets / ".held_out", source.text.paths) for source in sources]
-    panels = [source.role == "panel" for source in sources]
-    known = [None if p else read_ledger(path) for p, path in zip(panels, ledgers, strict=True)]
-    scans = [TextScans(s.scans, p, e) for s, p, e in zip(sources, panels, known, strict=True)]
-    for source, choices in zip(sources, choose(scans, recipe.data.held_out), strict=True):
-        source.choices = choices
-    path = datasets / _address(tokenizer, sources)
-    building = datasets / ".building" / path.name
-    with _alone(building.with_suffix(".lock"), stop):
-        if not _is_whole(path):
-            _tokenize(sources, building, tokenizer_folder, tokenizer, recipe, cores, progress, stop)
-            _describe(sources, tallies, building, tokenizer_folder, tokenizer, recipe)
-        _remember(sources, ledgers, datasets / ".held_out")
-        if not path.exists():
-            (building / "data").rename(path)
-        shutil.rmtree(building, ignore_errors=True)
+    with Workers(cores, stop) as pool:
+        _scan(sources, datasets / ".scans", pool, progress)
+        tallies = [_tally(source, recipe.data.max_rejected) for source in sources]
+        ledgers = [ledger_path(datasets / ".held_out", source.text.paths) for source in sources]
+        _choose(sources, ledgers, recipe.data.held_out)
+        path = datasets / _address(tokenizer, sources)
+        building = datasets / ".building" / path.name
+        with _alone(building.with_suffix(".lock"), stop):
+            if not _is_whole(path):
+                _tokenize(sources, building, tokenizer_folder, tokenizer, recipe, pool, progress)
+                _describe(sources, tallies, building, tokenizer_folder, tokenizer, recipe)
+            _remember(sources, ledgers, datasets / ".held_out")
+            if not path.exists():
+                (building / "data").rename(path)
+            shutil.rmtree(building, ignore_errors=True)
     return Dataset.open(path, verify=False)
 
 
@@ -141,7 +138,7 @@ def _shown(path: Path | str) -> str:
 # ---- pass 1 ----
 
 
-def _scan(sources: Sequence[_Source], folder: Path, cores: int, progress: Progress, stop: Stop) -> None:
+def _scan(sources: Sequence[_Source], folder: Path, pool: Workers, progress: Progress) -> None:
     """Fill in the scan of each slice; what was scanned before is not read again."""
     folder.mkdir(parents=True, exist_ok=True)
     tasks: list[dict[str, Any]] = []
@@ -158,8 +155,7 @@ def _scan(sources: Sequence[_Source], folder: Path, cores: int, progress: Progre
             owners.append((source, part, path))
     order = sorted(range(len(tasks)), key=lambda i: -int(tasks[i]["bytes"]))
     total = sum(int(task["bytes"]) for task in tasks)
-    done = run_tasks([tasks[i] for i in order], cores, lambda d: progress("scan", d, total, "bytes"), stop)
-    for index in done:
+    for index in pool.run([tasks[i] for i in order], lambda done: progress("scan", done, total, "bytes")):
         source, part, path = owners[order[index]]
         _refuse_bad_files(source, part, path)  # early, rather than after the other terabyte
     for source in sources:
@@ -239,6 +235,16 @@ def _tally(source: _Source, max_rejected: float) -> _Tally:
 # ---- what the dataset will be, and pass 2 ----
 
 
+def _choose(sources: Sequence[_Source], ledgers: Sequence[Path], share: float) -> None:
+    """Fill in what becomes of each document."""
+    texts = []
+    for source, ledger in zip(sources, ledgers, strict=True):
+        panel = source.role == "panel"
+        texts.append(TextScans(source.scans, panel, None if panel else read_ledger(ledger)))
+    for source, choices in zip(sources, choose(texts, share), strict=True):
+        source.choices = choices
+
+
 def _address(tokenizer: DocumentTokenizer, sources: Sequence[_Source]) -> str:
     """The name of the dataset: a hash of everything that its tokens depend on."""
     facts: list[Any] = [VERSION, tokenizer.hash]
@@ -283,9 +289,8 @@ def _tokenize(
     folder: Path,
     tokenizer: DocumentTokenizer,
     recipe: Recipe,
-    cores: int,
+    pool: Workers,
     progress: Progress,
-    stop: Stop,
 ) -> None:
     """Write every shard that is not there yet."""
     named = recipe.data.document_tokens
@@ -310,7 +315,7 @@ def _tokenize(
             offset += len(flags)
     tasks.sort(key=lambda task: -int(task["bytes"]))
     total = sum(int(task["bytes"]) for task in tasks)
-    for _ in run_tasks(tasks, cores, lambda done: progress("tokenize", done, total, "bytes"), stop):
+    for _ in pool.run(tasks, lambda done: progress("tokenize", done, total, "bytes")):
         pass
 
 

@@ -59,11 +59,12 @@ _CONTROL = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|<\|.*\|>", re.DOTALL)
 class DocumentTokenizer:
     """Encodes whole documents. Build it with ``load``."""
 
-    def __init__(self, tokenizer: Tokenizer, bos_id: int | None, eos_id: int | None, digest: str) -> None:
-        self.bos_id, self.eos_id, self.hash = bos_id, eos_id, digest
-        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    def __init__(
+        self, tokenizer: Tokenizer, bos_id: int | None, eos_id: int | None, digest: str, in_parts: bool
+    ) -> None:
+        self.bos_id, self.eos_id, self.hash, self._in_parts = bos_id, eos_id, digest, in_parts
+        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self._tokenizer = tokenizer
-        self._in_parts = _can_be_cut(orjson.loads(tokenizer.to_str()))
 
     @classmethod
     def load(cls, folder: Path, document_tokens: DocumentTokens | None = None) -> DocumentTokenizer:
@@ -87,12 +88,12 @@ class DocumentTokenizer:
     def from_names(cls, folder: Path, given: dict[str, str | None]) -> DocumentTokenizer:
         """``load``, with the given ones of ``bos`` and ``eos`` as a dictionary."""
         data = _read(folder)
-        tokenizer = _quiet(folder, data)
+        tokenizer, in_parts = _quiet(folder, data)
         config = _config(folder)
         bos = _named(tokenizer, given["bos"], "bos") if "bos" in given else _convention(tokenizer, config)
         eos = _named(tokenizer, given["eos"], "eos") if "eos" in given else _eos(tokenizer, config)
         facts = {"tokenizer": sha256_bytes(data), "bos": bos, "eos": eos}
-        return cls(tokenizer, bos, eos, sha256_bytes(canonical(facts)))
+        return cls(tokenizer, bos, eos, sha256_bytes(canonical(facts)), in_parts)
 
     @property
     def context_id(self) -> int:
@@ -164,16 +165,16 @@ def _joined(arrays: list[array[int]]) -> Ids:
 
 def _can_be_cut(value: dict[str, Any]) -> bool:
     """Whether a tokenizer is of the kind that the note at the top speaks about."""
-    if value["normalizer"] not in (None, {"type": "NFC"}) or value["model"].get("dropout"):
+    if value.get("normalizer") not in (None, {"type": "NFC"}) or value["model"].get("dropout"):
         return False
-    pre = value["pre_tokenizer"] or {}
+    pre = value.get("pre_tokenizer") or {}
     steps = pre["pretokenizers"] if pre.get("type") == "Sequence" else [pre]
     by_words = False
     for step in steps:
         if step.get("type") == "ByteLevel":
-            if step["add_prefix_space"]:
+            if step.get("add_prefix_space", True):
                 return False
-            by_words |= step["use_regex"]
+            by_words |= step.get("use_regex", True)
         elif step.get("type") == "Split":
             if step["behavior"] != "Isolated" or step["invert"] or step["pattern"].get("Regex") not in _PATTERNS:
                 return False
@@ -181,7 +182,7 @@ def _can_be_cut(value: dict[str, Any]) -> bool:
         elif step.get("type") != "Digits":
             return False
     # an added token that is looked for in text must neither reach over a cut nor care about its neighbours
-    looked_for = [token for token in value["added_tokens"] if not token["special"]]
+    looked_for = [token for token in value.get("added_tokens") or [] if not token["special"]]
     return by_words and not any(
         token["lstrip"] or token["rstrip"] or token["single_word"] or re.search(r"\S |\n\S", token["content"])
         for token in looked_for
@@ -199,20 +200,21 @@ def _read(folder: Path) -> bytes:
         ) from None
 
 
-def _quiet(folder: Path, data: bytes) -> Tokenizer:
-    """The tokenizer, told to find no control token in text."""
+def _quiet(folder: Path, data: bytes) -> tuple[Tokenizer, bool]:
+    """The tokenizer, told to find no control token in text; and whether texts may be cut for it."""
     try:
         value = orjson.loads(data)
         for token in value.get("added_tokens") or []:
             # marked as special rather than dropped: dropping one would shift the ids of those behind it
             token["special"] = bool(token["special"] or _CONTROL.fullmatch(token["content"].strip()))
         tokenizer = Tokenizer.from_str(orjson.dumps(value).decode())
+        in_parts = _can_be_cut(value)
     except Exception as error:  # the Rust side raises Exception itself
         raise ModelError(f"the tokenizer is broken: {error}", where=folder / "tokenizer.json") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
-    return tokenizer
+    return tokenizer, in_parts
 
 
 def _config(folder: Path) -> dict[str, Any]:

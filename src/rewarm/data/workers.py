@@ -56,15 +56,16 @@ class _Worker:
                 "OMP_NUM_THREADS": "1",
             },
         )
+        assert self.process.stdin and self.process.stdout
+        self.input, self.output = self.process.stdin, self.process.stdout
         self.index = -1
         self._partial = b""
 
     def give(self, index: int, task: Task) -> None:
         self.index = index
         with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its output ends
-            assert self.process.stdin
-            self.process.stdin.write(json.dumps(task).encode() + b"\n")
-            self.process.stdin.flush()
+            self.input.write(json.dumps(task).encode() + b"\n")
+            self.input.flush()
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """What has arrived.
@@ -72,8 +73,7 @@ class _Worker:
         Raises:
             ResourceError: if the process died.
         """
-        assert self.process.stdout
-        data = os.read(self.process.stdout.fileno(), 1 << 16)
+        data = os.read(self.output.fileno(), 1 << 16)
         if not data:
             code = self.process.wait()
             raise ResourceError(
@@ -86,40 +86,57 @@ class _Worker:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        assert self.process.stdin and self.process.stdout
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.stdout.close()
+            self.input.close()
+        self.output.close()
 
 
-def run_tasks(
-    tasks: Sequence[Task],
-    cores: int,
-    progress: Callable[[float], None],
-    stop: Callable[[], bool],
-) -> Iterator[int]:
-    """Do all tasks in worker processes; the index of each comes out when it is done, in any order.
+class Workers:
+    """Worker processes for as long as the context lasts; none is started before there is a task.
 
     Args:
-        tasks: the longest should come first. Each has ``bytes`` for the progress.
         cores: at most that many workers; with fewer tasks than cores each gets several threads.
-        progress: is told the bytes done so far, several times a second.
-
-    Raises:
-        Stopped: when ``stop`` said so. UserError, OSError: what a task ended with.
+        stop: asked several times a second.
     """
-    if not tasks:
-        return
-    count = min(cores, len(tasks))
-    done, partial, waiting = 0.0, [0.0] * len(tasks), iter(enumerate(tasks))
-    workers = [_Worker(max(1, cores // count)) for _ in range(count)]
-    try:
+
+    def __init__(self, cores: int, stop: Callable[[], bool]) -> None:
+        self._cores, self._stop = cores, stop
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._start(0)
+
+    def _start(self, count: int) -> None:
+        if count != len(self._workers):
+            for worker in self._workers:
+                worker.end()
+            self._workers = []
+            for _ in range(count):
+                self._workers.append(_Worker(max(1, self._cores // count)))
+
+    def run(self, tasks: Sequence[Task], progress: Callable[[float], None]) -> Iterator[int]:
+        """Do all tasks; the index of each comes out when it is done, in any order.
+
+        Args:
+            tasks: the longest should come first. Each has ``bytes`` for the progress.
+            progress: is told the bytes done so far, several times a second.
+
+        Raises:
+            Stopped: when ``stop`` said so. UserError, OSError: what a task ended with. The workers
+                must not be used after that.
+        """
+        if not tasks:
+            return
+        self._start(min(self._cores, len(tasks)))
+        done, partial, left = 0.0, [0.0] * len(tasks), len(tasks)
+        waiting = iter(enumerate(tasks))
         with selectors.DefaultSelector() as selector:
-            for worker in workers:
-                assert worker.process.stdout
-                selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
+            for worker in self._workers:
+                selector.register(worker.output, selectors.EVENT_READ, worker)
                 worker.give(*next(waiting))
-            left = len(tasks)
             while left:
                 for key, _ in selector.select(_POLL):
                     worker = key.data
@@ -135,12 +152,9 @@ def run_tasks(
                         if (following := next(waiting, None)) is not None:
                             worker.give(*following)
                 progress(done + sum(partial))
-                if stop():
-                    progress(done + sum(partial))
+                if self._stop():
+                    progress(done + sum(partial))  # the caller's own way to end, if it has one
                     raise Stopped
-    finally:
-        for worker in workers:
-            worker.end()
 
 
 def _raise(message: dict[str, Any]) -> None:

@@ -119,56 +119,83 @@ class _Runner:
     def __init__(
         self, folder: Path, task_path: Path | None, settings: dict[str, int | None], device: str, progress: Progress
     ) -> None:
-        self.folder, self.task_path, self.settings, self.device = folder, task_path, settings, device
-        self.progress = progress
-        self._manager: Any = None
+        self.task_path, self.settings, self.device, self.progress = task_path, settings, device, progress
+        self._arguments = {"pretrained": str(folder)}
         self._model: Any = None
+        self._managers: dict[bool, Any] = {}
 
     def score(self, name: str) -> list[TaskResult]:
         """All tasks that ``name`` stands for."""
         from lm_eval import simple_evaluate
-        from lm_eval.tasks import TaskManager
 
+        what = f"task {name}"
+        self.progress(what, 0, 0, "requests")
         with _quiet():
-            self.progress(f"task {name}", 0, 0, "requests")
-            arguments = {"pretrained": str(self.folder)}
-            self._manager = self._manager or TaskManager(
-                include_path=str(self.task_path) if self.task_path else None, metadata=arguments
-            )
-            loaded = _load(self._manager, name)
-            self._model = self._model or _watched_model(arguments, self.device)
-            self._model.watch(lambda done, total: self.progress(f"task {name}", done, total, "requests"))
+            manager, tasks = self._load(name)
+            self._model = self._model or _watched_model(self._arguments, self.device)
+            self._model.watch(lambda done, total: self.progress(what, done, total, "requests"))
             output = simple_evaluate(
                 model=self._model,
-                tasks=list(loaded.values()),
-                task_manager=self._manager,
+                tasks=list(tasks.values()),
+                task_manager=manager,
                 batch_size=1,
                 bootstrap_iters=0,  # its standard errors; ours are paired
                 log_samples=True,
                 **self.settings,
             )
+        self.progress(what, self._model.total, self._model.total, "requests")
         if output is None:
             raise RuntimeError("the harness returned nothing")
-        return [_result(task, name, output) for name, task in loaded.items()]
+        return [_result(task, name, output) for name, task in tasks.items()]
+
+    def _load(self, name: str) -> tuple[Any, dict[str, Any]]:
+        """A task manager, and its tasks that ``name`` stands for, by their names."""
+        if self.task_path:  # own tasks first: to index the harness's thousands takes ten seconds
+            own = self._manager(defaults=False)
+            with contextlib.suppress(LookupError, TypeError, ValueError):  # one that builds on the harness's tasks
+                if name in own.all_tasks:
+                    return own, _loaded(own, [name])
+        manager = self._manager(defaults=True)
+        names = [name] if name in manager.all_tasks else manager.match_tasks([name])
+        if not names:
+            guess = nearest(name, manager.all_tasks)
+            raise UserError(
+                f"evaluation.tasks: no task is called {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),
+                remedy="see the names with: lm_eval ls tasks; own task files need evaluation.task_path",
+            )
+        try:
+            return manager, _loaded(manager, names)
+        except (LookupError, TypeError, ValueError) as error:
+            raise _unloadable(name, error) from error
+
+    def _manager(self, defaults: bool) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        if defaults not in self._managers:
+            self._managers[defaults] = TaskManager(
+                include_path=str(self.task_path) if self.task_path else None,
+                include_defaults=defaults,
+                metadata=self._arguments,
+            )
+        return self._managers[defaults]
 
 
-def _load(manager: Any, name: str) -> dict[str, Any]:
-    """The harness's tasks that ``name`` stands for, by their names."""
-    names = [name] if name in manager.all_tasks else manager.match_tasks([name])
-    if not names:
-        guess = nearest(name, manager.all_tasks)
-        raise UserError(
-            f"evaluation.tasks: no task is called {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),
-            remedy="see the names with: lm_eval ls tasks; own task files need evaluation.task_path",
-        )
+def _loaded(manager: Any, names: list[str]) -> dict[str, Any]:
+    """The harness's tasks of these names, their data read."""
     try:
         tasks: dict[str, Any] = manager.load(names)["tasks"]
+    except (LookupError, TypeError, ValueError):
+        raise
     except Exception as error:  # whatever a task's own code, or the download of its data, raises
-        raise DataError(
-            f"evaluation.tasks: {name} cannot be loaded: {type(error).__name__}: {error}",
-            remedy="check the task's file and that its data is on this machine or the network can be reached",
-        ) from error
+        raise _unloadable(", ".join(names), error) from error
     return tasks
+
+
+def _unloadable(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"evaluation.tasks: {name} cannot be loaded: {type(error).__name__}: {error}",
+        remedy="check the task's file and that its data is on this machine or the network can be reached",
+    )
 
 
 def _result(task: Any, name: str, output: Any) -> TaskResult:

@@ -55,8 +55,16 @@ class CausalModel(nn.Module):
 
     @torch.no_grad()
     def token_nll(self, batch: PackedBatch) -> Tensor:
-        """``-log p(target)`` of each token in nats, (N,) fp32; 0 where there is no target. Carries no gradient."""
+        """``-log p(target)`` of each token in nats, (N,) fp32; 0 where there is no target.
+
+        Carries no gradient, and always scores in evaluation mode, without dropout.
+        """
+        training = self.training
+        if training:
+            self.eval()
         nll: Tensor = self(batch, per_token=True)
+        if training:
+            self.train()
         return nll
 
     @property

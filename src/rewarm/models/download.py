@@ -9,8 +9,8 @@ from typing import Any
 from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -23,6 +23,7 @@ from rewarm.core.storage import require_space
 Progress = Callable[[str, float, float, str], None]
 
 WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+_UNREACHABLE = (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, OSError)
 UNWANTED = ["*/*", "consolidated*"]  # the same weights in other formats
 
 
@@ -57,7 +58,7 @@ def download(model: str, progress: Progress) -> Path:
         raise ModelError(
             f"not a hub id: {error}", where=model, remedy="write organisation/name, ./folder or name@version"
         ) from error
-    except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except _UNREACHABLE as error:
         raise _unreachable(model, error) from error
     return Path(folder)
 
@@ -68,7 +69,7 @@ def _missing_bytes(model: str) -> int:
         files = HfApi().model_info(model, files_metadata=True).siblings or []
     except RepositoryNotFoundError:
         raise
-    except (OfflineModeIsEnabled, HfHubHTTPError, OSError):
+    except _UNREACHABLE:
         return 0
     sizes = {file.rfilename: file.size or 0 for file in files if "/" not in file.rfilename}
     if not any(name.endswith(".safetensors") for name in sizes):

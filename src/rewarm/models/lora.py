@@ -42,6 +42,7 @@ def add_lora(model: CausalModel, hyperparameters: Hyperparameters) -> None:
     peft.inject_adapter_in_model(config, model.hf, ADAPTER)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
+    model.train(model.training)  # peft's new dropout layers are in training mode, whatever the model is in
 
 
 def linear_modules(model: CausalModel) -> list[str]:

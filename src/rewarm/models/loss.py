@@ -99,13 +99,16 @@ def _loss_and_gradients(
     d_hidden = torch.zeros(hidden.shape, dtype=exact, device=hidden.device) if wanted[0] else None
     d_weight = torch.zeros(weight.shape, dtype=exact, device=hidden.device) if wanted[1] else None
     d_bias = torch.zeros(len(weight), dtype=exact, device=hidden.device) if wanted[2] else None
+    buffer = None  # one for all chunks: fresh memory of this size costs the kernel time to clear it
     for rows in _chunks(len(targets), weight):
         valid = targets[rows] != IGNORED
+        if buffer is None:
+            buffer = torch.empty(len(valid) + 1, len(weight), dtype=compute, device=hidden.device)
         if hidden.device.type == "cpu" and not bool(valid.all()):  # on a GPU this would wait for the device
             rows = valid.nonzero().squeeze(1) + rows.start
             valid = valid[valid]
         x, target = hidden[rows].to(compute), targets[rows]
-        logits = _logits(x, weight, bias, head.scale, head.softcap, exact)
+        logits = _logits(x, weight, bias, head.scale, head.softcap, exact, buffer[: len(x)])
         slope = (1 - (logits / head.softcap).square_()) if head.softcap is not None and any(wanted) else None
         nll, gradient = _softmax(logits, target)
         loss += torch.where(valid, nll, 0).sum()
@@ -143,10 +146,16 @@ def _chunks(n: int, weight: Tensor) -> Iterator[slice]:
 
 
 def _logits(
-    x: Tensor, weight: Tensor, bias: Tensor | None, scale: float, softcap: float | None, exact: torch.dtype
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    softcap: float | None,
+    exact: torch.dtype,
+    out: Tensor | None = None,
 ) -> Tensor:
     """(rows, V). In the type of ``x`` where nothing but the product is to be done, else in ``exact``."""
-    logits = x @ weight.T
+    logits = torch.mm(x, weight.T, out=out)
     if bias is None and scale == 1.0 and softcap is None:
         return logits
     logits = logits.to(exact)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rewarm.core.manifest import write_manifest
 from rewarm.core.storage import remove_folder, staged_folder
-from rewarm.evaluate.compare import Role, Row, compare
+from rewarm.evaluate.compare import Kind, Role, Row, compare
 from rewarm.evaluate.harness import TaskResult
 from rewarm.models.export import export_checkpoint
 from rewarm.pipeline.execution import Execution, Stage
@@ -62,7 +62,9 @@ def rows(x: Execution, texts: Scores, tasks: dict[str, TaskResult]) -> list[Row]
         if name in texts:
             role: Role = "gain" if info.role == "source" else "forgetting"
             table.append(
-                compare(name, "bits_per_byte", role, base_texts[name], texts[name], seed=seed, kind=info.role)
+                compare(
+                    name, "bits_per_byte", role, base_texts[name], texts[name], seed=seed, kind=cast(Kind, info.role)
+                )
             )
     for name, result in tasks.items():
         for metric, about in result.metrics.items():

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rewarm.evaluate.compare import Row
 from rewarm.pipeline import words
 from rewarm.pipeline.plots import Plot
+
+if TYPE_CHECKING:
+    from rewarm.evaluate.compare import Row
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -44,7 +46,7 @@ header .open .figure { color: var(--muted); font-size: 28px; }
 .card .interval { margin-bottom: 6px; color: var(--muted); font-variant-numeric: tabular-nums; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 40px 40px;
   margin-bottom: 36px; align-items: start; }
-figure { margin: 0; min-width: 0; }
+figure { margin: 0; min-width: 0; } .tall { grid-row: span 2; }
 figure h3 { margin-bottom: 8px; } figcaption { margin-top: 8px; max-width: 56ch; }
 svg { display: block; width: 100%; max-width: 500px; height: auto; overflow: visible; font-family: inherit; }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
@@ -127,7 +129,8 @@ def _plots(plots: Sequence[Plot], beside: str = "") -> str:
     if not plots:
         return beside
     figures = "".join(
-        f"<figure><h3>{escape(plot.title)}</h3>{plot.svg}<figcaption>{escape(plot.caption)}</figcaption></figure>"
+        f'<figure class="{"tall" if plot.tall else "plot"}"><h3>{escape(plot.title)}</h3>{plot.svg}'
+        f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
         for plot in plots
     )
     return f'<div class="plots">{figures}{beside}</div>'

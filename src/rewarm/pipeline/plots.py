@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rewarm.evaluate.compare import Row
 from rewarm.pipeline import words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from rewarm.evaluate.compare import Row
 
 INK, MUTED, RULE, GAIN, FORGETTING, PAPER = "#010101", "#020202", "#030303", "#040404", "#050505", "#060606"
 _VARIABLES = {
@@ -68,6 +69,8 @@ class Plot:
     caption: str
     svg: str
     over_tokens: bool = False
+    tall: bool = False
+    """Whether it stands beside two others."""
 
 
 def draw_plots(report: Mapping[str, Any]) -> list[Plot]:
@@ -81,11 +84,13 @@ def draw_plots(report: Mapping[str, Any]) -> list[Plot]:
         if name.startswith("eval/") and name.endswith("/bits_per_byte") and points
     }
     plots = []
-    for kinds_of, title in ((("source",), "Learned text: change"), (("replay", "panel"), "Watched text: change")):
-        if some := [row for row in bits if row["kind"] in kinds_of]:
-            plots.append(_change(title, some))
+    learned, kept = ([row for row in bits if (row["kind"] == "source") is side] for side in (True, False))
+    if learned:
+        plots.append(_change("Learned text: change", learned))
     if bits:
-        plots.append(_before_after(bits))
+        plots.append(_before_after(bits, tall=bool(learned and kept and not tasks)))
+    if kept:
+        plots.append(_change("Watched text: change", kept))
     if tasks:
         plots.append(_tasks(tasks))
     if any(len(points) > 1 for points in watched.values()):
@@ -143,7 +148,7 @@ def _forest(axes: Axes, rows: Sequence[Row], key: str, scale: float, label: Call
     axes.set_xlim(min(low, 0) - pad, max(high, 0) + pad)
 
 
-def _before_after(rows: Sequence[Row]) -> Plot:
+def _before_after(rows: Sequence[Row], tall: bool) -> Plot:
     """Base and result of each text, each with its own interval."""
 
     def draw(axes: Axes) -> None:
@@ -167,6 +172,7 @@ def _before_after(rows: Sequence[Row]) -> Plot:
         "Bits per byte; hollow is the base, filled the result, each with its own 95 % interval. "
         "Compare within a text, never between texts: languages differ in bytes per character.",
         svg,
+        tall=tall,
     )
 
 
@@ -296,6 +302,7 @@ def _for_page(svg: str, label: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in every drawing; a page's ids are unique
     svg = re.sub(r"font: ?([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
+    svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 role="img" aria-label="{label}">', svg, count=1)
     for mark, variable in _VARIABLES.items():
         svg = svg.replace(mark, variable)

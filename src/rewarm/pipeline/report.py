@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 import rewarm
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import write_file
@@ -24,6 +26,7 @@ from rewarm.pipeline.plots import draw_plots
 
 SCHEMA = 1
 _MOST_POINTS = 400  # of one curve, in the report; the run's events.jsonl keeps them all
+_ORDER = ("source", "panel", "replay", "task")
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "lm_eval")
 
 Points = Sequence[tuple[int, int, float]]
@@ -59,7 +62,7 @@ def build_report(
         command: what repeats the run.
         created: ISO 8601; now unless given.
     """
-    texts = [_text(entry, mixture) for entry in data["sources"]]
+    texts = sorted((_text(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"]))
     rows = _with_kinds(rows, texts)
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -89,7 +92,8 @@ def build_report(
         },
     }
     report["limits"] = limits(report)
-    return report
+    told: dict[str, Any] = orjson.loads(to_json(report))  # in the order that a reader of the file sees
+    return told
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -131,9 +135,10 @@ def limits(report: Mapping[str, Any]) -> list[str]:
 
 
 def _with_kinds(rows: Sequence[Row], texts: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The rows, each knowing whether it measures a source, the replay, a panel or a task."""
+    """The rows, what was learned first, each knowing whether it measures a source, a panel, the replay or a task."""
     roles = {text["name"]: text["role"] for text in texts}
-    return [{**row, "kind": roles.get(row["task"], "task")} for row in rows]
+    known: list[Row] = [{**row, "kind": roles.get(row["task"], "task")} for row in rows]
+    return sorted(known, key=lambda row: _ORDER.index(row["kind"]))
 
 
 def _text(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None) -> dict[str, Any]:

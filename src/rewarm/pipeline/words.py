@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rewarm.evaluate.compare import Row
+if TYPE_CHECKING:
+    from rewarm.evaluate.compare import Row
+
 
 MINUS = "\N{MINUS SIGN}"
 RANGE = " to "
@@ -62,9 +64,8 @@ def amount(value: float | None, unit: str = "") -> str:
     if value is None:
         return "\N{EN DASH}"
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            scaled = value / size
-            return f"{scaled:.3g} {letter}{unit}"
+        if abs(value) >= 0.9995 * size:  # what rounds up to the size
+            return f"{value / size:.3g} {letter}{unit}"
     return f"{value:,.0f} {unit}".rstrip()
 
 

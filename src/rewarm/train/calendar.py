@@ -48,7 +48,7 @@ def build_calendar(
     updates. The last step always gets a checkpoint; so that this one can be the best, it gets an evaluation
     too where the best is to be kept.
     """
-    ends = tuple(int(end) for end in epoch_ends)
+    ends = tuple(epoch_ends)
     epochs = [min(total, math.ceil(end / rows_per_step)) for end in ends]
     every = hyperparameters.eval_steps
     eval_steps = max(1, math.ceil(total * every)) if every < 1 else int(every)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,7 +56,7 @@ class Found:
     """The newest checkpoint that verifies (None: there is none), and the damaged ones that are newer."""
 
     path: Path | None
-    damaged: list[tuple[Path, DataError]] = field(default_factory=list)
+    damaged: list[tuple[Path, DataError]]
 
 
 def step_of(path: Path) -> int:
@@ -73,7 +73,7 @@ def list_checkpoints(checkpoints: Path) -> list[Path]:
 
 def latest(checkpoints: Path) -> Found:
     """The newest checkpoint whose every byte is what was written."""
-    damaged = []
+    damaged: list[tuple[Path, DataError]] = []
     for path in reversed(list_checkpoints(checkpoints)):
         try:
             verify(path)
@@ -234,7 +234,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 def _optimizer_tensors(training: Training) -> dict[str, Tensor]:
     """``parameter|slot`` to tensor: exp_avg, exp_avg_sq and step of AdamW; nothing for plain SGD."""
-    names = {p: name for name, p in training.model.named_parameters()}
+    names: dict[Tensor, str] = {p: name for name, p in training.model.named_parameters()}
     return {
         f"{names[parameter]}|{slot}": tensor.contiguous()
         for parameter, slots in training.optimizer.state.items()

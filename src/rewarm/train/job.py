@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from rewarm.recipe.hyperparameters import Hyperparameters
 
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
-_ACT_OTHERWISE = frozenset(
-    "checkpoint_steps checkpoint_strategy disable_gradient_checkpointing distributed_backend dpo_label_smoothing "
-    "eval_steps eval_strategy flash_attention_v2 logging_steps merge_adapter number_of_checkpoints pref_beta pref_ftx "
-    "pref_loss resume_from_checkpoint save_best_checkpoint simpo_gamma zero_stage".split()
+_ACT_OTHERWISE = (
+    *("checkpoint_steps", "checkpoint_strategy", "eval_steps", "eval_strategy", "logging_steps"),
+    *("number_of_checkpoints", "resume_from_checkpoint", "save_best_checkpoint", "merge_adapter"),
+    *("disable_gradient_checkpointing", "flash_attention_v2", "distributed_backend", "zero_stage"),
+    *("dpo_label_smoothing", "pref_beta", "pref_ftx", "pref_loss", "simpo_gamma"),
 )
 """Hyperparameters that may differ between a checkpoint and the training that goes on from it."""
 
@@ -58,7 +59,7 @@ class Job:
     hyperparameters: Hyperparameters
     base: Path
     log: EventLog
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int | None = None
     stop: Callable[[], bool] = _never
     stop_reason: Callable[[], str] = _stopped

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import torch
@@ -20,7 +20,9 @@ from rewarm.train.begin import begin
 from rewarm.train.calendar import Calendar, build_calendar
 from rewarm.train.checkpoint import Training, expected_bytes, keep_rng, list_checkpoints, retire, save, step_of
 from rewarm.train.disk import with_space
-from rewarm.train.job import Autocast, Job, Outcome, autocast, process_settings
+from rewarm.train.job import Autocast, autocast, process_settings
+from rewarm.train.job import Job as Job
+from rewarm.train.job import Outcome as Outcome
 from rewarm.train.optimizer import gradient_norm, guarded_update
 from rewarm.train.report import Report
 from rewarm.train.schedule import learning_rate
@@ -49,7 +51,7 @@ def train(job: Job) -> Outcome:
         given,
         total=batches.steps,
         rows_per_step=batches.rows_per_step,
-        epoch_ends=job.plan.epoch_ends,
+        epoch_ends=job.plan.epoch_ends.tolist(),
         evaluate_at=job.evaluate_at,
     )
     with process_settings(job), contextlib.ExitStack() as stack:
@@ -58,7 +60,7 @@ def train(job: Job) -> Outcome:
         if training.step in calendar.evaluations and training.evaluated < training.step:
             evaluate(job, training, calendar, report)  # it was stopped before it came to that
         forward = autocast(job)
-        reader = stack.enter_context(contextlib.closing(prefetch(batches, training.step)))
+        reader = stack.enter_context(contextlib.closing(ahead(batches, training.step)))
         for step, batch in report.timed(reader):
             rate = learning_rate(step, calendar.total, given)
             train_step(training, batch, rate, given.max_grad_norm, forward, report.tokens_done)
@@ -71,6 +73,11 @@ def train(job: Job) -> Outcome:
             if stop:
                 return outcome(job, training, job.stop_reason())
     return outcome(job, training, "finished")
+
+
+def ahead(batches: Batches, start: int) -> Generator[tuple[int, Batch]]:
+    """The batches from step ``start`` on; closing it ends the thread that reads ahead."""
+    yield from prefetch(batches, start)
 
 
 def train_step(
@@ -119,9 +126,10 @@ def evaluate(job: Job, training: Training, calendar: Calendar, report: Report) -
         model.train()
     if not job.stop():  # else it may have ended early; a resumed training does it again
         training.evaluated = training.step
-    if loss is not None and math.isfinite(loss) and training.step in calendar.checkpoints:
-        if training.best is None or loss < training.best[1]:
-            training.best = (training.step, loss)
+    if loss is None or not math.isfinite(loss) or training.step not in calendar.checkpoints:
+        return
+    if training.best is None or loss < training.best[1]:
+        training.best = (training.step, loss)
 
 
 def write_checkpoint(job: Job, training: Training, calendar: Calendar, report: Report) -> None:

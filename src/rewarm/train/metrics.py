@@ -12,7 +12,6 @@ import time
 from collections import deque
 from typing import Any
 
-import psutil
 import torch
 
 PEAK_FLOPS = {
@@ -28,7 +27,7 @@ PEAK_FLOPS = {
 }
 """Dense bf16 FLOP/s by a part of the device's name, as NVIDIA's data sheets give them; the first match counts."""
 
-_PLAIN_MLP = frozenset("bloom falcon gpt2 gpt_neox gptj opt phi starcoder2".split())
+_PLAIN_MLP = ("bloom", "falcon", "gpt2", "gpt_neox", "gptj", "opt", "phi", "starcoder2")
 
 
 def flops_per_token(config: Any, sequence_length: int) -> float | None:
@@ -45,9 +44,10 @@ def flops_per_token(config: Any, sequence_length: int) -> float | None:
         None where the config does not describe such a decoder (experts, no gated MLP).
     """
     names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-    layers, width, inner, heads, vocabulary = (getattr(config, name, None) for name in names)
-    if not all(isinstance(value, int) for value in (layers, width, inner, heads, vocabulary)):
+    sizes = [getattr(config, name, None) for name in names]
+    if not all(isinstance(size, int) for size in sizes):
         return None
+    layers, width, inner, heads, vocabulary = map(int, sizes)  # type: ignore[arg-type]
     experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
     if experts or getattr(config, "model_type", "") in _PLAIN_MLP:
         return None
@@ -69,9 +69,8 @@ def memory_gb(device: torch.device) -> float:
     """Peak memory so far, in GB: of the device's allocator, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
-    if sys.platform == "linux":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return float(psutil.Process().memory_info().rss) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, everybody else KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 class Clock:

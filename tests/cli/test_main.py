@@ -1,0 +1,175 @@
+"""The command line: quick to answer, clear about mistakes, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import Bench, finished, make_bench, write_jsonl
+
+__all__ = ["finished"]  # the fixture
+
+COMMANDS = [
+    [], ["quickstart"], ["check"], ["run"], ["resume"], ["stop"], ["report"], ["runs"], ["runs", "ls"], ["runs", "show"],
+    ["runs", "logs"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"], ["models"], ["models", "ls"],
+    ["models", "show"], ["models", "download"], ["models", "export"], ["models", "generate"],
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return make_bench(tmp_path_factory.mktemp("bench"))
+
+
+def failed(bench: Bench, code: int, *arguments: str) -> str:
+    done = bench.rewarm(*arguments)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_of_every_command(bench: Bench, command: list[str]) -> None:
+    done = bench.rewarm(*command, "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom rewarm.cli.main import app\nfrom typer.testing import CliRunner\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'pyarrow', 'matplotlib', 'tokenizers', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_version(bench: Bench) -> None:
+    assert bench.rewarm("--version").stdout.startswith("rewarm 0.")
+
+
+def test_a_fresh_workspace_says_what_to_do(bench: Bench) -> None:
+    assert "start one with: rewarm run" in bench.rewarm("runs", "ls").stdout
+    assert "make one with: rewarm data build" in bench.rewarm("data", "ls").stdout
+    assert "a finished run publishes one" in bench.rewarm("models", "ls").stdout
+    assert json.loads(bench.rewarm("runs", "ls", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "none.yaml"], "there is no such recipe"),
+        (["run", "recipe.yaml", "hyperparameters.lora_rnk=3"], "did you mean 'lora_rank'?"),
+        (["run", "recipe.yaml", "trainer=dpo"], "not available in this version"),
+        (["run", "recipe.yaml", "hyperparameters.quantization_bit=int4", "hyperparameters.finetuning_type=full"], "quant"),
+        (["resume", "nothing"], "no run is called"),
+        (["resume", "x", "--from", "bake"], "there is no stage"),
+        (["stop", "nothing"], "no run is called"),
+        (["report", "nothing"], "no run is called"),
+        (["data", "show", "nothing"], "there is no dataset and no run"),
+        (["runs", "ls", "--colour"], "No such option"),
+        (["models", "generate", "recipe.yaml", "x"], "neither a hub id"),
+    ],
+)  # fmt: skip
+def test_usage_and_recipe_mistakes_end_with_2(bench: Bench, arguments: list[str], words: str) -> None:
+    code = 3 if words == "neither a hub id" else 2
+    assert words in failed(bench, code, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("base_model=nameless", "neither a hub id"),
+        ("base_model=./nothing", "nothing"),
+        ("base_model=tiny@7", "no model 'tiny'"),
+        ("data.sources[0].path=nothing/*.jsonl", "nothing/*.jsonl"),
+    ],
+)
+def test_model_and_data_mistakes_end_with_3(bench: Bench, override: str, words: str) -> None:
+    assert words in failed(bench, 3, "run", "recipe.yaml", override)
+    assert words in failed(bench, 3, "check", "recipe.yaml", override)
+
+
+def test_bad_records_beyond_the_limit_end_with_3(bench: Bench) -> None:
+    write_jsonl(bench.folder / "half.jsonl", ["fine"] * 3 + [""] * 3)
+    text = failed(bench, 3, "run", "recipe.yaml", "data.sources[0].path=half.jsonl")
+    assert "half.jsonl" in text
+
+
+def test_check_says_what_a_run_would_do(bench: Bench) -> None:
+    done = bench.rewarm("check", "recipe.yaml", "hyperparameters.pref_beta=0.2")
+    assert done.returncode == 0, done.stderr
+    for words in ("training tokens", "steps", "memory", "disk", "training time", "because the trainer is Pre-training"):
+        assert words in done.stdout
+    found = json.loads(bench.rewarm("check", "recipe.yaml", "--json").stdout)
+    assert found["texts"]["new"]["files"] == 1
+    assert found["needs"]["steps"] > 0
+    assert not (bench.workspace.root / "runs" / "x").exists()
+
+
+def test_check_refuses_what_no_disk_holds(bench: Bench) -> None:
+    text = failed(bench, 4, "check", "recipe.yaml", "hyperparameters.batch_size=100000000")
+    assert "lower batch_size" in text
+
+
+def test_what_a_finished_run_shows(finished: Bench) -> None:
+    shown = finished.rewarm("runs", "show", "last")
+    assert "succeeded" in shown.stdout and "train/loss" in shown.stdout
+    assert json.loads(finished.rewarm("runs", "show", "last", "--json").stdout)["state"] == "succeeded"
+    assert "bits per byte" in finished.rewarm("report", "last").stdout
+    assert json.loads(finished.rewarm("report", "last", "--format", "json").stdout)["schema"]
+    assert finished.rewarm("report", "last", "--format", "md").stdout.startswith("#")
+    assert Path(finished.rewarm("report", "last", "--format", "html").stdout.strip()).is_file()
+    assert failed(finished, 2, "report", "last", "--format", "pdf")
+    assert "tiny@1" in finished.rewarm("models", "ls").stdout
+    assert "every file matches" in finished.rewarm("models", "show", "tiny@1").stdout
+    data = finished.rewarm("data", "show", "last", "--samples", "1")
+    assert "held out" in data.stdout and "new #0" in data.stdout
+    events = finished.rewarm("runs", "logs", "last", "--json").stdout.splitlines()
+    assert all(json.loads(line)["v"] == 1 for line in events)
+
+
+def test_generate(finished: Bench) -> None:
+    done = finished.rewarm("models", "generate", "tiny@1", "nhang trem", "--tokens", "5")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("nhang trem")
+
+
+def test_a_published_model_is_the_base_of_the_next_run(finished: Bench) -> None:
+    found = json.loads(finished.rewarm("check", "recipe.yaml", "base_model=tiny@1", "--json").stdout)
+    assert found["base_model"]["folder"].endswith("tiny/1")
+
+
+def test_a_damaged_version_is_noticed(finished: Bench, tmp_path: Path) -> None:
+    weights = finished.workspace.models / "tiny" / "1" / "model.safetensors"
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert "SHA-256 differs" in failed(finished, 3, "models", "show", "tiny@1")
+        assert "SHA-256 differs" in failed(finished, 3, "check", "recipe.yaml", "base_model=tiny@1")
+    finally:
+        weights.write_bytes(whole)
+
+
+def test_a_closed_pipe_is_no_mistake(finished: Bench) -> None:
+    code = "from rewarm.cli.main import main; main()"
+    line = f"{sys.executable} -c '{code}' runs logs last --json | head -1"
+    done = subprocess.run(["bash", "-c", line], env=finished.environment, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_running_run_is_shown_with_its_progress(bench: Bench) -> None:
+    assert bench.rewarm("run", "recipe.yaml", "--detach").returncode == 0
+    until = time.monotonic() + 60
+    while bench.run().status().stage != "train" and time.monotonic() < until:
+        time.sleep(0.1)
+    rows = json.loads(bench.rewarm("runs", "ls", "--json").stdout)
+    assert rows[0]["run"] == bench.run().id
+    bench.rewarm("stop", "last")

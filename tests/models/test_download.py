@@ -1,0 +1,171 @@
+"""Hub ids against a server on loopback that answers as the hub does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from .conftest import MakeModel
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SCRIPT = """
+import json, sys
+from rewarm.core.errors import UserError
+from rewarm.models.folder import check_folder, fetch
+reports = []
+try:
+    folder = fetch(sys.argv[1], lambda *report: reports.append(report))
+    check_folder(folder)
+    print(json.dumps({"files": sorted(p.name for p in folder.iterdir()), "reports": reports}))
+except UserError as error:
+    print(json.dumps({"error": type(error).__name__, "code": error.exit_code, "text": str(error)}))
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """``models`` maps a hub id to its files; ids that start with "gated/" show their list, but no file."""
+
+    models: dict[str, dict[str, bytes]]
+    asked: list[str]
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path.strip("/")
+        self.asked.append(path)
+        parts = path.split("/")
+        if parts[:2] == ["api", "models"]:
+            self._describe("/".join(parts[2:4]), parts[4:])
+        elif len(parts) > 4 and parts[2] == "resolve":
+            self._file("/".join(parts[:2]), "/".join(parts[4:]))
+        else:
+            self._refuse(404, "EntryNotFound")
+
+    do_HEAD = do_GET
+
+    def _describe(self, model: str, rest: list[str]) -> None:
+        files = self.models.get(model)
+        if files is None:
+            self._refuse(401, "RepoNotFound")
+        elif rest[:1] == ["tree"]:
+            entries = [
+                {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+                for name, data in files.items()
+            ]
+            self._answer(json.dumps(entries).encode(), {"Content-Type": "application/json"})
+        else:
+            siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
+            content = {"id": model, "modelId": model, "sha": COMMIT, "siblings": siblings, "private": False}
+            self._answer(json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+    def _file(self, model: str, name: str) -> None:
+        if model.startswith("gated/"):
+            self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
+        else:
+            data = self.models[model][name]
+            self._answer(data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT})
+
+    def _refuse(self, status: int, code: str) -> None:
+        self._answer(b"{}", {"X-Error-Code": code, "X-Error-Message": code}, status)
+
+    def _answer(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def hub(make_model: MakeModel) -> Iterator[tuple[str, type[Hub]]]:
+    folder = make_model(tie_word_embeddings=True)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    extra = {
+        "pytorch_model.bin": b"no",
+        "evil.py": b"no",
+        "consolidated.safetensors": b"no",
+        "onnx/config.json": b"no",
+    }
+    pickles = {"config.json": files["config.json"], "pytorch_model.bin": b"\x80\x02"}
+    models = {"open/model": {**files, **extra}, "gated/model": files, "open/pickles": pickles}
+    handler = type("Handler", (Hub,), {"models": models, "asked": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", handler
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def ask(model: str, endpoint: str, home: Path, **environment: str) -> dict[str, object]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, model],
+        env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+def test_fetches_weights_tokenizer_and_configuration_and_nothing_else(
+    hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    endpoint, handler = hub
+    first = ask("open/model", endpoint, tmp_path)
+    assert "error" not in first, first
+    assert set(first["files"]) == {  # type: ignore[call-overload]
+        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "chat_template.jinja",
+    }  # fmt: skip
+    what, done, total, unit = first["reports"][-1]  # type: ignore[index]
+    assert (what, unit) == ("download", "bytes") and 0 < done == total
+    handler.asked.clear()
+    assert "error" not in ask("open/model", endpoint, tmp_path)
+    assert not any(path.endswith(".safetensors") for path in handler.asked)  # it lies in the cache
+    offline = ask("open/model", "http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1")
+    assert offline["files"] == first["files"]
+
+
+@pytest.mark.parametrize("token", [{}, {"HF_TOKEN": "hf_" + "x" * 34}], ids=["without a token", "with a token"])
+def test_gated_models_say_what_to_do(hub: tuple[str, type[Hub]], tmp_path: Path, token: dict[str, str]) -> None:
+    answer = ask("gated/model", hub[0], tmp_path, **token)
+    assert (answer["error"], answer["code"]) == ("ModelError", 3)
+    text = str(answer["text"])
+    assert "gated" in text and f"{hub[0]}/gated/model" in text and "hf auth login" in text
+    assert "hf_x" not in text
+
+
+@pytest.mark.parametrize(
+    ("model", "environment", "words"),
+    [
+        ("open/modell", {}, ["no such model", "search=modell"]),
+        ("open/pickles", {}, ["pickles (pytorch_model.bin)"]),
+        ("no//id", {}, ["not a hub id"]),
+        ("open/model", {"HF_HUB_OFFLINE": "1"}, ["HF_HUB_OFFLINE is set", "name its folder"]),
+        ("open/model", {"HF_ENDPOINT": "http://127.0.0.1:9"}, ["http://127.0.0.1:9 does not answer"]),
+    ],
+    ids=["unknown", "pickles", "no id", "offline", "down"],
+)
+def test_failures_name_their_remedy(
+    hub: tuple[str, type[Hub]], tmp_path: Path, model: str, environment: dict[str, str], words: list[str]
+) -> None:
+    answer = ask(model, hub[0], tmp_path, **environment)
+    assert answer.get("error") == "ModelError", answer
+    assert all(word in str(answer["text"]) for word in [*words, "what to do:"]), answer["text"]
