@@ -164,7 +164,8 @@ arguments = TrainingArguments(output, per_device_train_batch_size=2, gradient_ac
     use_cpu=True, disable_tqdm=True)
 trainer = Trainer(model, arguments, train_dataset=data)
 trainer.train(resume_from_checkpoint=resume)
-Path(output, "curve.json").write_text(json.dumps([(l["step"], l["loss"]) for l in trainer.state.log_history if "loss" in l]))
+curve = [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+Path(output, "curve.json").write_text(json.dumps(curve))
 """
 
 

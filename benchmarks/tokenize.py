@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 """Tokenize and pack: ``build_dataset``, whole, against the tokenizer's own ``encode_batch_fast``.
 
 Ours reads jsonl, normalises, hashes, drops duplicates, holds documents out, tokenizes in worker

@@ -124,7 +124,7 @@ def run_rounds(scratch: Path, rounds: int, steps: int, threads: int) -> dict[str
             last = results[kind][-1]
             print(
                 f"round {number + 1}/{rounds} {kind:17} {last['tokens_per_second']:8.1f} tokens/s "
-                f"{last['peak_mb']:7.0f} MB, first loss {last['first_loss']:.4f}",
+                f"{last['processor_seconds_per_step']:6.2f} s of processor a step, {last['peak_mb']:7.0f} MB, first loss {last['first_loss']:.4f}",
                 file=sys.stderr,
             )
     return {kind: summary(runs, results["ours"]) for kind, runs in results.items()}
@@ -147,6 +147,7 @@ def summary(runs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> dict[str,
     ratios = [mine["tokens_per_second"] / run["tokens_per_second"] for mine, run in zip(ours, runs, strict=True)]
     return {
         "tokens_per_second": statistics.median(speeds),
+        "processor_seconds_per_step": statistics.median(run["processor_seconds_per_step"] for run in runs),
         "peak_mb": statistics.median(run["peak_mb"] for run in runs),
         "ratio": statistics.median(ratios),
         "ratios": ratios,
@@ -164,11 +165,13 @@ def measure(kind: str, folder: Path, steps: int, threads: int) -> dict[str, Any]
     import torch
 
     torch.set_num_threads(threads)
-    marks: list[float] = []
+    marks: list[tuple[float, float]] = []  # clock and processor time after each step
     losses = train_ours(folder, steps, threads, marks) if kind == "ours" else train_peer(kind, folder, steps, marks)
-    seconds = marks[-1] - marks[WARM_UP - 1]
+    timed = len(marks) - WARM_UP
+    seconds, busy = (last - first for first, last in zip(marks[WARM_UP - 1], marks[-1], strict=True))
     return {
-        "tokens_per_second": (len(marks) - WARM_UP) * 2048 / seconds,
+        "tokens_per_second": timed * 2048 / seconds,
+        "processor_seconds_per_step": busy / timed,
         "peak_mb": peak_mb(),
         "first_loss": losses[0],
         "last_loss": losses[-1],
@@ -190,14 +193,14 @@ def batches_of(folder: Path) -> Any:
     return Batches(Plan(dataset, [("text", 1.0)], None, 1, 2048, SEED), 1, 1)
 
 
-def train_ours(folder: Path, steps: int, threads: int, marks: list[float]) -> list[float]:
+def train_ours(folder: Path, steps: int, threads: int, marks: list[tuple[float, float]]) -> list[float]:
     """The loop as it is, with its loader, its events and its checkpoint at the end."""
     from rewarm.core.events import EventLog, metrics, read_events
     from rewarm.recipe.hyperparameters import Hyperparameters
     from rewarm.train.loop import Job, train
 
     def stop() -> bool:  # asked after each step
-        marks.append(time.perf_counter())
+        marks.append((time.perf_counter(), time.process_time()))
         return len(marks) == steps
 
     run = Path(tempfile.mkdtemp(dir=folder))
@@ -219,7 +222,7 @@ def train_ours(folder: Path, steps: int, threads: int, marks: list[float]) -> li
     return [loss for _, _, loss in points["train/loss"]]
 
 
-def train_peer(kind: str, folder: Path, steps: int, marks: list[float]) -> list[float]:
+def train_peer(kind: str, folder: Path, steps: int, marks: list[tuple[float, float]]) -> list[float]:
     """Hugging Face's Trainer on the same rows, with the same targets where documents are masked."""
     import torch
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -240,7 +243,7 @@ def train_peer(kind: str, folder: Path, steps: int, marks: list[float]) -> list[
 
     class Marks(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            marks.append(time.perf_counter())
+            marks.append((time.perf_counter(), time.process_time()))
 
     arguments = TrainingArguments(
         output_dir=tempfile.mkdtemp(dir=folder),

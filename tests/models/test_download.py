@@ -49,7 +49,8 @@ class Hub(BaseHTTPRequestHandler):
         else:
             self._refuse(404, "EntryNotFound")
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _describe(self, model: str, rest: list[str]) -> None:
         files = self.models.get(model)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from rewarm.cli.show import amount, console, print_json, print_table, size
+from rewarm.cli.show import amount, console, print_json, print_table
 from rewarm.cli.start import AsJson, Overrides, RecipePath
 from rewarm.core.errors import UserError
 from rewarm.core.run import find_run
@@ -109,28 +109,13 @@ def _print_dataset(path: Path, manifest: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({"dataset": path.name, "path": str(path), **{k: v for k, v in manifest.items() if k != "files"}})
         return
-    rows = []
-    for source in manifest["sources"]:
-        rows.append(
-            (
-                source["name"],
-                source["role"],
-                amount(source["documents_in"]),
-                amount(source["accepted"]),
-                amount(source["held_out"]),
-                _reasons(source["filtered"]),
-                _reasons(source["rejected"]),
-                size(source["bytes"]),
-                amount(source["tokens"]),
-                f"{source['bytes_per_token']:.2f}" if source["bytes_per_token"] else "-",
-            )
-        )
-    columns = (
-        "source", "role", "documents", "accepted", "held out", "filtered", "rejected", "text", "tokens", "bytes/token",
-    )  # fmt: skip
-    print_table(f"dataset {path.name}", columns, rows, right=(2, 3, 4, 7, 8, 9))
+    from rewarm.pipeline import words
+    from rewarm.pipeline.report import text_figures
+
+    texts = [text_figures(source) for source in manifest["sources"]]
+    print_table(
+        f"dataset {path.name}", words.DATA_HEADS, [words.data_cells(text) for text in texts], right=range(2, 10)
+    )
+    for note in words.data_notes({"texts": texts, "replay_share": None}):
+        console().print(note)
     sys.stdout.write(f"{path}\n\n")
-
-
-def _reasons(counts: dict[str, int]) -> str:
-    return ", ".join(f"{reason} {amount(n)}" for reason, n in sorted(counts.items()) if n) or "0"

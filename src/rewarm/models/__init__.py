@@ -1,1 +1,1 @@
-"""Hugging Face models in and out: packed attention, chunked loss, LoRA, export. Importing the package loads no torch."""
+"""Hugging Face models in and out: packed attention, chunked loss, LoRA, export. Imports no torch by itself."""

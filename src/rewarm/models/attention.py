@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -71,10 +71,10 @@ def packed_attention(
     window = None if sliding_window is None or sliding_window >= max_seqlen else sliding_window
     if softcap is None and s_aux is None and (low := _flash_type(query, key, value)) is not None and dropout == 0.0:
         return _varlen(query.to(low), key.to(low), value.to(low), cu_seqlens, max_seqlen, scaling, window), None
-    lengths = lengths or tuple(cu_seqlens.diff().tolist())
+    sizes = list(lengths) or cu_seqlens.diff().tolist()
     outputs = []
     # split, not slices: the backward pass of a slice fills a row of zeros for every segment.
-    for q, k, v in zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True):
+    for q, k, v in zip(*(torch.split(x, sizes, 2) for x in (query, key, value)), strict=True):
         if softcap is None and s_aux is None:
             output = _segment(q, k, v, scaling, dropout, window)
         else:
@@ -104,8 +104,8 @@ def _varlen(
         else:
             k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
     left = -1 if window is None else window - 1  # tokens before the query's own
-    output: Tensor = varlen_attn(q, k, v, cu, cu, longest, longest, scale=scaling, window_size=(left, 0), **options)
-    return output[None]
+    output = varlen_attn(q, k, v, cu, cu, longest, longest, scale=scaling, window_size=(left, 0), **options)
+    return cast(Tensor, output)[None]
 
 
 def _segment(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, dropout: float, window: int | None) -> Tensor:
@@ -177,7 +177,9 @@ def window_of_mask(*, mask_function: Any, local_size: int | None = None, **_: An
     far = 1_000_003  # no multiple of a chunk size, so that attention in chunks shows
     back = torch.tensor([-1, 0, 1, (local_size or far) - 1, local_size or far])  # tokens that the key lies behind
     query, key = torch.full_like(back, far), far - back
-    visible = torch.stack([mask_function(torch.tensor(0), torch.tensor(0), q, k) for q, k in zip(query, key)])
+    visible = torch.stack(
+        [mask_function(torch.tensor(0), torch.tensor(0), q, k) for q, k in zip(query, key, strict=True)]
+    )
     if not torch.equal(visible, (back >= 0) & (back < (local_size or far + 1))):
         raise ModelError("its attention is neither plainly causal nor a sliding window")
     return torch.tensor(local_size or 0).view(1, 1, 1, 1)

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from rewarm.core.errors import ModelError
+from rewarm.core.errors import ModelError, ResourceError, UserError
 from rewarm.models.attention import PACKED
 from rewarm.models.folder import check_folder
 from rewarm.models.loss import Head, linear_cross_entropy_sum, linear_nll
@@ -46,8 +46,8 @@ class CausalModel(nn.Module):
             use_cache=False,
             cu_seqlens=batch.cu_seqlens,
             max_seqlen=batch.max_seqlen,
-            # A compiled layer would be compiled again for every new set of lengths; the GPU kernel needs none.
-            lengths=() if batch.cu_seqlens.is_cuda else batch.lengths,
+            # A compiled layer would be compiled again for every new set of lengths; the flash kernel needs none.
+            lengths=() if batch.cu_seqlens.is_cuda and torch.is_autocast_enabled("cuda") else batch.lengths,
         ).last_hidden_state[0]  # (N, d)
         if per_token:
             return linear_nll(hidden, self.head(), batch.targets)
@@ -132,13 +132,8 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
-            reason = str(error).strip().partition("\n")[0]
-            raise ModelError(
-                f"transformers cannot load it: {reason or type(error).__name__}",
-                where=folder,
-                remedy="fetch the model again, or use a decoder-only model of a common family",
-            ) from error
+        except Exception as error:  # whatever a foreign library makes of a foreign file
+            raise _unloadable(folder, error) from error
     if absent := report["missing_keys"]:
         raise ModelError(
             f"{len(absent)} weights are missing, the first {min(absent)!r}", where=folder, remedy="fetch it again"
@@ -146,6 +141,16 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
     model = CausalModel(hf).eval()
     check_packing(model)
     return model.to(device)
+
+
+def _unloadable(folder: Path, error: Exception) -> UserError:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return ResourceError("the model does not fit into memory", where=folder, remedy="use a smaller model")
+    return ModelError(
+        f"transformers cannot load it: {str(error).strip().partition(chr(10))[0] or type(error).__name__}",
+        where=folder,
+        remedy="fetch the model again, or use a decoder-only model of a common family",
+    )
 
 
 @contextlib.contextmanager

@@ -109,10 +109,10 @@ class _Nowhere:
     def flush(self) -> None: ...
 
 
-def _reporter(size: int, progress: Progress) -> type[tqdm[Any]]:
+def _reporter(size: int, progress: Progress) -> type[tqdm]:
     """A progress bar class for the hub client, which tells ``progress`` instead of the terminal."""
 
-    class Reporter(tqdm):  # type: ignore[type-arg]
+    class Reporter(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **options: Any) -> None:
             options.pop("name", None)
             self.reached = 0.0
@@ -122,6 +122,7 @@ def _reporter(size: int, progress: Progress) -> type[tqdm[Any]]:
             if self.unit == "B":
                 self.reached += n or 0
                 progress("download", min(self.reached, size), size, "bytes")
-            return super().update(n)
+            shown: bool | None = super().update(n)
+            return shown
 
     return Reporter

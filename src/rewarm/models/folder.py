@@ -32,6 +32,19 @@ _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _MOST_JSON = 1 << 28  # bytes; the tokenizers with the largest vocabularies take 40 MB
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
+_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_WIDTHS = ("hidden_size", "n_embd", "d_model", "vocab_size", "num_attention_heads", "n_head")
+_OPTIONAL = (
+    "intermediate_size",
+    "moe_intermediate_size",
+    "n_inner",
+    "ffn_dim",
+    "head_dim",
+    "num_key_value_heads",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+)
 _NOT_IDENTITY = {MANIFEST, "lineage.json"}
 
 
@@ -164,18 +177,14 @@ def _plausible(path: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]
     """Refuse sizes that the weights do not have, before anything of those sizes is allocated."""
     layers = 1 + max((int(m[1]) for name in tensors if (m := _LAYER.search(name))), default=0)
     widest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
-    limits = {
-        **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), (layers, "layers")),
-        **dict.fromkeys(
-            ("hidden_size", "n_embd", "d_model", "intermediate_size", "vocab_size", "num_attention_heads"),
-            (widest, "as the longest side of a tensor"),
-        ),
-    }
-    for key, (most, what) in limits.items():
+    limits = dict.fromkeys(_DEPTHS, (1, layers, "layers"))
+    limits.update(dict.fromkeys(_WIDTHS, (1, widest, "as the longest side of a tensor")))
+    limits.update(dict.fromkeys(_OPTIONAL, (0, widest, "as the longest side of a tensor")))
+    for key, (least, most, what) in limits.items():
         value = config.get(key)
         if value is None:
             continue
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise ModelError(
                 f"{key} is {value!r}, but the weights have {most} {what}",
                 where=path,
@@ -327,14 +336,15 @@ def _highest_token(path: Path) -> int:
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict | list) or not vocabulary:
         raise ModelError("holds no vocabulary", where=path, remedy="fetch the file again")
-    highest = max(vocabulary.values()) if isinstance(vocabulary, dict) else len(vocabulary) - 1
-    ids = [token["id"] for token in added or () if isinstance(token, dict) and isinstance(token.get("id"), int)]
-    if not isinstance(highest, int):
+    ids: list[Any] = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
+    ids += [token.get("id") for token in added or () if isinstance(token, dict)]
+    if not all(isinstance(token, int) for token in ids):
         raise ModelError("its vocabulary is damaged", where=path, remedy="fetch the file again")
-    return max([highest, *ids])
+    return int(max(ids))
 
 
 # -- the hub ----------------------------------------------------------------------------------------------------
+
 
 def fetch(base_model: str, progress: Progress = lambda what, done, total, unit: None) -> Path:
     """The folder of a base model: a folder as it is, a hub id (``organisation/name``) downloaded.

@@ -6,6 +6,8 @@ still calls the result quantised and refuses to save it, until every mark of tha
 
 from __future__ import annotations
 
+import contextlib
+import io
 from pathlib import Path
 
 import torch
@@ -29,11 +31,12 @@ def from_gguf(gguf_file: Path, target_folder: Path, dtype: torch.dtype = torch.b
         if file.read(4) != MAGIC:
             raise ModelError("is no GGUF file", where=gguf_file, remedy="fetch the file again")
     source = {"pretrained_model_name_or_path": gguf_file.parent, "gguf_file": gguf_file.name}
-    with quiet_transformers(), staged_folder(target_folder) as folder:
+    silence = contextlib.redirect_stderr(io.StringIO())  # a progress bar that no setting turns off
+    with quiet_transformers(), silence, staged_folder(target_folder) as folder:
         try:
             model = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(**source)
-        except (ValueError, KeyError, RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # whatever a foreign library makes of a foreign file
             raise ModelError(
                 f"transformers cannot read it: {error}", where=gguf_file, remedy="use the model's safetensors version"
             ) from error

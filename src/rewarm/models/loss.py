@@ -46,7 +46,9 @@ def linear_cross_entropy_sum(hidden: Tensor, head: Head, targets: Tensor) -> Ten
     """
     grad = torch.is_grad_enabled()
     wanted = tuple(grad and tensor is not None and tensor.requires_grad for tensor in (hidden, head.weight, head.bias))
-    return _LinearCrossEntropy.apply(hidden, head.weight, head.bias, targets, head.scale, head.softcap, wanted)
+    options = (head.weight, head.bias, targets, head.scale, head.softcap, wanted)
+    loss: Tensor = _LinearCrossEntropy.apply(hidden, *options)  # type: ignore[no-untyped-call]
+    return loss
 
 
 @torch.no_grad()

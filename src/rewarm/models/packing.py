@@ -35,7 +35,7 @@ def check_packing(model: CausalModel) -> None:
     model.eval()
     try:
         ids = torch.randint(0, model.vocab_size, (sum(LENGTHS),), generator=torch.Generator().manual_seed(1309))
-        documents = ids.split(LENGTHS)
+        documents = torch.split(ids, list(LENGTHS))
         plain = torch.cat([_plain_nll(model, document) for document in documents])
         if not torch.isfinite(plain).all():
             raise ModelError("the model gives no finite numbers: its weights are damaged")

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from rewarm.core.manifest import write_manifest
 from rewarm.core.storage import remove_folder, staged_folder
-from rewarm.evaluate.compare import Kind, Role, Row, compare
+from rewarm.evaluate.compare import Kind, Role, Row, compare, compare_tasks
 from rewarm.evaluate.harness import TaskResult
 from rewarm.models.export import export_checkpoint
 from rewarm.pipeline.execution import Execution, Stage
@@ -66,21 +66,7 @@ def rows(x: Execution, texts: Scores, tasks: dict[str, TaskResult]) -> list[Row]
                     name, "bits_per_byte", role, base_texts[name], texts[name], seed=seed, kind=cast(Kind, info.role)
                 )
             )
-    for name, result in tasks.items():
-        for metric, about in result.metrics.items():
-            table.append(
-                compare(
-                    name,
-                    metric,
-                    "gain",
-                    base_tasks[name].items,
-                    result.items,
-                    seed=seed,
-                    kind="task",
-                    aggregation=about.aggregation,
-                    higher_is_better=about.higher_is_better,
-                )
-            )
+    table += compare_tasks(base_tasks, tasks, "gain", seed=seed)
     return table
 
 

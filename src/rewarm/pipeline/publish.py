@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import orjson
+import yaml
 
 from rewarm.core.events import metrics, read_events
 from rewarm.core.run import read_launch
@@ -35,7 +37,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
                 shutil.copy2(file, folder / file.name)
         shutil.copytree(x.run.report, folder / "report")
         shutil.copy2(x.run.recipe, folder / "recipe.yaml")
-        write_card(report, folder / "README.md")
+        write_card(report, folder / "README.md", license=base_license(Path(base["folder"])))
 
     x.show_progress("publish", 0, 1, "version")
     version = publish(
@@ -56,6 +58,19 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     x.log.result("report", str(x.run.report / "report.html"))
     facts = {"version": str(version), "path": str(version.path)}
     return facts, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
+
+
+def base_license(folder: Path) -> str | None:
+    """The licence that the base's own model card names in its front matter, if there is one."""
+    card = folder / "README.md"
+    text = card.read_text(errors="replace") if card.is_file() else ""
+    if not text.startswith("---"):
+        return None
+    with contextlib.suppress(yaml.YAMLError):
+        front = yaml.safe_load(text.split("---")[1])
+        if isinstance(front, dict) and isinstance(front.get("license"), str):
+            return str(front["license"])
+    return None
 
 
 def draw_report(x: Execution) -> dict[str, Any]:

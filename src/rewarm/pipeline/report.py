@@ -62,7 +62,7 @@ def build_report(
         command: what repeats the run.
         created: ISO 8601; now unless given.
     """
-    texts = sorted((_text(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"]))
+    texts = sorted((text_figures(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"]))
     rows = _with_kinds(rows, texts)
     report: dict[str, Any] = {
         "schema": SCHEMA,
@@ -141,7 +141,7 @@ def _with_kinds(rows: Sequence[Row], texts: Sequence[Mapping[str, Any]]) -> list
     return sorted(known, key=lambda row: _ORDER.index(row["kind"]))
 
 
-def _text(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None) -> dict[str, Any]:
+def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One source, replay or panel: documents in, and where each of them went."""
     rejected, filtered = dict(entry.get("rejected", {})), dict(entry.get("filtered", {}))
     tokens, size = entry["tokens"] + entry["held_out_tokens"], entry["bytes"] + entry["held_out_bytes"]  # all kept

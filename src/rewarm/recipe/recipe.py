@@ -102,10 +102,10 @@ class Recipe(Frozen):
     base_model: str = Field(min_length=1, description="hub id, folder, or version of ours such as legal-vi@3")
     data: Data
     trainer: Literal["pretraining"] = Field("pretraining", description="how to train")
-    hyperparameters: Hyperparameters = Field(default_factory=lambda: Hyperparameters())
-    infrastructure: Infrastructure = Field(default_factory=lambda: Infrastructure())
-    evaluation: Evaluation = Field(default_factory=lambda: Evaluation())
-    notify: Notify = Field(default_factory=lambda: Notify())
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+    infrastructure: Infrastructure = Field(default_factory=Infrastructure)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    notify: Notify = Field(default_factory=Notify)
 
     @field_validator("trainer", mode="before")
     @classmethod

@@ -1,0 +1,376 @@
+"""Every record is a document or a reject with a reason; every damaged file is an error that names it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import socket
+import struct
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rewarm.core.errors import DataError
+from rewarm.data import documents as d
+from rewarm.data.documents import Reject, read_documents
+from rewarm.data.files import Meter, lines, lines_of_range
+
+TEXTS = ["Điều 1.\nPhạm vi", "second", "third one", 'quote " and , comma', "U+2028 \u2028 and \x0b and \x85 stay"]
+
+
+def jsonl(texts: list[str]) -> bytes:
+    return b"".join(json.dumps({"id": 1, "text": t}, ensure_ascii=False).encode() + b"\n" for t in texts)
+
+
+def table(texts: list[Any], column: str = "text", kind: Any = None) -> bytes:
+    sink = io.BytesIO()
+    columns = {"n": list(range(len(texts))), column: pyarrow.array(texts, kind or pyarrow.string())}
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink, write_page_checksum=True)
+    return sink.getvalue()
+
+
+CONTENTS: dict[str, bytes] = {
+    "jsonl": jsonl(TEXTS),
+    "json": json.dumps([{"text": t} for t in TEXTS], indent=1).encode(),
+    "csv": b"id,text\r\n" + b"".join(b'7,"' + t.replace('"', '""').encode() + b'"\r\n' for t in TEXTS),
+    "parquet": table(TEXTS),
+}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    ".gz": gzip.compress,
+    ".zst": zstandard.compress,
+}
+
+
+def texts_of(path: Path, **options: Any) -> list[str]:
+    found = list(read_documents(path, **options))
+    assert not [item for item in found if isinstance(item, Reject)]
+    return [item for item in found if isinstance(item, str)]
+
+
+def rejects_of(path: Path, data: bytes, **options: Any) -> list[tuple[int, str]]:
+    path.write_bytes(data)
+    return [(item.line, item.reason) for item in read_documents(path, **options) if isinstance(item, Reject)]
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_every_format_plain_and_packed(tmp_path: Path, kind: str, packer: str) -> None:
+    path = tmp_path / f"a.{kind}{packer}"
+    path.write_bytes(PACKERS[packer](CONTENTS[kind]))
+    assert texts_of(path) == TEXTS
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_the_content_decides_where_the_name_is_wrong(tmp_path: Path, kind: str) -> None:
+    name = {"json": "a.jsonl", "jsonl": "a.json"}.get(kind, f"a.{kind}.gz")
+    path = tmp_path / name
+    path.write_bytes(CONTENTS[kind])
+    assert texts_of(path) == TEXTS
+
+
+def test_a_zip_of_everything_in_order_of_names(tmp_path: Path) -> None:
+    files = {
+        "b/two.jsonl.gz": gzip.compress(jsonl(["two"])),
+        "a/one.json": b'{"text": "one"}',
+        "c.txt": b"three",
+        "d.parquet": table(["four"]),
+        "README.txt": b"about",
+        ".hidden.txt": b"no",
+        "__MACOSX/c.txt": b"no",
+        "picture.png": b"\x89PNG",
+    }
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped(files))
+    assert texts_of(path) == ["one", "two", "three", "four"]
+
+
+def test_members_of_archives_are_named_in_rejects(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped({"x/one.jsonl": b'{"text": 1}\n'}))
+    assert list(read_documents(path)) == [Reject(1, d.NOT_STRING, "x/one.jsonl")]
+
+
+def test_a_txt_file_is_one_document(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\n\r\ntwo\x00\n")
+    assert texts_of(path) == ["one\r\n\r\ntwo\x00\n"]
+
+
+def test_multi_member_gzip_and_multi_frame_zstd(tmp_path: Path) -> None:
+    gz, zst = tmp_path / "a.jsonl.gz", tmp_path / "a.jsonl.zst"
+    gz.write_bytes(gzip.compress(jsonl(TEXTS[:2])) + gzip.compress(jsonl(TEXTS[2:])) + b"\0" * 512)
+    skippable = struct.pack("<II", 0x184D2A50, 3) + b"xyz"
+    zst.write_bytes(skippable + zstandard.compress(jsonl(TEXTS[:2])) + zstandard.compress(jsonl(TEXTS[2:])))
+    assert texts_of(gz) == texts_of(zst) == TEXTS
+
+
+def test_nested_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"meta": {}, "parts": [{"text": "a", "tags": ["x"]}, {"more": [{"text": "b"}]}]}))
+    assert [item for item in read_documents(path) if isinstance(item, str)] == ["a", "b"]
+
+
+def test_a_long_json_array_is_read_as_a_stream(tmp_path: Path) -> None:
+    texts = [f"{n} " + "ờ" * 3000 for n in range(1500)]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"text": t} for t in texts], ensure_ascii=False))
+    assert path.stat().st_size > 4 << 20
+    assert texts_of(path) == texts
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv"])
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path, kind: str, bom: bytes) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(bom + CONTENTS[kind])
+    assert texts_of(path) == TEXTS
+
+
+def test_crlf_and_empty_lines_and_no_last_newline(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\r\n{"text": "a"}\r\n\n   \n{"text": "b"}')
+    assert texts_of(path) == ["a", "b"]
+
+
+def test_text_is_normalised_to_nfc(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(jsonl([unicodedata.normalize("NFD", "Điều hoà tiếng Việt")]))
+    assert texts_of(path) == ["Điều hoà tiếng Việt"]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"text": "caf\xe9"}', d.NOT_UTF8),
+        (b'{"text": "\xed\xa0\x80"}', d.NOT_UTF8),
+        (b'{"text": "cut', d.NOT_JSON),
+        (b'{"text": "a"} {"text": "b"}', d.NOT_JSON),
+        (b'{"text": NaN}', d.NOT_JSON),
+        (b'{"text": "\\ud800"}', d.NOT_JSON),
+        (b'{"text": "raw \x00 byte"}', d.NOT_JSON),
+        (b"[" * 200_000, d.NOT_JSON),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, d.NOT_JSON),
+        (b'{"n": ' + b"1" * 5000 + b', "text": "a"}', d.NOT_JSON),
+        (b'["text"]', d.NOT_OBJECT),
+        (b'"text"', d.NOT_OBJECT),
+        (b"null", d.NOT_OBJECT),
+        (b'{"txet": "a"}', d.MISSING),
+        (b'{"text": null}', d.NULL),
+        (b'{"text": 7}', d.NOT_STRING),
+        (b'{"text": ["a"]}', d.NOT_STRING),
+        (b'{"text": ""}', d.EMPTY),
+        (b'{"text": " \\n\\u00a0"}', d.EMPTY),
+    ],
+)
+def test_a_bad_line_is_rejected_with_its_number_and_the_others_are_kept(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "before"}\n\n' + line + b'\n{"text": "after"}\n')
+    assert list(read_documents(path)) == ["before", Reject(3, reason), "after"]
+
+
+def test_a_bad_first_line_does_not_hide_the_format_or_the_column(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'[broken\n{"body": "kept"}\n')
+    assert list(read_documents(path)) == [Reject(1, d.NOT_JSON), "kept"]
+
+
+def test_nul_by_escape_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a\\u0000b"}\n')
+    assert texts_of(path) == ["a\x00b"]
+
+
+def test_a_line_over_the_cap_is_passed_over_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(d, "CAP", 3 << 20)
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a"}\n{"text": "' + b"x" * (5 << 20) + b'"}\n{"text": "b"}\n')
+    assert list(read_documents(path)) == ["a", Reject(2, d.TOO_LONG), "b"]
+
+
+def test_a_gigabyte_line_of_zeros_in_a_small_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        file.write(b'{"text": "a"}\n')
+        file.truncate(1 << 30)  # sparse
+    assert list(read_documents(path)) == ["a", Reject(2, d.TOO_LONG)]
+
+
+@pytest.mark.parametrize("cap", [7, 100])
+@settings(deadline=None)
+@given(data=st.binary(max_size=60).map(lambda b: b.replace(b"\x01", b"\n")), size=st.integers(1, 9))
+def test_lines_are_what_split_gives_whatever_the_blocks(cap: int, data: bytes, size: int) -> None:
+    blocks = iter([data[i : i + size] for i in range(0, len(data), size)])
+    expected = data.split(b"\n")
+    if expected[-1] == b"":
+        expected.pop()
+    assert list(lines(blocks, Meter(), cap)) == [line if len(line) <= cap else None for line in expected]
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.lists(st.sampled_from([b"a", b"\n", b"bcd", b"\n\n"])).map(b"".join), size=st.integers(1, 8))
+def test_byte_ranges_share_out_the_lines(tmp_path_factory: pytest.TempPathFactory, data: bytes, size: int) -> None:
+    path = tmp_path_factory.mktemp("ranges") / "a"
+    path.write_bytes(data)
+    found: list[bytes | None] = []
+    for start in range(0, len(data), size):
+        found += lines_of_range(path, Meter(), 100, start, min(start + size, len(data)))
+    assert found == list(lines(iter([data]), Meter(), 100))
+
+
+# ---- tables ----
+
+
+def test_csv_rejects(tmp_path: Path) -> None:
+    data = b'id,text\n1,good\n2\n3,a,b\n4,"x"y\n5,\n6,caf\xe9\n7,"two\nlines"\n8,last\n'
+    path = tmp_path / "a.csv"
+    assert rejects_of(path, data) == [(3, d.FIELDS), (4, d.FIELDS), (5, d.BAD_ROW), (6, d.EMPTY), (7, d.NOT_UTF8)]
+    assert [item for item in read_documents(path) if isinstance(item, str)] == ["good", "two\nlines", "last"]
+
+
+def test_csv_with_an_open_quote_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'text\ngood\n"never closed\nlost\nlost\n')
+    with pytest.raises(DataError, match="line 3"):
+        list(read_documents(path))
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
+def test_tabs_and_semicolons(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"id\ttext\n1\ta, b\n" if name == "a.tsv" else b"id;text\n1;a, b\n")
+    assert texts_of(path) == ["a, b"]
+
+
+def test_parquet_nulls_binary_and_dictionary(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    assert rejects_of(path, table(["a", None, "b"])) == [(2, d.NULL)]
+    assert rejects_of(path, table([b"ok", b"\xff"], kind=pyarrow.binary())) == [(2, d.NOT_UTF8)]
+    path.write_bytes(table(["x", "y", "x"], kind=pyarrow.dictionary(pyarrow.int32(), pyarrow.string())))
+    assert texts_of(path) == ["x", "y", "x"]
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_the_text_column_is_detected_named_or_missing(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    for column, options in (("content", {}), ("body", {}), ("Văn bản", {"text_column": "Văn bản"})):
+        rename = CONTENTS[kind].replace(b"text", column.encode())
+        path.write_bytes(table(TEXTS, column) if kind == "parquet" else rename)
+        assert texts_of(path, **options) == TEXTS
+    with pytest.raises(DataError, match="Văn bản"):
+        list(read_documents(path))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_named_column_that_is_not_there(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(CONTENTS[kind])
+    with pytest.raises(DataError, match="'text'"):
+        list(read_documents(path, text_column="prose"))
+
+
+def test_text_comes_before_other_columns(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"content": "c", "input": "i", "text": "t"}\n')
+    assert texts_of(path) == ["t"]
+
+
+# ---- damaged files ----
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 64]) + data[at + 1 :]
+
+
+def damaged() -> dict[str, tuple[str, bytes]]:
+    data = jsonl([f"{n} " + os.urandom(40).hex() for n in range(4000)])
+    gz, zst, pq = gzip.compress(data), zstandard.compress(data), table(TEXTS * 500)
+    archive = zipped({"a.jsonl": data})
+    locked = bytearray(zipped({"a.jsonl": b"x"}))
+    locked[6] |= 1
+    locked[locked.index(b"PK\x01\x02") + 8] |= 1
+    middle = len(gz) // 2
+    return {
+        "gzip cut": ("a.jsonl.gz", gz[:middle]),
+        "gzip cut in its last bytes": ("a.jsonl.gz", gz[:-3]),
+        "gzip with garbage behind": ("a.jsonl.gz", gz + b"garbage"),
+        "gzip with a flipped byte": ("a.jsonl.gz", flipped(gz, middle)),
+        "gzip of nothing": ("a.jsonl.gz", b""),
+        "zstd cut": ("a.jsonl.zst", zst[: len(zst) // 2]),
+        "zstd cut in its last byte": ("a.jsonl.zst", zst[:-1]),
+        "zstd with garbage behind": ("a.jsonl.zst", zst + b"garbage"),
+        "zstd second frame cut": ("a.jsonl.zst", zst + zst[:-1]),
+        "zip cut": ("a.zip", archive[: len(archive) // 2]),
+        "zip with a flipped byte": ("a.zip", flipped(archive, 5000)),
+        "zip encrypted": ("a.zip", bytes(locked)),
+        "zip in a zip": ("a.zip", zipped({"b.zip": archive})),
+        "json cut": ("a.json", CONTENTS["json"][:-20]),
+        "json not closed": ("a.json", b'[{"text": "a"}, {"text": "b"}'),
+        "json too deep": ("a.json", b"[" + b"[" * 200_000),
+        "parquet cut": ("a.parquet", pq[:-100]),
+        "parquet footer only": ("a.parquet", b"PAR1" + pq[-50:]),
+        "parquet with a flipped byte": ("a.parquet", flipped(pq, pq.index(b"third") + 1)),
+        "unknown kind": ("a.bin", b"\x00\x01\x02"),
+    }
+
+
+@pytest.mark.parametrize("case", damaged())
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, case: str) -> None:
+    name, data = damaged()[case]
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(DataError) as caught:
+        list(read_documents(path))
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewarm.data.files._BOMB_BYTES", 1 << 20)
+    zeros = bytes(8 << 20)
+    for name, data in (
+        ("a.jsonl.gz", gzip.compress(zeros)),
+        ("a.jsonl.zst", zstandard.compress(zeros)),
+        ("a.zip", zipped({"a.jsonl": zeros})),
+    ):
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(DataError, match="this is no text"):
+            list(read_documents(path))
+
+
+def test_pipes_sockets_devices_folders_and_absent_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "nowhere")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket.jsonl"))
+        for path in (
+            tmp_path / "pipe.jsonl",
+            tmp_path / "socket.jsonl",
+            tmp_path / "link.jsonl",
+            tmp_path,
+            Path("/dev/zero"),
+        ):
+            with pytest.raises(DataError, match=path.name):
+                list(read_documents(path))
