@@ -1,4 +1,4 @@
-"""Every token stands in the rows exactly as often as its source's weight says, in an order that only the seed changes."""
+"""Every token stands in the rows as often as its source's weight says, in an order that only the seed changes."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from rewarm.core.errors import ModelError
 from rewarm.data.batches import MicroBatch
 from rewarm.models import loss
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
+from rewarm.models.loss import Head
 
 from .conftest import VOCABULARY, MakeModel
 
@@ -129,6 +130,16 @@ def test_refuses_families_that_would_be_trained_wrongly(
 ) -> None:
     folder = make_model(family, **values)
     with pytest.raises(ModelError, match=r"cannot be trained here|cannot load"):
+        load_model(folder)
+
+
+def test_the_trial_run_notices_a_head_that_is_computed_wrongly(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model("granite", logits_scaling=2.0)
+    load_model(folder)
+    monkeypatch.setattr(CausalModel, "head", lambda self: Head(self.hf.lm_head.weight))
+    with pytest.raises(ModelError, match=r"granite models cannot be trained here.*predicted differently"):
         load_model(folder)
 
 

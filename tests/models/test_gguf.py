@@ -51,11 +51,12 @@ def write_gguf(folder: Path, path: Path) -> None:
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_vocab_size(VOCABULARY)
     words = ["<unk>", "<s>", "</s>", *(chr(33 + i) for i in range(94)), "Ġ"]
-    words += [f"Ġ{word}" for word in words[3:]][: VOCABULARY - len(words)]
+    words += [f"Ġ{word}" for word in words[3:]][: VOCABULARY - len(words) - 1]
+    words.append("<|endoftext|>")
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(words)
     writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (VOCABULARY - 3))
-    writer.add_token_merges(["Ġ b"])
+    writer.add_token_merges(["Ġ !"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     for name, parameter in AutoModelForCausalLM.from_pretrained(folder).named_parameters():

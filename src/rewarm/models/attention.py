@@ -146,9 +146,13 @@ def _explicit_segment(
     return nn.functional.dropout(weights, dropout) @ v
 
 
-@functools.lru_cache(maxsize=64)
 def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
-    """(L, L) bool: whether the token of a row sees that of a column. Kept, for every layer asks again."""
+    """(L, L) bool: whether the token of a row sees that of a column."""
+    return _square(-(-length // 1024) * 1024, window, device)[:length, :length]
+
+
+@functools.lru_cache(maxsize=8)  # every layer and every segment asks for a corner of the same few
+def _square(length: int, window: int | None, device: torch.device) -> Tensor:
     causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     return causal if window is None else causal.triu(1 - window)
 

@@ -1,0 +1,506 @@
+"""From files to a dataset: nothing lost, nothing trained on that is held out, the same bytes every time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from rewarm.core.errors import DataError, ResourceError
+from rewarm.core.manifest import verify
+from rewarm.data.dataset import Dataset
+from rewarm.data.prepare import Stopped, build_dataset, sample_texts
+from rewarm.data.scan import identity
+from rewarm.data.tokenizer import DocumentTokenizer
+from rewarm.recipe.recipe import DocumentTokens, Recipe
+from tests.data.conftest import MakeRecipe, write_jsonl
+
+
+def entry_of(dataset: Dataset, name: str = "law") -> dict[str, Any]:
+    entry = next(e for e in dataset.manifest["sources"] if e["name"] == name)
+    accounted = (
+        entry["accepted"] + entry["held_out"] + sum(entry["rejected"].values()) + sum(entry["filtered"].values())
+    )
+    assert accounted == entry["documents_in"]
+    return entry
+
+
+def texts_of(dataset: Dataset, folder: Path, name: str = "law") -> tuple[list[str], list[str]]:
+    """What is trained on and what is held out, decoded."""
+    tokenizer = DocumentTokenizer.load(folder)
+    train, held = dataset.train(name), dataset.held_out(name)
+    return (
+        [tokenizer.decode(train.tokens(i)) for i in range(len(train))],
+        [tokenizer.decode(held.tokens(i)) for i in range(len(held))],
+    )
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def law(tmp_path: Path, english: list[str]) -> Path:
+    return write_jsonl(tmp_path / "corpus" / "law.jsonl", english)
+
+
+def test_every_document_comes_back_and_the_figures_are_true(
+    tmp_path: Path, law: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    seen: list[tuple[str, float, float, str]] = []
+    recipe = make_recipe(law, held_out=0.2)
+    built = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2, progress=lambda *p: seen.append(p))
+    dataset = Dataset.open(built.path)
+    train, held = texts_of(dataset, tokenizer_folder)
+    assert sorted(train + held) == english
+    entry, info = entry_of(dataset), dataset.sources["law"]
+    assert entry["documents_in"] == len(english)
+    assert (info.documents, info.held_out_documents) == (len(train), len(held))
+    assert info.bytes == sum(len(t.encode()) for t in train)
+    assert dataset.held_out("law").bytes.tolist() == [len(t.encode()) for t in held]
+    assert dataset.held_out("law").ids == [identity(t.encode()).hex() for t in held]
+    lengths = dataset.train("law").lengths
+    assert info.tokens == lengths.sum() == sum(len(dataset.train("law").tokens(i)) for i in range(len(train)))
+    assert [ids[-1] for ids in (dataset.train("law").tokens(i) for i in range(len(train)))] == [2] * len(train)
+    assert {what for what, *_ in seen} == {"hash", "scan", "tokenize"}
+    assert all(done <= total for _, done, total, _ in seen)
+
+
+def test_held_out_is_chosen_by_the_hash_of_the_text(
+    tmp_path: Path, law: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = build_dataset(make_recipe(law, held_out=0.45), tokenizer_folder, tmp_path / "d", workers=1)
+    below = {identity(t.encode()).hex() for t in english if identity(t.encode()) < bytes([int(0.45 * 256) + 1])}
+    exact = {i for i in below if int(i, 16) < 0.45 * 2**128}
+    assert set(dataset.held_out("law").ids) == exact
+    assert len(exact) >= 20
+
+
+def test_the_first_build_tops_up_with_the_lowest_hashes_to_a_tenth(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    texts = [f"document {n:04d} of equal length" for n in range(600)]
+    path = write_jsonl(tmp_path / "a.jsonl", texts)
+    dataset = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1)
+    lowest = sorted(identity(t.encode()).hex() for t in texts)[:32]
+    assert sorted(dataset.held_out("law").ids) == lowest
+
+    few = write_jsonl(tmp_path / "few.jsonl", texts[:55])
+    dataset = build_dataset(make_recipe(few), tokenizer_folder, tmp_path / "d", workers=1)
+    assert dataset.sources["law"].held_out_documents == 5
+
+
+def test_what_is_held_out_stays_held_out_when_the_corpus_grows(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    folder = tmp_path / "corpus"
+    write_jsonl(folder / "b.jsonl", english[:40])
+    first = build_dataset(make_recipe(folder), tokenizer_folder, tmp_path / "d", workers=1)
+    held = set(first.held_out("law").ids)
+    assert held
+    write_jsonl(folder / "a.jsonl", english[40:])
+    write_jsonl(tmp_path / "copy.jsonl", english)  # the same texts under another name
+    second = build_dataset(
+        make_recipe(folder, sources={"copy": tmp_path / "copy.jsonl"}), tokenizer_folder, tmp_path / "d", workers=1
+    )
+    assert second.hash != first.hash
+    assert held <= set(second.held_out("law").ids)
+    # also where another source comes first
+    third = build_dataset(
+        make_recipe(tmp_path / "copy.jsonl", sources={"grown": folder}), tokenizer_folder, tmp_path / "d", workers=1
+    )
+    trained = {identity(t.encode()).hex() for t in texts_of(third, tokenizer_folder)[0]}
+    assert held <= set(third.held_out("law").ids)
+    assert not held & trained
+
+
+def test_duplicates_go_and_panels_come_first(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    write_jsonl(tmp_path / "law.jsonl", [*english[:40], english[3], english[50]])
+    write_jsonl(tmp_path / "old.jsonl", [*english[45:70], english[5]])
+    write_jsonl(tmp_path / "panel.jsonl", [*english[30:35], english[46], english[30]])
+    recipe = make_recipe(
+        tmp_path / "law.jsonl", replay=tmp_path / "old.jsonl", panels={"watched": tmp_path / "panel.jsonl"}
+    )
+    dataset = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2)
+    assert list(dataset.sources) == ["watched", "law", "replay"]
+    assert [s.role for s in dataset.sources.values()] == ["panel", "source", "replay"]
+    panel, law, old = (entry_of(dataset, name) for name in ("watched", "law", "replay"))
+    assert (panel["held_out"], panel["accepted"], panel["filtered"]["duplicate"]) == (6, 0, 1)
+    assert law["filtered"]["duplicate"] == 5 + 1
+    assert old["filtered"]["duplicate"] == 3
+    everything = [t for name in dataset.sources for kind in texts_of(dataset, tokenizer_folder, name) for t in kind]
+    assert sorted(everything) == sorted(set(english[:40] + english[45:70]))
+    trained = {t for name in dataset.sources for t in texts_of(dataset, tokenizer_folder, name)[0]}
+    assert not trained & set(english[30:35] + [english[46]])
+
+
+def test_rejects_are_counted_with_places(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", english)
+    with path.open("ab") as file:
+        file.write(b'{"text": "caf\xe9"}\n{"text": null}\nbroken\n')
+    dataset = build_dataset(make_recipe(path, max_rejected=0.05), tokenizer_folder, tmp_path / "d", workers=1)
+    entry = entry_of(dataset)
+    assert entry["rejected"] == {"broken JSON": 1, "broken UTF-8": 1, "null text": 1}
+    lines = [(place["file"], place["line"]) for place in entry["reject_places"]]
+    assert lines == [(str(path), len(english) + n) for n in (1, 2, 3)]
+
+    with pytest.raises(DataError, match=r"3 of \d+ records are bad") as caught:
+        build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1)
+    assert f"{path}:{len(english) + 1}: broken UTF-8" in str(caught.value)
+    assert "broken JSON: 1" in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_large_files_are_read_in_ranges_with_true_line_numbers(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    texts = [f"{n} " + "điều khoản thi hành " * 40 for n in range(4000)]
+    path = write_jsonl(tmp_path / "a.jsonl", texts)
+    data = path.read_bytes().split(b"\n")
+    data[3500] = b"broken"
+    path.write_bytes(b"\n".join(data))
+    assert path.stat().st_size > 3 << 20
+    dataset = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=2)
+    entry = entry_of(dataset)
+    assert len(entry["shards"]) >= 3
+    assert [(p["line"], p["reason"]) for p in entry["reject_places"]] == [(3501, "broken JSON")]
+    assert entry["accepted"] + entry["held_out"] == 3999
+    train, held = texts_of(dataset, tokenizer_folder)
+    assert sorted(train + held) == sorted(texts[:3500] + texts[3501:])
+
+
+def test_the_number_of_workers_does_not_change_a_byte(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str]
+) -> None:
+    for n in range(6):
+        write_jsonl(tmp_path / "c" / f"{n}.jsonl", [f"{i} {t * 4}" for i, t in enumerate(english[n * 10 :] * 4)])
+    recipe = make_recipe(tmp_path / "c")
+    one, four = (build_dataset(recipe, tokenizer_folder, tmp_path / f"d{n}", workers=n) for n in (1, 4))
+    assert len(entry_of(one)["shards"]) > 1
+    assert one.hash == four.hash
+    assert bytes_of(one.path) == bytes_of(four.path)
+
+
+def test_the_same_again_is_found_and_a_change_is_not(
+    tmp_path: Path, law: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    def build(recipe: Recipe) -> tuple[str, set[str]]:
+        seen: set[str] = set()
+        dataset = build_dataset(
+            recipe, tokenizer_folder, tmp_path / "d", workers=1, progress=lambda what, *_: seen.add(what)
+        )
+        return dataset.hash, seen
+
+    first, _ = build(make_recipe(law))
+    again, seen = build(make_recipe(law))
+    assert again == first
+    assert seen == {"hash"}  # neither scanned nor tokenized
+    other, seen = build(make_recipe(law, document_tokens={"eos": "<|endoftext|>"}))
+    assert other != first
+    assert seen == {"hash", "tokenize"}  # what was scanned is known
+    with law.open("ab") as file:
+        file.write(b'{"text": "one more"}\n')
+    assert build(make_recipe(law))[0] != first
+
+
+def test_document_tokens_reach_the_shards(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(law, document_tokens=DocumentTokens(bos="<|im_start|>", eos="<|endoftext|>").model_dump())
+    documents = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1).train("law")
+    for index in range(len(documents)):
+        ids = documents.tokens(index).tolist()
+        assert (ids[0], ids[-1]) == (1, 0)
+        assert not {0, 1, 2} & set(ids[1:-1])
+
+
+# ---- bad input ----
+
+
+def test_missing_and_empty_sources(tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "nothing.jsonl").touch()
+    write_jsonl(tmp_path / "other" / "a.md", ["not read"])
+    for path in ("absent.jsonl", "absent/*.jsonl", "empty", "nothing.jsonl", "other"):
+        with pytest.raises(DataError, match=path.partition("*")[0]):
+            build_dataset(make_recipe(tmp_path / path), tokenizer_folder, tmp_path / "d", workers=1)
+
+
+def test_a_damaged_file_stops_or_is_skipped_whole_and_reported(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    folder = tmp_path / "corpus"
+    write_jsonl(folder / "good.jsonl", english)
+    lost = gzip.compress(
+        b"".join(json.dumps({"text": f"lost {os.urandom(30).hex()}"}).encode() + b"\n" for _ in range(500))
+    )
+    (folder / "cut.jsonl.gz").write_bytes(lost[: len(lost) // 2])
+    os.mkfifo(folder / "pipe.jsonl")
+    with pytest.raises(DataError, match=r"pipe\.jsonl"):
+        build_dataset(make_recipe(folder), tokenizer_folder, tmp_path / "d", workers=1)
+    (folder / "pipe.jsonl").unlink()
+    with pytest.raises(DataError, match=r"cut\.jsonl\.gz.*damaged"):
+        build_dataset(make_recipe(folder), tokenizer_folder, tmp_path / "d", workers=1)
+    os.mkfifo(folder / "pipe.jsonl")
+    for _ in range(2):  # scanned, and found scanned
+        recipe = make_recipe(folder, on_bad_file="skip")
+        dataset = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1)
+        entry = entry_of(dataset)
+        assert sorted(Path(bad["file"]).name for bad in entry["bad_files"]) == ["cut.jsonl.gz", "pipe.jsonl"]
+        train, held = texts_of(dataset, tokenizer_folder)
+        assert sorted(train + held) == english
+
+
+def test_other_files_in_a_folder_are_ignored_and_reported(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    folder = tmp_path / "corpus"
+    write_jsonl(folder / "deep" / "a.jsonl", english)
+    for name in ("README.md", "manifest.json", "deep/picture.png", ".hidden.jsonl"):
+        (folder / name).write_bytes(b"\x00 not documents")
+    entry = entry_of(build_dataset(make_recipe(folder), tokenizer_folder, tmp_path / "d", workers=1))
+    assert (entry["files"], entry["documents_in"]) == (1, len(english))
+    assert entry["ignored_files"]["count"] == 3
+    assert [Path(path).name for path in entry["ignored_files"]["first"]] == [
+        "README.md",
+        "picture.png",
+        "manifest.json",
+    ]
+
+
+def test_a_loop_of_links_is_an_error_and_a_file_named_twice_is_read_once(
+    tmp_path: Path, law: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(law)
+    source = recipe.data.sources[0].model_copy(
+        update={"path": [str(law), str(law.parent), str(law.parent / "*.jsonl")]}
+    )
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": [source]})})
+    assert entry_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1))["documents_in"] == len(english)
+    (law.parent / "loop").symlink_to(law.parent)
+    with pytest.raises(DataError, match="loop"):
+        build_dataset(make_recipe(law.parent), tokenizer_folder, tmp_path / "d", workers=1)
+
+
+def test_file_names_of_all_kinds(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    names = ["a b\n.jsonl", "luật 🙂.jsonl", "[x]*.jsonl", "q'\"\\.jsonl"]
+    for index, name in enumerate(names):
+        write_jsonl(tmp_path / "c" / name, english[index * 10 : index * 10 + 10])
+    Path(os.fsdecode(os.fsencode(tmp_path / "c") + b"/\xff.jsonl")).write_bytes(b'{"text": "bytes"}\nbroken\n')
+    dataset = build_dataset(make_recipe(tmp_path / "c", max_rejected=0.1), tokenizer_folder, tmp_path / "d", workers=1)
+    entry = entry_of(dataset)
+    assert (entry["files"], entry["documents_in"], entry["rejected"]) == (5, 42, {"broken JSON": 1})
+    literal = build_dataset(make_recipe(tmp_path / "c" / "[x]*.jsonl"), tokenizer_folder, tmp_path / "d", workers=1)
+    assert entry_of(literal)["documents_in"] == 10
+
+
+def test_a_file_that_changes_between_the_passes_is_an_error(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    def meddle(what: str, *_: object) -> None:
+        if what == "scan":
+            data = law.read_bytes()
+            law.write_bytes(data.replace(b"the", b"THE"))
+
+    with pytest.raises(DataError, match=r"(?s)law\.jsonl.*changed"):
+        build_dataset(make_recipe(law), tokenizer_folder, tmp_path / "d", workers=1, progress=meddle)
+    assert not list((tmp_path / "d").glob("*/manifest.json"))
+
+
+# ---- killed, stopped, damaged, two at once ----
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from rewarm.data.prepare import build_dataset
+from rewarm.recipe.recipe import Recipe
+
+recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())
+dataset = build_dataset(
+    recipe, Path(sys.argv[2]), Path(sys.argv[3]), workers=2, progress=lambda *p: print(*p, flush=True)
+)
+print("built", dataset.hash, flush=True)
+"""
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, english: list[str]) -> Path:
+    """Some megabytes in several slices."""
+    dice = random.Random(3)
+    for n in range(4):
+        texts = [" ".join(dice.sample(text.split(" "), len(text.split(" ")))) for text in english for _ in range(20)]
+        write_jsonl(tmp_path / "corpus" / f"{n}.jsonl", texts)
+    return tmp_path / "corpus"
+
+
+def start(recipe: Recipe, folder: Path, datasets: Path, scratch: Path) -> subprocess.Popen[bytes]:
+    path = scratch / "recipe.json"
+    path.write_text(recipe.model_dump_json(exclude_unset=True))
+    command = [sys.executable, "-c", BUILD, str(path), str(folder), str(datasets)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE)
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    assert not alive
+
+
+@pytest.mark.parametrize("moment", ["hash", "scan 0", "scan 1", "tokenize 0", "tokenize 1", "tokenize 2", "later"])
+def test_killed_at_any_moment_the_next_build_ends_with_the_same_bytes(
+    tmp_path: Path, corpus: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, moment: str
+) -> None:
+    recipe = make_recipe(corpus)
+    process = start(recipe, tokenizer_folder, tmp_path / "killed", tmp_path)
+    assert process.stdout
+    children: list[psutil.Process] = []
+    stage, _, wanted = moment.partition(" ")
+    for line in process.stdout:
+        what, done, total, *_ = [*line.decode().split(" "), "0", "0"]
+        children = psutil.Process(process.pid).children()
+        if what == "built" or (what == stage and float(done) >= float(total) * int(wanted or 0) / 3):
+            break
+        if stage == "later" and what == "tokenize" and done == total:
+            break  # the manifest is being written
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_until_gone(children)  # nobody told the workers; they notice
+    process.stdout.close()
+
+    resumed = build_dataset(recipe, tokenizer_folder, tmp_path / "killed", workers=2)
+    clean = build_dataset(recipe, tokenizer_folder, tmp_path / "clean", workers=1)
+    assert resumed.hash == clean.hash
+    assert bytes_of(resumed.path) == bytes_of(clean.path)
+    assert bytes_of(tmp_path / "killed" / ".held_out") == bytes_of(tmp_path / "clean" / ".held_out")
+    assert not [p for p in (tmp_path / "killed").rglob("*") if ".tmp-" in p.name and ".scans" not in p.parts]
+
+
+def test_a_killed_worker_is_said_and_the_next_build_goes_on(
+    tmp_path: Path, corpus: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    def kill(what: str, *_: object) -> None:
+        if what == "tokenize":
+            for child in psutil.Process().children():
+                child.kill()
+
+    recipe = make_recipe(corpus)
+    with pytest.raises(ResourceError, match="signal 9"):
+        build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2, progress=kill)
+    assert build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2).sources["law"].documents
+
+
+def test_a_stop_ends_the_build_soon_and_what_was_done_is_kept(
+    tmp_path: Path, corpus: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    stage, asked = "", 0.0
+
+    def note(what: str, *_: object) -> None:
+        nonlocal stage
+        stage = what
+
+    def stop() -> bool:
+        nonlocal asked
+        asked = asked or (time.monotonic() if stage == "tokenize" else 0.0)
+        return bool(asked)
+
+    recipe = make_recipe(corpus)
+    with pytest.raises(Stopped):
+        build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2, progress=note, stop=stop)
+    assert time.monotonic() - asked < 1.5
+    assert not psutil.Process().children()
+    seen: set[str] = set()
+    build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2, progress=lambda what, *_: seen.add(what))
+    assert "scan" not in seen
+
+
+def test_two_builds_at_once_share_one_dataset(
+    tmp_path: Path, corpus: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(corpus)
+    processes = [start(recipe, tokenizer_folder, tmp_path / "d", tmp_path) for _ in range(2)]
+    outputs = [process.communicate()[0].decode().split() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert outputs[0][-1] == outputs[1][-1]
+    verify(tmp_path / "d" / outputs[0][-1])
+    tokenizing = [output for output in outputs if "tokenize" in output]
+    assert len(tokenizing) == 1  # the other one waited and found it done
+
+
+def test_a_cut_shard_is_made_again_and_a_flipped_byte_is_an_error(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = make_recipe(law)
+    dataset = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1)
+    before = bytes_of(dataset.path)
+    shard = dataset.path / "law" / "tokens-00000.bin"
+    os.truncate(shard, shard.stat().st_size - 2)
+    with pytest.raises(DataError, match=r"tokens-00000\.bin"):
+        Dataset.open(dataset.path, verify=False)
+    assert bytes_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1).path) == before
+    assert "tokens-00000.bin" in caplog.text
+
+    data = bytearray(shard.read_bytes())
+    data[7] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DataError, match="SHA-256"):
+        Dataset.open(dataset.path)
+
+
+def test_a_damaged_scan_is_made_again(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(law)
+    first = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1)
+    (scan,) = (tmp_path / "d" / ".scans").iterdir()
+    good = scan.read_bytes()
+    for damaged in (good[:-1], good[: len(good) // 2], b"", good[:-9] + bytes([good[-9] ^ 1]) + good[-8:]):
+        scan.write_bytes(damaged)
+        assert build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1).hash == first.hash
+        assert scan.read_bytes() == good
+
+
+def test_the_parent_needs_no_threads_or_processes_afterwards(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    before = threading.active_count()
+    build_dataset(make_recipe(law), tokenizer_folder, tmp_path / "d", workers=2)
+    assert threading.active_count() == before
+    assert not psutil.Process().children()
+
+
+# ---- estimates ----
+
+
+def test_the_estimate_is_near_the_truth(
+    tmp_path: Path, corpus: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    write_jsonl(tmp_path / "old.jsonl", ["small"] * 3)
+    recipe = make_recipe(corpus, replay=tmp_path / "old.jsonl")
+    found = sample_texts(recipe, tokenizer_folder, max_bytes=50_000)
+    assert found["replay"].documents == 3
+    exact = [json.loads(line)["text"] for path in sorted(corpus.iterdir()) for line in path.open()]
+    tokens = sum(len(ids) for ids in DocumentTokenizer.load(tokenizer_folder).encode_batch(exact))
+    assert found["law"].files == 4
+    assert np.isclose(found["law"].documents, len(exact), rtol=0.1)
+    assert np.isclose(found["law"].bytes, sum(len(t.encode()) for t in exact), rtol=0.1)
+    assert np.isclose(found["law"].tokens, tokens, rtol=0.1)
+    with pytest.raises(DataError, match="absent"):
+        sample_texts(make_recipe(tmp_path / "absent.jsonl"), tokenizer_folder)
