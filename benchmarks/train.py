@@ -123,8 +123,9 @@ def run_rounds(scratch: Path, rounds: int, steps: int, threads: int) -> dict[str
             results[kind].append(run_child(kind, scratch, steps, threads))
             last = results[kind][-1]
             print(
-                f"round {number + 1}/{rounds} {kind:17} {last['tokens_per_second']:8.1f} tokens/s "
-                f"{last['processor_seconds_per_step']:6.2f} s of processor a step, {last['peak_mb']:7.0f} MB, first loss {last['first_loss']:.4f}",
+                f"round {number + 1}/{rounds} {kind:17} {last['tokens_per_second']:8.1f} tokens/s, "
+                f"{last['processor_seconds_per_step']:.2f} s of processor a step, {last['peak_mb']:.0f} MB, "
+                f"first loss {last['first_loss']:.4f}",
                 file=sys.stderr,
             )
     return {kind: summary(runs, results["ours"]) for kind, runs in results.items()}

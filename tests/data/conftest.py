@@ -56,7 +56,7 @@ def write_jsonl(path: Path, texts: Iterable[str]) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_recipe() -> MakeRecipe:
     """A recipe of one source called ``law``, with further sources, replay, panels and settings by name."""
 

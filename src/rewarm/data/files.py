@@ -66,17 +66,19 @@ def stem_and_format(name: str) -> tuple[str, str | None, bool]:
     return bare, FORMATS.get(ending), packed
 
 
-def list_files(paths: Iterable[str]) -> Listing:
+def list_files(paths: Iterable[str], format: str = "auto") -> Listing:
     """The files that ``paths`` (files, folders or glob patterns) name, each once, sorted by path.
 
-    Hidden files are not looked at. In folders and behind patterns, files whose ending promises no
-    documents, and files about the data (README, LICENSE, manifest.json), are ignored and listed.
+    Hidden files are not looked at. In folders, files whose ending does not promise documents (of
+    ``format``, where one is given), and files about the data (README, LICENSE, manifest.json), are
+    ignored and listed; so are, with format ``auto``, those that a pattern matches.
 
     Raises:
         DataError: if a path names nothing.
     """
     named: set[str] = set()
     found: set[str] = set()
+    matched: set[str] = set()
     for path in paths:
         if Path(path).is_dir():
             found.update(_walk(path, ()))
@@ -84,15 +86,27 @@ def list_files(paths: Iterable[str]) -> Listing:
             named.add(path)
         elif matches := glob.glob(path, recursive=True):  # noqa: PTH207  (sorted as text below)
             for match in matches:
-                found.update(_walk(match, ()) if Path(match).is_dir() else (match,))
+                if Path(match).is_dir():
+                    found.update(_walk(match, ()))
+                else:
+                    matched.add(match)
         else:
             raise DataError("there is no such file or folder", where=path, remedy="correct the path in the recipe")
     listing = Listing()
-    for name in sorted(found | named):
-        stem, promised, packed = stem_and_format(name)
-        documents = (promised is not None or packed) and stem not in _ABOUT_THE_DATA
-        (listing.files if documents or name in named else listing.ignored).append(Path(name))
+    for name in sorted(found | named | matched):
+        wanted = name in named or promises_documents(name, format, name in matched)
+        (listing.files if wanted else listing.ignored).append(Path(name))
     return listing
+
+
+def promises_documents(name: str, format: str, matched: bool = False) -> bool:
+    """Whether a file that was not named itself is taken, by its ending."""
+    stem, promised, packed = stem_and_format(name)
+    if stem in _ABOUT_THE_DATA:
+        return False
+    if format == "auto":
+        return promised is not None or packed
+    return matched or promised == format or (promised is None and packed)
 
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
@@ -155,7 +169,7 @@ def raw_blocks(path: Path, meter: Meter, start: int = 0) -> Blocks:
             yield block
 
 
-def members(path: Path, meter: Meter) -> Iterator[tuple[str, Blocks]]:
+def members(path: Path, meter: Meter, format: str = "auto") -> Iterator[tuple[str, Blocks]]:
     """The name and the unpacked content of what ``path`` holds: itself, or the members of a zip archive.
 
     Raises:
@@ -167,7 +181,7 @@ def members(path: Path, meter: Meter) -> Iterator[tuple[str, Blocks]]:
     if not head and path.suffix.lower() in PACKED:
         raise EOFError("it is empty")
     if head.startswith((_ZIP, _NO_ZIP_ENTRIES)):
-        yield from _zip_members(path, meter)
+        yield from _zip_members(path, meter, format)
     else:
         yield path.name, unpacked(blocks, path)
 
@@ -178,7 +192,7 @@ def peek(blocks: Iterator[bytes]) -> tuple[bytes, Blocks]:
     return head, itertools.chain((head,), blocks)
 
 
-def _zip_members(path: Path, meter: Meter) -> Iterator[tuple[str, Blocks]]:
+def _zip_members(path: Path, meter: Meter, format: str) -> Iterator[tuple[str, Blocks]]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) > _MAX_MEMBERS:
@@ -189,8 +203,7 @@ def _zip_members(path: Path, meter: Meter) -> Iterator[tuple[str, Blocks]]:
             base = entry.filename.rpartition("/")[2]
             if entry.is_dir() or base.startswith(".") or entry.filename.startswith("__MACOSX/"):
                 continue
-            stem, promised, packed = stem_and_format(base)
-            if (promised is None and not packed) or stem in _ABOUT_THE_DATA:
+            if not promises_documents(base, format):
                 continue
             if entry.flag_bits & 1:
                 raise DataError("the archive is encrypted", where=path, remedy="unpack it with its password first")

@@ -54,6 +54,11 @@ def _never() -> bool:
     return False
 
 
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass
 class _Source:
     """A text of the recipe on its way into the dataset."""
@@ -92,7 +97,7 @@ def build_dataset(
         ModelError: if the tokenizer cannot be read. ResourceError: if a worker was killed.
         Stopped: if ``stop`` said so.
     """
-    cores = workers or len(os.sched_getaffinity(0))
+    cores = workers or available_cores()
     tokenizer = DocumentTokenizer.load(tokenizer_folder, recipe.data.document_tokens)
     sources = _list(recipe, cores, progress, stop)
     with Workers(cores, stop) as pool:
@@ -117,7 +122,7 @@ def build_dataset(
 
 
 def _list(recipe: Recipe, cores: int, progress: Progress, stop: Stop) -> list[_Source]:
-    listings = [list_files(text.paths) for text in recipe.texts]
+    listings = [list_files(text.paths, text.format) for text in recipe.texts]
     skip = {p for text, ls in zip(recipe.texts, listings, strict=True) if text.on_bad_file == "skip" for p in ls.files}
     every = list(dict.fromkeys(path for listing in listings for path in listing.files))
     hashed = hash_files(every, skip, cores, lambda done, total: progress("hash", done, total, "bytes"), stop)
@@ -148,8 +153,9 @@ def _scan(sources: Sequence[_Source], folder: Path, pool: Workers, progress: Pro
         for part in source.slices:
             path = folder / f"{part.key()}.scan"
             source.scans.append(path)
-            if path in wanted or Scan.load(path) is not None:
-                continue
+            known = None if path in wanted else Scan.load(path)
+            if path in wanted or (known is not None and not any(known.errors)):
+                continue  # a file that could not be read is tried again: the reason may be gone
             wanted.add(path)
             tasks.append({"do": "scan", "slice": part.to_json(), "scan": str(path), "bytes": part.bytes})
             owners.append((source, part, path))

@@ -44,7 +44,7 @@ def sample_texts(recipe: Recipe, tokenizer_folder: Path, max_bytes: int = 1_000_
 
 
 def _estimate(text: Text, tokenizer: DocumentTokenizer, max_bytes: int) -> Estimate:
-    files = list_files(text.paths).files
+    files = list_files(text.paths, text.format).files
     sizes: dict[Path, int] = {}
     total = _Sample()
     texts: list[str] = []

@@ -100,7 +100,7 @@ class _TopUp:
 
 
 def _load(path: Path) -> Scan:
-    scan = Scan.load(path)
+    scan = Scan.load(path, check=False)
     if scan is None:
         raise FileNotFoundError(path)
     return scan

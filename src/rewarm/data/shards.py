@@ -52,9 +52,8 @@ class ShardWriter:
 
     def add(self, documents: list[Ids], sizes: int) -> None:
         """Append documents whose texts have ``sizes`` bytes together."""
-        if documents:
-            self._file.write(np.concatenate(documents).astype(self._dtype).tobytes())
         for ids in documents:
+            self._file.write(ids.astype(self._dtype).data)
             self._offsets.append(self._offsets[-1] + len(ids))
         self.figures.documents += len(documents)
         self.figures.tokens = self._offsets[-1]

@@ -116,9 +116,18 @@ class DocumentTokenizer:
 
     def encode_plain(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, without BOS and EOS."""
+        return self._around(texts, [], [])
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each text, with BOS before and EOS after it where there are such."""
+        before = [] if self.bos_id is None else [array("I", [self.bos_id])]
+        after = [] if self.eos_id is None else [array("I", [self.eos_id])]
+        return self._around(texts, before, after)
+
+    def _around(self, texts: Sequence[str], before: list[array[int]], after: list[array[int]]) -> list[Ids]:
         pieces = [_parts(text) if self._in_parts and len(text) > _PART else [text] for text in texts]
         arrays = iter(self._encode([part for parts in pieces for part in parts]))
-        return [_joined([next(arrays) for _ in parts]) for parts in pieces]
+        return [_joined([*before, *(next(arrays) for _ in parts), *after]) for parts in pieces]
 
     def _encode(self, texts: list[str]) -> list[array[int]]:
         """The ids of each text, in groups: an encoding takes far more memory than its ids."""
@@ -131,12 +140,6 @@ class DocumentTokenizer:
                 found.extend(array("I", encoding.ids) for encoding in encodings)
                 begin, size = index + 1, 0
         return found
-
-    def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of each text, with BOS before and EOS after it where there are such."""
-        before = np.array([] if self.bos_id is None else [self.bos_id], np.uint32)
-        after = np.array([] if self.eos_id is None else [self.eos_id], np.uint32)
-        return [np.concatenate([before, ids, after]) for ids in self.encode_plain(texts)]
 
     def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
         """The text of a document's ids; a BOS in front and an EOS at the end are left out."""

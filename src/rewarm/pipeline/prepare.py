@@ -11,6 +11,7 @@ from rewarm.core.manifest import canonical
 from rewarm.core.run import read_launch
 from rewarm.core.storage import require_space, sha256_bytes, sha256_file
 from rewarm.data.dataset import Dataset
+from rewarm.data.prepare import Stopped as BuildStopped
 from rewarm.data.prepare import build_dataset
 from rewarm.pipeline.base import Base, locate
 from rewarm.pipeline.execution import Execution, Stage, Stopped
@@ -27,16 +28,17 @@ def inputs(x: Execution) -> Any:
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     base = locate(x.recipe.base_model, x.workspace, x.progress)
-    dataset = build_dataset(
-        x.recipe,
-        base.folder,
-        x.workspace.datasets,
-        workers=x.recipe.infrastructure.threads,
-        progress=x.progress,
-        stop=x.stop,
-    )
-    if x.stop():
-        raise Stopped(x.stop.reason)
+    try:
+        dataset = build_dataset(
+            x.recipe,
+            base.folder,
+            x.workspace.datasets,
+            workers=x.recipe.infrastructure.threads,
+            progress=x.progress,
+            stop=x.stop,
+        )
+    except BuildStopped:
+        raise Stopped(x.stop.reason) from None
     machine = Machine.here()
     tokens = {name: source.tokens for name, source in dataset.sources.items()}
     resolved = resolve(x.recipe, base.facts, tokens, machine)

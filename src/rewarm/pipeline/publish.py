@@ -32,9 +32,9 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     base = x.facts["prepare"]["base"]
 
     def fill(folder: Path) -> None:
-        for file in (x.run.path / "model").iterdir():
-            if file.name != "manifest.json":
-                shutil.copy2(file, folder / file.name)
+        shutil.copytree(
+            x.run.path / "model", folder, ignore=shutil.ignore_patterns("manifest.json"), dirs_exist_ok=True
+        )
         shutil.copytree(x.run.report, folder / "report")
         shutil.copy2(x.run.recipe, folder / "recipe.yaml")
         write_card(report, folder / "README.md", license=base_license(Path(base["folder"])))

@@ -58,7 +58,10 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     tokenizer = tokenizer_of(x)
 
     def evaluate(model: CausalModel, step: int, tokens: int) -> float | None:
-        scores = {name: score_text(x, model, dataset, name, tokenizer) for name in measured_texts(dataset)}
+        try:
+            scores = {name: score_text(x, model, dataset, name, tokenizer) for name in measured_texts(dataset)}
+        except Stopped:
+            return None  # the loop asks for itself, and writes a checkpoint first
         record_point(x, scores, dataset, step, tokens)
         learned = [bits_per_byte(scores[source.name]) for source in x.recipe.data.sources if source.name in scores]
         return sum(learned) / len(learned) if learned else None

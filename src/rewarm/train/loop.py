@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rewarm.data.batches import Batch, Batches, prefetch
@@ -26,6 +28,9 @@ from rewarm.train.job import Outcome as Outcome
 from rewarm.train.optimizer import gradient_norm, guarded_update
 from rewarm.train.report import Report
 from rewarm.train.schedule import learning_rate
+
+SEGMENTS = 256
+"""Bounds of segments are padded to a multiple of this where layers are compiled."""
 
 
 def train(job: Job) -> Outcome:
@@ -60,7 +65,7 @@ def train(job: Job) -> Outcome:
         if training.step in calendar.evaluations and training.evaluated < training.step:
             evaluate(job, training, calendar, report)  # it was stopped before it came to that
         forward = autocast(job)
-        reader = stack.enter_context(contextlib.closing(ahead(batches, training.step)))
+        reader = stack.enter_context(contextlib.closing(ahead(job, batches, training.step)))
         for step, batch in report.timed(reader):
             rate = learning_rate(step, calendar.total, given)
             train_step(training, batch, rate, given.max_grad_norm, forward, report.tokens_done)
@@ -75,9 +80,29 @@ def train(job: Job) -> Outcome:
     return outcome(job, training, "finished")
 
 
-def ahead(batches: Batches, start: int) -> Generator[tuple[int, Batch]]:
-    """The batches from step ``start`` on; closing it ends the thread that reads ahead."""
-    yield from prefetch(batches, start)
+def ahead(job: Job, batches: Batches, start: int) -> Generator[tuple[int, Batch]]:
+    """The batches from step ``start`` on, read by a thread; closing the generator ends that."""
+    fixed = job.compile_layers and job.device.type == "cuda" and job.hyperparameters.mixed_precision != "none"
+    with contextlib.closing(prefetch(batches, start)) as reader:  # type: ignore[type-var]
+        for step, batch in reader:
+            yield step, fixed_shape(batch, job.plan.sequence_length) if fixed else batch
+
+
+def fixed_shape(batch: Batch, sequence_length: int) -> Batch:
+    """The batch with bounds of segments, and a greatest length, that seldom change.
+
+    Compiled layers would be compiled again for every count of documents and every greatest length. Empty
+    segments behind the last one cost the attention kernel nothing.
+    """
+    micro_batches = [
+        replace(
+            micro_batch,
+            cu_seqlens=np.pad(micro_batch.cu_seqlens, (0, -len(micro_batch.cu_seqlens) % SEGMENTS), mode="edge"),
+            max_seqlen=max(micro_batch.max_seqlen, sequence_length),  # padding can be one longer segment
+        )
+        for micro_batch in batch.micro_batches
+    ]
+    return replace(batch, micro_batches=micro_batches)
 
 
 def train_step(
