@@ -18,6 +18,7 @@ del sys.path[0]  # this folder: its tokenize.py would hide the standard library'
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import math
 import random
@@ -228,7 +229,7 @@ def reference_gradients(base: Path, device: Any, micro_batch: Any) -> tuple[floa
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager").to(device)
     total = torch.zeros((), device=device)
     bounds = micro_batch.cu_seqlens.tolist()
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in itertools.pairwise(bounds):
         ids, goals = (torch.from_numpy(x[first:last]).to(device) for x in (micro_batch.input_ids, micro_batch.targets))
         logits = model(input_ids=ids[None], use_cache=False).logits[0]
         total = total + torch.nn.functional.cross_entropy(logits, goals, reduction="sum", ignore_index=-100)

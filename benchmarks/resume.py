@@ -156,7 +156,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 folder, output, resume = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "resume"
 torch.set_num_threads(1)
 torch.manual_seed(0)
-rows = torch.randint(0, 500, (960, 256), generator=torch.Generator().manual_seed(1))
+rows = torch.randint(0, 500, (int(sys.argv[4]), 256), generator=torch.Generator().manual_seed(1))
 data = [{"input_ids": row, "labels": row} for row in rows]
 model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
 arguments = TrainingArguments(output, per_device_train_batch_size=2, gradient_accumulation_steps=2, num_train_epochs=1,
@@ -169,12 +169,12 @@ Path(output, "curve.json").write_text(json.dumps(curve))
 """
 
 
-def peer(folder: Path) -> dict[str, Any]:
+def peer(folder: Path, rows: int) -> dict[str, Any]:
     """Hugging Face's Trainer, left alone and killed once at a random checkpoint."""
 
     def process(output: str, mode: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-c", PEER, str(folder), str(folder / output), mode],
+            [sys.executable, "-c", PEER, str(folder), str(folder / output), mode, str(rows)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
@@ -209,11 +209,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-    kills, documents = (1, 400) if options.quick else (options.kills, 1200)
+    kills, documents = (1, 200) if options.quick else (options.kills, 1200)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, documents)
-        found = {"seed": options.seed, "ours": ours(folder, kills, random.Random(options.seed)), "peer": peer(folder)}
+        found = {
+            "seed": options.seed,
+            "ours": ours(folder, kills, random.Random(options.seed)),
+            "peer": peer(folder, 320 if options.quick else 960),
+        }
     print(json.dumps(found, indent=2))
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")

@@ -17,6 +17,7 @@ del sys.path[0]  # this folder: its tokenize.py would hide the standard library'
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="measurements of each (default 5; quick 1)")
     parser.add_argument("--steps", type=int, help="timed steps of each measurement (default 3)")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--document-tokens", type=int, default=512, help="mean length (default 512; log-normal)")
     parser.add_argument("--child", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     steps = (arguments.steps or 3) + WARM_UP
@@ -68,8 +70,9 @@ def main() -> None:
     shape = "quick" if arguments.quick else "SmolLM2-135M"
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     with tempfile.TemporaryDirectory() as scratch:
-        prepare(Path(scratch), SHAPES[shape], steps)
+        prepare(Path(scratch), SHAPES[shape], steps, arguments.document_tokens)
         figures = run_rounds(Path(scratch), rounds, steps, arguments.threads)
+    figures |= {"document_tokens": arguments.document_tokens}
     figures |= {"shape": shape, "threads": arguments.threads, "rounds": rounds, "steps": steps - WARM_UP}
     report(figures)
     if arguments.json == "-":
@@ -78,8 +81,8 @@ def main() -> None:
         Path(arguments.json).write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def prepare(scratch: Path, shape: dict[str, Any], steps: int) -> None:
-    """A random model with a tokenizer, and a dataset of ``steps`` rows with about four documents in each."""
+def prepare(scratch: Path, shape: dict[str, Any], steps: int, document_tokens: int) -> None:
+    """A random model with a tokenizer, and a dataset of ``steps`` rows of documents of mixed lengths."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -98,7 +101,7 @@ def prepare(scratch: Path, shape: dict[str, Any], steps: int) -> None:
     draw = random.Random(SEED)
     left, lines = steps * 2048 * 1.3, []
     while left > 0:
-        length = min(4096, max(16, round(draw.lognormvariate(5.8, 0.9))))  # mean about 500 tokens
+        length = max(16, round(draw.lognormvariate(math.log(document_tokens) - 0.8**2 / 2, 0.8)))
         text = " ".join(f"w{draw.randrange(2, shape['vocab_size'])}" for _ in range(length))
         lines.append(json.dumps({"text": text}))
         left -= length
@@ -296,7 +299,8 @@ def report(figures: dict[str, Any]) -> None:
     """Print what was measured."""
     ours = figures["ours"]
     print(
-        f"{figures['shape']}, fp32, sequence 2048, 1 row a step, {figures['threads']} threads, "
+        f"{figures['shape']}, fp32, sequence 2048, 1 row a step, documents of {figures['document_tokens']} tokens "
+        f"on average, {figures['threads']} threads, "
         f"{figures['steps']} steps, {figures['rounds']} rounds in turn, {platform.machine()}, "
         f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}\n"
     )

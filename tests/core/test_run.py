@@ -16,7 +16,7 @@ from rewarm.core import states
 from rewarm.core.errors import UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
-from rewarm.core.run import Run, claim, create_run, find_run, list_runs, read_launch, sole_process
+from rewarm.core.run import Run, claim, create_run, find_run, launch, list_runs, read_launch, sole_process
 from rewarm.core.workspace import Workspace
 
 
@@ -84,9 +84,7 @@ def test_an_unreaped_zombie_does_not_live(living: tuple[Run, subprocess.Popen[st
     assert not run.alive()
 
 
-@pytest.mark.parametrize(
-    "change", [{"start_ticks": "1"}, {"boot_id": "another boot"}, {"host": "another host"}, {"pid": 2**22 - 1}]
-)
+@pytest.mark.parametrize("change", [{"start_ticks": "1"}, {"boot_id": "another boot"}, {"pid": 2**22 - 1}])
 def test_a_pid_alone_proves_nothing(living: tuple[Run, subprocess.Popen[str]], change: dict[str, object]) -> None:
     run, _ = living
     record = run.process()
@@ -97,9 +95,7 @@ def test_a_pid_alone_proves_nothing(living: tuple[Run, subprocess.Popen[str]], c
 
 def test_attempts_are_counted(workspace: Workspace) -> None:
     run = new_run(workspace)
-    run.request_stop()
     assert claim(run)["attempt"] == 1
-    assert not run.stop_file.exists()  # an old wish does not stop a new attempt
     assert claim(run)["attempt"] == 2
 
 
@@ -150,3 +146,26 @@ def test_process_record_is_whole_json(workspace: Workspace) -> None:
     record = orjson.loads((run.path / "process.json").read_bytes())
     assert record["pid"] == os.getpid()
     assert run.alive()
+
+
+def test_a_stop_asked_for_during_the_start_is_honoured(workspace: Workspace) -> None:
+    run = new_run(workspace)
+    run.request_stop()
+    claim(run)
+    assert run.stop_file.exists()
+
+
+def test_a_run_on_another_host_is_not_called_lost(living: tuple[Run, subprocess.Popen[str]]) -> None:
+    run, _ = living
+    record = run.process()
+    (run.path / "process.json").write_bytes(to_json({**(record or {}), "host": "elsewhere"}))
+    assert not run.alive()
+    assert run.status().state == "running"
+    with pytest.raises(UserError, match="another computer, elsewhere"):
+        launch(run, [])
+
+
+def test_asked_to_stop_it_is_stopping(living: tuple[Run, subprocess.Popen[str]]) -> None:
+    run, _ = living
+    run.request_stop()
+    assert run.status().state == "stopping"

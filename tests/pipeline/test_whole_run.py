@@ -98,7 +98,7 @@ def test_killed_twice_and_resumed_the_curve_is_equal_to_the_bit(finished: Bench,
     expected = finished.run()
     bench = make_bench(tmp_path)
     run = detached(bench)
-    wait_for(run, r'"train/loss"[^\n]*\n.*"step":5,.*"train/loss"')
+    wait_for(run, r'"step":5,[^\n]*"train/loss"')
     os.kill(int((run.process() or {})["pid"]), signal.SIGKILL)
     until = time.monotonic() + 10
     while run.alive() and time.monotonic() < until:
@@ -107,7 +107,7 @@ def test_killed_twice_and_resumed_the_curve_is_equal_to_the_bit(finished: Bench,
     assert "lost" in bench.rewarm("runs", "ls").stdout
     resumed = bench.rewarm("resume", "last", "--detach")
     assert resumed.returncode == 0, resumed.stderr
-    wait_for(run, r'"attempt":2[^\n]*"step":9,')
+    wait_for(run, r'"attempt":2[^\n]*"step":9,[^\n]*"train/loss"')
     os.kill(int((run.process() or {})["pid"]), signal.SIGKILL)
     time.sleep(0.5)
     done = bench.rewarm("resume", "last")
@@ -118,7 +118,7 @@ def test_killed_twice_and_resumed_the_curve_is_equal_to_the_bit(finished: Bench,
 
 def test_stop_writes_a_checkpoint_and_resume_goes_on(finished: Bench, bench: Bench) -> None:
     run = detached(bench)
-    wait_for(run, r'"step":2,.*"train/loss"')
+    wait_for(run, r'"step":2,[^\n]*"train/loss"')
     done = bench.rewarm("stop", "last")
     assert done.returncode == 0, done.stderr
     assert "stopped" in done.stdout
@@ -132,7 +132,7 @@ def test_stop_writes_a_checkpoint_and_resume_goes_on(finished: Bench, bench: Ben
 
 def test_sigterm_is_143_with_a_checkpoint(bench: Bench) -> None:
     run = detached(bench)
-    wait_for(run, r'"step":2,.*"train/loss"')
+    wait_for(run, r'"step":2,[^\n]*"train/loss"')
     os.kill(int((run.process() or {})["pid"]), signal.SIGTERM)
     until = time.monotonic() + 30
     while run.alive() and time.monotonic() < until:
@@ -149,7 +149,7 @@ def test_ctrl_c_in_the_terminal_stops_the_run(bench: Bench) -> None:
     until = time.monotonic() + 60
     while not (bench.workspace.runs.is_dir() and list(bench.workspace.runs.iterdir())) and time.monotonic() < until:
         time.sleep(0.05)
-    wait_for(bench.run(), r'"step":2,.*"train/loss"')
+    wait_for(bench.run(), r'"step":2,[^\n]*"train/loss"')
     terminal.send_signal(signal.SIGINT)
     output, _ = terminal.communicate(timeout=60)
     assert terminal.returncode == 130, output

@@ -74,6 +74,8 @@ def test_overrides(minimal: str) -> None:
         ("hyperparameters.learning_rte=1", "override hyperparameters.learning_rte"),
         ("nonsense", "is not key=value"),
         ("=3", "is not key=value"),
+        ("data.x=[a", "override data.x:1: not YAML"),
+        ("data.x=*q", "override data.x"),
         ("data.sources[7].weight=2", "there is no 7 in the recipe"),
         ("hyperparameters.epochs=two", "override hyperparameters.epochs"),
         ("name.deeper=1", "there is no 'deeper'"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rewarm.core.errors import UserError
 from rewarm.recipe.estimate import checkpoint_bytes, estimate
 from rewarm.recipe.facts import Machine, ModelFacts
 from rewarm.recipe.hyperparameters import Hyperparameters
@@ -101,3 +103,21 @@ def test_the_reference_run_in_figures(reference: str) -> None:
 def test_save_best_keeps_the_strategies_equal(minimal: str) -> None:
     values = resolved(minimal + "hyperparameters: {save_best_checkpoint: true}").hyperparameters
     assert values.checkpoint_strategy == values.eval_strategy
+
+
+def test_no_cuda_device(minimal: str) -> None:
+    with pytest.raises(UserError, match="no CUDA device"):
+        resolved(minimal + "infrastructure: {devices: cuda}")
+
+
+def test_longer_than_the_model_can_look_back(minimal: str) -> None:
+    short = replace(SMALL, positions=512)
+    assert resolved(minimal, model=short).hyperparameters.max_sequence_length == 512
+    with pytest.raises(UserError, match="more than the 512"):
+        resolved(minimal + "hyperparameters: {max_sequence_length: 1024}", model=short)
+
+
+def test_the_best_is_chosen_among_evaluated_checkpoints(minimal: str) -> None:
+    text = minimal + "hyperparameters: {save_best_checkpoint: true, eval_strategy: steps, checkpoint_strategy: steps}"
+    values = resolved(text).hyperparameters
+    assert values.eval_steps == values.checkpoint_steps

@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rewarm.core.errors import ResourceError
+from rewarm.core.events import read_events
 from rewarm.core.manifest import verify
 from rewarm.core.storage import free_bytes
 from rewarm.train import disk
@@ -40,7 +41,7 @@ def play(folder: Path, base: Path, corpus: Path, case: str) -> dict[str, object]
 
     def fill_up(model: object, step: int, tokens: int) -> None:
         fill(ballast, 200_000 if case == "nearly" else 0)
-        if case == "stop":
+        if case.startswith("stop"):
             threading.Timer(0.5, asked.set).start()
         else:
             threading.Timer(0.8, free).start()
@@ -53,7 +54,15 @@ def play(folder: Path, base: Path, corpus: Path, case: str) -> dict[str, object]
         ballast.unlink()
 
     run = folder / case
-    job = make_job(run, base, corpus, evaluate=fill_up, evaluate_at=[5], stop=asked.is_set, **DISK_CHANGES)
+    job = make_job(
+        run,
+        base,
+        corpus,
+        evaluate=fill_up,
+        evaluate_at=[21 if case == "stop at the end" else 5],
+        stop=asked.is_set,
+        **DISK_CHANGES,
+    )
     if case == "preflight":
         fill(ballast, 3_000_000)
         try:
@@ -70,6 +79,7 @@ def play(folder: Path, base: Path, corpus: Path, case: str) -> dict[str, object]
         "held": held,
         "states": [(event["state"], event.get("reason")) for event in events(run, "state")],
         "seconds": time.monotonic() - began,
+        "gaps": any(event["seq"] != number for number, (event, _) in enumerate(read_events(run / "events.jsonl"), 1)),
         "curve": curve(run),
         "weights": weights(outcome.checkpoint),
     }
@@ -78,7 +88,7 @@ def play(folder: Path, base: Path, corpus: Path, case: str) -> dict[str, object]
 if __name__ == "__main__":
     disk_folder, base_folder, corpus_folder = map(Path, sys.argv[1:4])
     seen = {}
-    for name in ("nearly", "wholly", "stop", "preflight"):
+    for name in ("nearly", "wholly", "stop", "stop at the end", "preflight"):
         seen[name] = play(disk_folder, base_folder, corpus_folder, name)
         shutil.rmtree(disk_folder / name)
         (disk_folder / "ballast").unlink(missing_ok=True)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.manifest import verify
 from rewarm.data.batches import Batches
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
@@ -521,3 +521,11 @@ def test_compiled_layers_see_shapes_that_stay(job: Make) -> None:
             assert (two.cu_seqlens[:kept] == one.cu_seqlens).all() and (two.cu_seqlens[kept:] == 128).all()
             assert (two.cu_seqlens.dtype, len(two.input_ids)) == (one.cu_seqlens.dtype, 128)
         assert (fixed.n_targets, fixed.tokens) == (batch.n_targets, batch.tokens)
+
+
+def test_too_little_memory_is_told_with_what_to_lower(job: Make) -> None:
+    with pytest.raises(
+        ResourceError, match=r"(?s)cpu's memory is too small.*lower hyperparameters.batch_size"
+    ) as caught:
+        train(job(evaluate=lambda *_: torch.empty(2**50) and None, evaluate_at=[1]))
+    assert caught.value.exit_code == 4

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rewarm.cli.show import amount, console, duration, print_table, progress_bar, size
-from rewarm.core.errors import UserError
+from rewarm.core.errors import EXIT_DONE, EXIT_RESOURCE, UserError
 from rewarm.core.storage import free_bytes
 from rewarm.core.workspace import Workspace
 from rewarm.data.prepare import sample_texts
@@ -24,6 +24,9 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     Raises:
         UserError: if model or texts cannot be read at all.
     """
+    tasks = recipe.evaluation.task_path
+    if tasks and not Path(tasks).is_dir():
+        raise UserError("evaluation.task_path: there is no such folder", where=tasks)
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)
         texts = sample_texts(recipe, base.folder)
@@ -43,7 +46,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "machine": asdict(machine),
         **resolved.to_json(),
         "problems": problems,
-        "exit_code": UserError.exit_code if not problems else 4,
+        "exit_code": EXIT_RESOURCE if problems else EXIT_DONE,
     }
 
 
@@ -53,8 +56,6 @@ def _dataset_bytes(base: Base, tokens: dict[str, int]) -> int:
 
 def _problems(needs: Any, machine: Machine, device: str, root: Path) -> list[str]:
     problems = []
-    if device == "cuda" and not machine.gpus:
-        problems.append("infrastructure.devices is cuda, and there is no CUDA device here")
     room = min((memory for _, memory in machine.gpus), default=machine.memory) if device == "cuda" else machine.memory
     if needs.memory > room:
         problems.append(

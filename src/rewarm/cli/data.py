@@ -29,7 +29,9 @@ def build(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
     loaded, workspace = load_recipe(recipe, overrides or []), Workspace.default()
     with progress_bar() as progress:
         base = locate(loaded.base_model, workspace, progress)
-        dataset = build_dataset(loaded, base.folder, workspace.datasets, progress=progress)
+        dataset = build_dataset(
+            loaded, base.folder, workspace.datasets, workers=loaded.infrastructure.threads, progress=progress
+        )
     _print_dataset(dataset.path, dataset.manifest, as_json)
 
 

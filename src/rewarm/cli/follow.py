@@ -31,6 +31,7 @@ ENDED = ("succeeded", "failed", "stopped", "preempted", "lost")
 class View:
     """What the events of an attempt have told so far."""
 
+    attempt: int = 0
     stage: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
@@ -43,10 +44,12 @@ class View:
     def take(self, event: Event) -> list[str]:
         """Learn from an event; returns lines that are worth keeping on the screen."""
         kind = event["kind"]
+        if event["attempt"] != self.attempt:
+            self.attempt, self.stage, self.seconds, self.skipped, self.results = event["attempt"], "", {}, set(), {}
         if event["stage"] and event["stage"] != self.stage:
             self.stage, self.begun, self.progress = event["stage"], event["time"], None
         if kind == "progress":
-            self.progress = None if event.get("begun") else event
+            self.progress = event if event["total"] else None
         elif kind == "metric":
             self.values.update(event["values"])
         elif kind == "state":

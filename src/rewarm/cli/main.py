@@ -6,7 +6,6 @@ seconds to import.
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -14,7 +13,8 @@ import typer
 
 import rewarm
 from rewarm.cli import data, models, runs, start
-from rewarm.core.errors import EXIT_INTERRUPTED, UserError
+from rewarm.core.errors import EXIT_RESOURCE, UserError
+from rewarm.core.storage import is_disk_full
 
 app = typer.Typer(
     name="rewarm",
@@ -56,9 +56,8 @@ def main() -> None:
     except UserError as error:
         sys.stderr.write(f"rewarm: {error}\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("rewarm: interrupted\n")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:  # `rewarm runs ls | head` is not a mistake
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        sys.stderr.write(f"rewarm: {error}\n  what to do: free some space\n")
+        sys.exit(EXIT_RESOURCE)

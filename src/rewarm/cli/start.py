@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rewarm.core.errors import EXIT_BUG
+from rewarm.core.events import read_events
 from rewarm.core.run import Run, create_run, launch
 from rewarm.core.workspace import Workspace
 
@@ -49,7 +49,7 @@ def begin(made: Run, arguments: list[str], detach: bool) -> int:
     from rewarm.cli.follow import follow
     from rewarm.cli.runs import conclude
 
-    offset = made.events.stat().st_size if made.events.exists() else 0
+    offset = max((behind for _, behind in read_events(made.events)), default=0)
     process = launch(made, arguments)
     if detach:
         sys.stdout.write(f"{made.id}\n  follow it with: rewarm runs logs -f {made.id}\n")
@@ -72,8 +72,7 @@ def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
         print_json(findings)
     else:
         print_findings(findings)
-    if findings["problems"]:
-        raise typer.Exit(findings["exit_code"] or EXIT_BUG)
+    raise typer.Exit(findings["exit_code"])
 
 
 def quickstart(

@@ -47,6 +47,8 @@ class EventLog:
         if written != len(line):  # a full disk can take half a line; the rest must follow or be cut
             os.ftruncate(self._file, os.fstat(self._file).st_size - written)
             raise OSError(28, "No space left on device", str(self.path))
+        if kind in ("state", "checkpoint", "result"):
+            os.fsync(self._file)  # what a resumed run builds on survives a power cut, and the curve before it
         self._seq += 1  # counted once it stands there: a full disk leaves no gap
         return event
 

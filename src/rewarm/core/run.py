@@ -88,6 +88,11 @@ class Run:
         record = self.process()
         return record is not None and record["host"] == socket.gethostname() and _same_process(record)
 
+    def elsewhere(self) -> bool:
+        """Whether the newest attempt runs on another host, where nothing can be said of its process from here."""
+        record = self.process()
+        return record is not None and record["host"] != socket.gethostname() and Status.told(self) in states.LIVE
+
     def status(self) -> Status:
         """The run as its events tell it, corrected by whether its process lives."""
         return Status.read(self)
@@ -109,6 +114,12 @@ class Status:
     last: Event | None
     reason: str | None
 
+    @staticmethod
+    def told(run: Run) -> str | None:
+        """The last state that the run itself wrote."""
+        found = [event["state"] for event, _ in read_events(run.events) if event["kind"] == "state"]
+        return found[-1] if found else None
+
     @classmethod
     def read(cls, run: Run) -> Status:
         alive = run.alive()  # asked first: a process that ends meanwhile has written its last state
@@ -121,8 +132,16 @@ class Status:
                 progress = event
         name = state["state"] if state else "starting" if _launch_mark(run).exists() else "queued"
         reason = state.get("reason") if state else None
-        if name in states.LIVE and not alive and not _just_started(run):
-            name, reason = "lost", "its process is gone and did not say why"
+        if not alive and _just_started(run):
+            name, reason = "starting", None
+        elif name in states.LIVE and not alive:
+            record = run.process()
+            if record is not None and record["host"] != socket.gethostname():
+                reason = f"as it said last; it runs on {record['host']}, which cannot be seen from here"
+            else:
+                name, reason = "lost", "its process is gone and did not say why"
+        elif name == "running" and run.stop_file.exists():
+            name = "stopping"
         return cls(
             state=name,
             stage=last["stage"] if last else "",
@@ -184,7 +203,6 @@ def claim(run: Run) -> dict[str, Any]:
         "attempt": before["attempt"] + 1 if before else 1,
         "started": time.time(),
     }
-    run.stop_file.unlink(missing_ok=True)
     write_file(run.path / "process.json", to_json(record))
     return record
 
@@ -223,16 +241,24 @@ def launch(run: Run, arguments: list[str]) -> subprocess.Popen[bytes]:
     """Start ``python -m rewarm.pipeline DIR`` in a session of its own; its output goes to log.txt."""
     if run.alive():
         raise UserError("this run is running already", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
+    if run.elsewhere():
+        host = (run.process() or {})["host"]
+        raise UserError(f"this run goes on on another computer, {host}", where=run.id, remedy="stop it there first")
     mark = _launch_mark(run)
     mark.parent.mkdir(exist_ok=True)
     mark.touch()
+    run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
+    folder = Path(read_launch(run)["folder"])
     with run.log.open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "rewarm.pipeline", str(run.path), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            cwd=folder if folder.is_dir() else run.path,  # a task's data files are seen from the recipe's folder
             start_new_session=True,
+            # Threads that wait by spinning make a step ten times slower as soon as anything else wants a core.
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
         )
 
 

@@ -26,7 +26,7 @@ import re
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,12 +59,9 @@ _CONTROL = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|<\|.*\|>", re.DOTALL)
 class DocumentTokenizer:
     """Encodes whole documents. Build it with ``load``."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, bos_id: int | None, eos_id: int | None, digest: str, in_parts: bool
-    ) -> None:
-        self.bos_id, self.eos_id, self.hash, self._in_parts = bos_id, eos_id, digest, in_parts
-        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
-        self._tokenizer = tokenizer
+    def __init__(self, loaded: _Loaded, bos_id: int | None, eos_id: int | None, digest: str) -> None:
+        self.bos_id, self.eos_id, self.hash, self.vocab_size = bos_id, eos_id, digest, loaded.vocab_size
+        self._tokenizer, self._in_parts = loaded.tokenizer, loaded.in_parts
 
     @classmethod
     def load(cls, folder: Path, document_tokens: DocumentTokens | None = None) -> DocumentTokenizer:
@@ -88,12 +85,12 @@ class DocumentTokenizer:
     def from_names(cls, folder: Path, given: dict[str, str | None]) -> DocumentTokenizer:
         """``load``, with the given ones of ``bos`` and ``eos`` as a dictionary."""
         data = _read(folder)
-        tokenizer, in_parts = _quiet(folder, data)
-        config = _config(folder)
+        loaded, config = _load(folder, data), _config(folder)
+        tokenizer = loaded.tokenizer
         bos = _named(tokenizer, given["bos"], "bos") if "bos" in given else _convention(tokenizer, config)
         eos = _named(tokenizer, given["eos"], "eos") if "eos" in given else _eos(tokenizer, config)
         facts = {"tokenizer": sha256_bytes(data), "bos": bos, "eos": eos}
-        return cls(tokenizer, bos, eos, sha256_bytes(canonical(facts)), in_parts)
+        return cls(loaded, bos, eos, sha256_bytes(canonical(facts)))
 
     @property
     def context_id(self) -> int:
@@ -203,21 +200,32 @@ def _read(folder: Path) -> bytes:
         ) from None
 
 
-def _quiet(folder: Path, data: bytes) -> tuple[Tokenizer, bool]:
-    """The tokenizer, told to find no control token in text; and whether texts may be cut for it."""
+class _Loaded(NamedTuple):
+    tokenizer: Tokenizer
+    vocab_size: int
+    in_parts: bool
+
+
+def _load(folder: Path, data: bytes) -> _Loaded:
+    """The tokenizer, told to find no control token in text, and what its JSON says besides."""
     try:
         value = orjson.loads(data)
-        for token in value.get("added_tokens") or []:
-            # marked as special rather than dropped: dropping one would shift the ids of those behind it
-            token["special"] = bool(token["special"] or _CONTROL.fullmatch(token["content"].strip()))
-        tokenizer = Tokenizer.from_str(orjson.dumps(value).decode())
+        added = value.get("added_tokens") or []
+        for token in added:
+            if not token["special"] and _CONTROL.fullmatch(token["content"].strip()):
+                token["special"] = True  # rather than dropped: that would shift the ids of those behind it
+                data = b""
+        tokenizer = Tokenizer.from_str((data or orjson.dumps(value)).decode())
+        vocabulary = value["model"]["vocab"]  # asking the tokenizer for it takes 70 ms
+        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        size = 1 + max(*(token["id"] for token in added), max(ids, default=-1), -1)
         in_parts = _can_be_cut(value)
     except Exception as error:  # the Rust side raises Exception itself
         raise ModelError(f"the tokenizer is broken: {error}", where=folder / "tokenizer.json") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
-    return tokenizer, in_parts
+    return _Loaded(tokenizer, size, in_parts)
 
 
 def _config(folder: Path) -> dict[str, Any]:

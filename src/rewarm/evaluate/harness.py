@@ -95,7 +95,8 @@ def run_tasks(
             "model": model_key,
             "task": name,
             "harness": _harness_version(),
-            "task_files": _hash_folder(task_path),
+            "computed_by": [str(device), torch.__version__],
+            "task_files": hash_folder(task_path),
             **settings,
         }
         found = read_scores(evaluations, facts, warn) if evaluations and model_key else None
@@ -283,7 +284,7 @@ def _harness_version() -> str:
     return version("lm_eval")
 
 
-def _hash_folder(folder: Path | None) -> str | None:
+def hash_folder(folder: Path | None) -> str | None:
     """One hash of all files of the task folder: an edited task is another task."""
     if folder is None:
         return None

@@ -14,11 +14,13 @@ import time
 import traceback
 from pathlib import Path
 
+import torch
+
 from rewarm.core import states
-from rewarm.core.errors import EXIT_BUG, EXIT_DONE, UserError
+from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.run import STAGES, Run, claim, read_launch, sole_process
-from rewarm.core.storage import sweep
+from rewarm.core.storage import is_disk_full, sweep
 from rewarm.core.workspace import Workspace
 from rewarm.pipeline.baseline import BASELINE
 from rewarm.pipeline.evaluate import EVALUATE
@@ -67,12 +69,14 @@ def attempt(run: Run, first: str | None) -> int:
     move("starting", pid=record["pid"], host=record["host"])
     try:
         move("running")
-        _stages(run, log, stop, first)
-        move("succeeded")
+        x = _stages(run, log, stop, first)
+        x.insist(lambda: move("succeeded"))
         return EXIT_DONE
     except Stopped as stopped:
-        move("stopping", reason=stopped.reason)
-        move(stopped.state, reason=stopped.reason)
+        with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
+            move("stopping", reason=stopped.reason)
+            move(stopped.state, reason=stopped.reason)
+        run.stop_file.unlink(missing_ok=True)
         logger.info("%s; go on with: rewarm resume %s", stopped.state, run.id)
         return stopped.exit_code
     except UserError as error:
@@ -81,13 +85,15 @@ def attempt(run: Run, first: str | None) -> int:
         return error.exit_code
     except Exception as error:
         logger.error("%s", traceback.format_exc())
-        _fail(log, f"{type(error).__name__}: {error}", EXIT_BUG)
-        return EXIT_BUG
+        short = is_disk_full(error) or isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        code = EXIT_RESOURCE if short else EXIT_BUG
+        _fail(log, f"{type(error).__name__}: {error}", code)
+        return code
     finally:
         log.close()
 
 
-def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> None:
+def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Execution:
     launch = read_launch(run)
     x = Execution(
         run=run,
@@ -97,6 +103,8 @@ def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Non
         stop=stop,
     )
     sweep(run.path)
+    if first in STAGES[: STAGES.index("train") + 1]:
+        _set_aside(run.checkpoints)  # else training would go on from its own end
     again = False
     for stage in ORDER:
         log.stage = stage.name
@@ -105,12 +113,23 @@ def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Non
         if facts is None:
             logger.info("%s", stage.name)
             started = time.time()
-            log.write("progress", what=stage.name, done=0, total=0, unit="", begun=True)
+            x.show_progress(stage.name, 0, 0, "")
             facts = perform(x, stage)
-            log.result("stage", {"name": stage.name, "seconds": time.time() - started, "skipped": False})
+            _tell(x, {"name": stage.name, "seconds": time.time() - started, "skipped": False})
         else:
-            log.result("stage", {"name": stage.name, "seconds": 0, "skipped": True})
+            _tell(x, {"name": stage.name, "seconds": 0, "skipped": True})
         x.facts[stage.name] = facts
+    return x
+
+
+def _tell(x: Execution, stage: dict[str, object]) -> None:
+    x.insist(lambda: x.log.result("stage", stage))
+
+
+def _set_aside(checkpoints: Path) -> None:
+    if checkpoints.is_dir():
+        number = len(list(checkpoints.parent.glob(f"{checkpoints.name}.before-*"))) + 1
+        checkpoints.rename(checkpoints.with_name(f"{checkpoints.name}.before-{number}"))
 
 
 def _state_before(log: EventLog, state: str | None) -> str | None:

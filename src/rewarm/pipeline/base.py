@@ -43,11 +43,12 @@ def locate(reference: str, workspace: Workspace, progress: Progress) -> Base:
         version.verify()
         folder = version.path
     elif "/" not in reference:
-        names = [version.name for version in list_models(workspace.models)]
-        guess = nearest(reference, names)
+        versions = list_models(workspace.models)
+        guess = nearest(reference, [version.name for version in versions])
+        newest = [version for version in versions if version.name == guess]
         raise ModelError(
             f"{reference!r} is neither a hub id (organisation/name), a folder (./name) nor a version (name@1)"
-            + (f"; did you mean {guess}@{names.count(guess)}?" if guess else ""),
+            + (f"; did you mean {newest[-1]}?" if newest else ""),
             remedy="correct base_model",
         )
     else:

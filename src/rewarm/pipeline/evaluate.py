@@ -12,7 +12,7 @@ from rewarm.evaluate.harness import TaskResult
 from rewarm.models.export import export_checkpoint
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
-from rewarm.pipeline.scores import Scores, read_scores, record_point, save_scores, score_tasks, score_texts
+from rewarm.pipeline.scores import Scores, hash_tasks, read_scores, record_point, save_scores, score_tasks, score_texts
 
 
 def inputs(x: Execution) -> Any:
@@ -21,6 +21,7 @@ def inputs(x: Execution) -> Any:
         "checkpoint": (x.run.path / x.facts["train"]["checkpoint"] / "manifest.json").read_text(),
         "baseline": x.run.stage_record("baseline").read_text(),
         "evaluation": x.recipe.evaluation.model_dump(),
+        "tasks": hash_tasks(x),
     }
 
 
@@ -46,6 +47,7 @@ def export(x: Execution) -> Path:
             Path(x.facts["prepare"]["base"]["folder"]),
             folder,
             hyperparameters_of(x),
+            base_name=x.recipe.base_model,
         )
         write_manifest(folder, {"schema": 1, "kind": "model"})
     x.show_progress("export the model", 1, 1, "model")

@@ -10,15 +10,15 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED
+from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, UserError
 from rewarm.core.events import EventLog
-from rewarm.core.manifest import canonical, to_json
+from rewarm.core.manifest import MANIFEST, canonical, to_json, verify
 from rewarm.core.run import Run
 from rewarm.core.storage import free_bytes, is_disk_full, sha256_bytes, sha256_file, write_file
 from rewarm.core.workspace import Workspace
@@ -74,6 +74,17 @@ class StopSignal:
         return self._asked
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """The progress that was reported last, and when and where that piece of work began."""
+
+    what: str
+    started: float
+    first: float
+    done: float
+    at: float
+
+
 @dataclass
 class Execution:
     """One attempt at a run."""
@@ -85,7 +96,7 @@ class Execution:
     stop: StopSignal
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each finished stage told the later ones."""
-    _last: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    _shown: _Shown | None = None
 
     def progress(self, what: str, done: float, total: float, unit: str) -> None:
         """Report progress (at most twice a second), and end the stage if a stop was asked for.
@@ -100,13 +111,13 @@ class Execution:
     def show_progress(self, what: str, done: float, total: float, unit: str) -> None:
         """Report progress without looking at the wish to stop."""
         now = time.monotonic()
-        if what not in self._last or done < self._last[what][1]:
-            self._last[what] = (now, done, 0.0)
-        started, first, shown = self._last[what]
-        if done < total and now - shown < PROGRESS_SECONDS:
+        begun = self._shown
+        if begun is None or begun.what != what or done < begun.done:
+            begun = _Shown(what, now, done, done, 0.0)
+        elif done < total and now - begun.at < PROGRESS_SECONDS:
             return
-        speed = (done - first) / (now - started) if now > started and done > first else None
-        self._last[what] = (started, first, now)
+        speed = (done - begun.first) / (now - begun.started) if done > begun.first else None
+        self._shown = replace(begun, done=done, at=now)
         self.log.progress(done, total, unit, what=what, speed=speed)
 
     def warn(self, message: str, **fields: Any) -> None:
@@ -128,17 +139,23 @@ class Execution:
         reason = f"the disk is full ({error}); free some space and the run goes on by itself"
         logger.warning("%s", reason)
         before = free_bytes(self.run.path)
-        self._insist(lambda: self.log.state("paused", reason=reason))
-        while free_bytes(self.run.path) < before + 64 * 2**20:
+        self.insist(lambda: self.log.state("paused", reason=reason))
+        while free_bytes(self.run.path) < before + 2**20:
             if self.stop():
                 raise Stopped(self.stop.reason)
             time.sleep(1)
-        self._insist(lambda: self.log.state("running"))
+        self.insist(lambda: self.log.state("running"))
 
-    def _insist(self, write: Callable[[], None]) -> None:
+    def insist(self, write: Callable[[], object]) -> None:
+        """Write to the record, and while the disk is too full for that, wait.
+
+        Raises:
+            Stopped: if a stop is asked for meanwhile.
+        """
         while True:
             try:
-                return write()
+                write()
+                return
             except OSError as error:  # the record lies on the same full disk
                 if not is_disk_full(error):
                     raise
@@ -155,6 +172,8 @@ class Stage:
     inputs: Callable[[Execution], Any]
     work: Callable[[Execution], tuple[dict[str, Any], list[Path]]]
     """Returns facts for later stages, and the files (inside the run) that hold the result."""
+    check: Callable[[Execution, dict[str, Any]], None] = lambda x, facts: None
+    """Raises UserError where what the facts speak of, outside the run, is no longer as it was."""
 
 
 def finished(x: Execution, stage: Stage) -> dict[str, Any] | None:
@@ -170,18 +189,35 @@ def finished(x: Execution, stage: Stage) -> dict[str, Any] | None:
         if not file.is_file() or sha256_file(file) != digest:
             x.warn(f"{name} is missing or was changed: stage {stage.name} runs again")
             return None
+        if file.name == MANIFEST and (problem := _damage(file.parent)):
+            x.warn(f"{problem}: stage {stage.name} runs again")
+            return None
     facts: dict[str, Any] = record["facts"]
+    try:
+        stage.check(x, facts)
+    except UserError as error:
+        x.warn(f"{error}: stage {stage.name} runs again")
+        return None
     return facts
+
+
+def _damage(folder: Path) -> str | None:
+    try:
+        verify(folder)
+    except UserError as error:
+        return str(error)
+    return None
 
 
 def perform(x: Execution, stage: Stage) -> dict[str, Any]:
     """Run ``stage`` and write its record; on a full disk pause and go on."""
     started = time.time()
+    inputs = _hash(stage.inputs(x))  # before the work: what changes meanwhile is not what was worked on
     while True:
         try:
             facts, outputs = stage.work(x)
             record = {
-                "inputs": _hash(stage.inputs(x)),
+                "inputs": inputs,
                 "outputs": {str(path.relative_to(x.run.path)): sha256_file(path) for path in outputs},
                 "facts": facts,
                 "seconds": round(time.time() - started, 3),

@@ -11,6 +11,7 @@ from rewarm.core.run import Run
 from rewarm.core.storage import staged_folder
 from rewarm.models.export import export_checkpoint
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.train.checkpoint import list_checkpoints
 
 
 def export_run(run: Run, target: Path, checkpoint: str) -> Path:
@@ -20,8 +21,7 @@ def export_run(run: Run, target: Path, checkpoint: str) -> Path:
         UserError: if there is no such checkpoint, or ``target`` exists.
     """
     prepared = run.stage_record("prepare")
-    steps = sorted((p for p in run.checkpoints.glob("step-*")), key=lambda path: int(path.name[5:]))
-    names = [path.name for path in steps]
+    names = [path.name for path in list_checkpoints(run.checkpoints)]
     name = (names[-1] if names else "") if checkpoint == "last" else checkpoint
     if not prepared.is_file() or name not in names:
         known = ", ".join(names) or "none yet"
@@ -31,5 +31,7 @@ def export_run(run: Run, target: Path, checkpoint: str) -> Path:
     facts = orjson.loads(prepared.read_bytes())["facts"]
     values = Hyperparameters.model_validate(facts["hyperparameters"])
     with staged_folder(target.resolve()) as folder:
-        export_checkpoint(run.checkpoints / name, Path(facts["base"]["folder"]), folder, values)
+        export_checkpoint(
+            run.checkpoints / name, Path(facts["base"]["folder"]), folder, values, base_name=facts["base"]["reference"]
+        )
     return target

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import rewarm
+from rewarm.core.errors import UserError
 from rewarm.core.manifest import canonical
 from rewarm.core.run import read_launch
 from rewarm.core.storage import require_space, sha256_bytes, sha256_file
 from rewarm.data.dataset import Dataset
 from rewarm.data.prepare import Stopped as BuildStopped
 from rewarm.data.prepare import build_dataset
+from rewarm.models.folder import fingerprint
 from rewarm.pipeline.base import Base, locate
 from rewarm.pipeline.execution import Execution, Stage, Stopped
 from rewarm.recipe.estimate import estimate
@@ -39,6 +41,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         )
     except BuildStopped:
         raise Stopped(x.stop.reason) from None
+    if x.recipe.evaluation.task_path and not Path(x.recipe.evaluation.task_path).is_dir():
+        raise UserError("evaluation.task_path: there is no such folder", where=x.recipe.evaluation.task_path)
     machine = Machine.here()
     tokens = {name: source.tokens for name, source in dataset.sources.items()}
     resolved = resolve(x.recipe, base.facts, tokens, machine)
@@ -47,14 +51,15 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     for note in resolved.advice:
         x.warn(note)
     _check_room(x, base, resolved, tokens, machine)
-    path = x.save("resolved.json", _record(x, base, dataset, resolved, machine))
+    about = {
+        "reference": base.reference,
+        "folder": str(base.folder),
+        "fingerprint": base.fingerprint(),
+        "parameters": base.parameters,
+    }
+    path = x.save("resolved.json", _record(x, about, dataset, resolved, machine))
     facts = {
-        "base": {
-            "reference": base.reference,
-            "folder": str(base.folder),
-            "fingerprint": base.fingerprint(),
-            "parameters": base.parameters,
-        },
+        "base": about,
         "dataset": dataset.hash,
         "hyperparameters": resolved.hyperparameters.model_dump(),
         "device": resolved.device,
@@ -70,12 +75,14 @@ def _check_room(x: Execution, base: Base, resolved: Resolved, tokens: dict[str, 
     require_space(x.run.path, needs.disk, f"checkpoints of {needs.checkpoint / 1e9:.2f} GB each and the exported model")
 
 
-def _record(x: Execution, base: Base, dataset: Dataset, resolved: Resolved, machine: Machine) -> dict[str, Any]:
+def _record(
+    x: Execution, base: dict[str, Any], dataset: Dataset, resolved: Resolved, machine: Machine
+) -> dict[str, Any]:
     return {
         **resolved.to_json(),
         "machine": asdict(machine),
         "dataset": dataset.hash,
-        "base": base.reference,
+        "base": base,
         "recipe": sha256_file(x.run.recipe),
         "code": {"version": rewarm.__version__, "sha256": code_hash()},
     }
@@ -88,8 +95,8 @@ def code_hash() -> str:
 
 
 def dataset_of(x: Execution) -> Dataset:
-    """The dataset that this stage built or found. Raises ``DataError`` if it was damaged since."""
-    return Dataset.open(x.workspace.datasets / x.facts["prepare"]["dataset"])
+    """The dataset that this stage built or found; its hashes were compared when this attempt began."""
+    return Dataset.open(x.workspace.datasets / x.facts["prepare"]["dataset"], verify=False)
 
 
 def hyperparameters_of(x: Execution) -> Hyperparameters:
@@ -97,4 +104,12 @@ def hyperparameters_of(x: Execution) -> Hyperparameters:
     return Hyperparameters.model_validate(x.facts["prepare"]["hyperparameters"])
 
 
-PREPARE = Stage("prepare", inputs, work)
+def check(x: Execution, facts: dict[str, Any]) -> None:
+    """Compare dataset and base with what they were. Raises ``UserError`` where one was changed or is gone."""
+    Dataset.open(x.workspace.datasets / facts["dataset"])
+    folder = Path(facts["base"]["folder"])
+    if not folder.is_dir() or fingerprint(folder) != facts["base"]["fingerprint"]:
+        raise UserError("the base model was changed or is gone", where=folder)
+
+
+PREPARE = Stage("prepare", inputs, work, check)

@@ -11,9 +11,11 @@ from typing import Any
 import orjson
 import yaml
 
+from rewarm.core.errors import ModelError
 from rewarm.core.events import metrics, read_events
+from rewarm.core.manifest import verify
 from rewarm.core.run import read_launch
-from rewarm.hub.models import publish
+from rewarm.hub.models import Version, list_models, publish
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.card import write_card
 from rewarm.pipeline.execution import Execution, Stage
@@ -40,24 +42,30 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         write_card(report, folder / "README.md", license=base_license(Path(base["folder"])))
 
     x.show_progress("publish", 0, 1, "version")
-    version = publish(
-        x.workspace.models,
-        x.recipe.name,
-        fill,
-        {
-            "base": {key: base[key] for key in ("reference", "fingerprint")},
-            "dataset": x.facts["prepare"]["dataset"],
-            "recipe": resolved["recipe"],
-            "code": resolved["code"],
-            "run": x.run.id,
-            "model": fingerprint(x.run.path / "model"),
-        },
-    )
+    verify(x.run.path / "model", ModelError)
+    lineage = {
+        "base": {key: base[key] for key in ("reference", "fingerprint")},
+        "dataset": x.facts["prepare"]["dataset"],
+        "recipe": resolved["recipe"],
+        "code": resolved["code"],
+        "run": x.run.id,
+        "model": fingerprint(x.run.path / "model"),
+    }
+    version = _published(x, lineage) or publish(x.workspace.models, x.recipe.name, fill, lineage)
     x.show_progress("publish", 1, 1, "version")
     x.log.result("model", {"version": str(version), "path": str(version.path)})
     x.log.result("report", str(x.run.report / "report.html"))
     facts = {"version": str(version), "path": str(version.path)}
     return facts, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
+
+
+def _published(x: Execution, lineage: dict[str, Any]) -> Version | None:
+    """The version that an attempt of this run has published already, and died before it could say so."""
+    same = ("run", "model")
+    for version in list_models(x.workspace.models):
+        if version.name == x.recipe.name and all(version.lineage.get(key) == lineage[key] for key in same):
+            return version
+    return None
 
 
 def base_license(folder: Path) -> str | None:
@@ -101,9 +109,13 @@ def _command(x: Execution) -> str:
 
 
 def training_facts(x: Execution) -> dict[str, Any]:
-    """Steps, tokens, device and seconds of the training."""
-    seconds = orjson.loads(x.run.stage_record("train").read_bytes())["seconds"]
-    return {**x.facts["train"], "device": x.facts["prepare"]["device"], "seconds": seconds}
+    """Steps, tokens and device of the training, and its seconds over all attempts."""
+    spans: dict[int, list[float]] = {}
+    for event, _ in read_events(x.run.events):
+        if event["stage"] == "train":
+            spans.setdefault(event["attempt"], []).append(event["time"])
+    seconds = sum(times[-1] - times[0] for times in spans.values())
+    return {**x.facts["train"], "device": x.facts["prepare"]["device"], "seconds": round(seconds, 3)}
 
 
 PUBLISH = Stage("publish", inputs, work)

@@ -62,7 +62,9 @@ def build_report(
         command: what repeats the run.
         created: ISO 8601; now unless given.
     """
-    texts = sorted((text_figures(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"]))
+    texts = sorted(
+        (text_figures(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"])
+    )
     rows = _with_kinds(rows, texts)
     report: dict[str, Any] = {
         "schema": SCHEMA,

@@ -12,11 +12,12 @@ from typing import Any
 
 import orjson
 import torch
+import transformers
 
 from rewarm.data.dataset import Dataset
 from rewarm.data.tokenizer import DocumentTokenizer
-from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents
-from rewarm.evaluate.harness import TaskResult, run_tasks
+from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents, window_of
+from rewarm.evaluate.harness import TaskResult, hash_folder, run_tasks
 from rewarm.evaluate.store import cached
 from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import fingerprint
@@ -39,14 +40,13 @@ def score_text(
     x: Execution, model: CausalModel, dataset: Dataset, name: str, tokenizer: DocumentTokenizer
 ) -> list[Item]:
     """One item a held-out document of ``name``: nats and bytes."""
-    limit = getattr(model.config, "max_position_embeddings", WINDOW)
     return score_documents(
         model,
         dataset.held_out(name),
         context_id=tokenizer.context_id,
         bos_id=tokenizer.bos_id,
         eos_id=tokenizer.eos_id,
-        window=min(WINDOW, limit),
+        window=window_of(WINDOW, model.config),
         max_bytes=x.recipe.evaluation.max_bytes_per_source,
         device=device_of(x),
         progress=x.progress,
@@ -84,6 +84,7 @@ def score_texts(x: Execution, folder: Path, dataset: Dataset) -> Scores:
             "context": tokenizer.context_id,
             "window": WINDOW,
             "max_bytes": x.recipe.evaluation.max_bytes_per_source,
+            "computed_by": [device_of(x).type, torch.__version__, transformers.__version__],
         }
         scores[name] = cached(x.workspace.evaluations, facts, partial(compute, name), warn=x.warn)
     return scores
@@ -106,6 +107,12 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
         model_key=fingerprint(folder),
         warn=x.warn,
     )
+
+
+def hash_tasks(x: Execution) -> str | None:
+    """A hash of the user's own task files."""
+    path = x.recipe.evaluation.task_path
+    return hash_folder(Path(path)) if path else None
 
 
 def save_scores(x: Execution, name: str, texts: Scores, tasks: dict[str, TaskResult]) -> Path:

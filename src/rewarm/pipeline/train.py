@@ -15,6 +15,7 @@ from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
 from rewarm.pipeline.scores import device_of, measured_texts, record_point, score_text, threads_of, tokenizer_of
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.recipe import Recipe
+from rewarm.train.checkpoint import read_state
 from rewarm.train.loop import Job, train
 
 
@@ -56,8 +57,12 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     plan = build_plan(x.recipe, dataset, values)
     steps = Batches(plan, values.batch_size, values.gradient_accumulation_steps).steps
     tokenizer = tokenizer_of(x)
+    if x.log.attempt > 1 and values.resume_from_checkpoint == "no":
+        values = values.model_copy(update={"resume_from_checkpoint": "last"})  # resuming the run asked for it
 
     def evaluate(model: CausalModel, step: int, tokens: int) -> float | None:
+        if step == steps and not values.save_best_checkpoint:
+            return None  # the next stage scores this model, as it will be published
         try:
             scores = {name: score_text(x, model, dataset, name, tokenizer) for name in measured_texts(dataset)}
         except Stopped:
@@ -85,10 +90,13 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     if not outcome.finished or outcome.checkpoint is None:
         raise Stopped(outcome.reason)
     chosen = outcome.best if values.save_best_checkpoint and outcome.best else outcome.checkpoint
+    state = read_state(chosen)
     facts = {
         "checkpoint": str(chosen.relative_to(x.run.path)),
-        "steps": outcome.step,
-        "tokens": outcome.tokens,
+        "steps": state["step"],
+        "tokens": state["tokens"],
+        "steps_in_all": outcome.step,
+        "tokens_in_all": outcome.tokens,
     }
     return facts, [chosen / "manifest.json"]
 

@@ -6,15 +6,27 @@ torch: a model is described by its config.json, a GPU by the driver's own librar
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "4090": 165e12}
-"""Dense bf16 peak of a device, by a part of its name. From the makers' data sheets."""
+PEAK_FLOPS = {
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "B200": 2250e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 4090": 165e12,
+}
+"""Dense bf16 FLOP/s by a part of the device's name, as NVIDIA's data sheets give them; the first match counts."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class ModelFacts:
     kv_heads: int
     head_width: int
     vocabulary: int
+    positions: int | None = None
+    """Tokens that the model can look back on, where the config says so."""
 
     @classmethod
     def of(cls, config: dict[str, Any], parameters: int | None = None) -> ModelFacts:
@@ -54,6 +68,7 @@ class ModelFacts:
             kv_heads=kv_heads,
             head_width=head_width,
             vocabulary=vocabulary,
+            positions=_int(text, "max_position_embeddings", "n_positions") or None,
         )
 
     def flops_per_token(self, sequence_length: int) -> float:
@@ -103,14 +118,21 @@ def usable_cores() -> int:
 
 
 def _gpus() -> tuple[tuple[str, int], ...]:
+    """The devices that torch will see: none with a torch built for the CPU, else those of CUDA_VISIBLE_DEVICES."""
     import pynvml  # only where a recipe is resolved
 
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if importlib.metadata.version("torch").endswith("+cpu") or visible == "":
+        return ()
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return ()
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        numbers: Sequence[int] = range(pynvml.nvmlDeviceGetCount())
+        if visible and all(part.strip().isdigit() for part in visible.split(",")):
+            numbers = [int(part) for part in visible.split(",") if int(part) in numbers]
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
         return tuple((str(pynvml.nvmlDeviceGetName(h)), int(pynvml.nvmlDeviceGetMemoryInfo(h).total)) for h in handles)
     finally:
         pynvml.nvmlShutdown()

@@ -70,18 +70,23 @@ def parse_recipe(text: str, overrides: Sequence[str], folder: Path, source: str 
 
 
 def _compose(text: str, source: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"not YAML: {error.problem}", where=f"{source}:{line}", remedy="see docs/recipe.md") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"not YAML: {str(error).splitlines()[0]}", where=source) from None
+    node = _node(text, source)
     lines: dict[KeyPath, str] = {}
     value = _value(node, (), lines, source) if node is not None else {}
     if not isinstance(value, dict):
         raise UserError("a recipe is a mapping of keys to values", where=f"{source}:1", remedy="see docs/recipe.md")
     return value, lines
+
+
+def _node(text: str, source: str) -> yaml.Node | None:
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"not YAML: {error.problem}", where=f"{source}:{line}", remedy="see docs/recipe.md") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"not YAML: {str(error).splitlines()[0]}", where=source) from None
+    return node
 
 
 def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, str], source: str) -> Any:
@@ -131,7 +136,7 @@ def _override(value: dict[str, Any], override: str) -> dict[KeyPath, str]:
     path: KeyPath = tuple(
         int(part) if part.isdigit() else part for part in re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")
     )
-    node = yaml.compose(text, Loader=yaml.SafeLoader) if text.strip() else None
+    node = _node(text, f"override {key}")
     lines: dict[KeyPath, str] = {}
     new = _value(node, path, lines, "override") if node is not None else None
     here: Any = value

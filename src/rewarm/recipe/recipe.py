@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -133,9 +134,17 @@ class Recipe(Frozen):
         def at(path: str) -> str:
             return str(folder / Path(path).expanduser())
 
+        def pattern(path: str) -> str:
+            # What looks like a pattern in the name of the recipe's own folder is none.
+            if path.startswith(("/", "~")) or not glob.has_magic(path) or Path(at(path)).exists():
+                return at(path)
+            return str(Path(glob.escape(str(folder))) / path)
+
         def text(value: Any) -> Any:
             return value.model_copy(
-                update={"path": at(value.path) if isinstance(value.path, str) else [at(p) for p in value.path]}
+                update={
+                    "path": pattern(value.path) if isinstance(value.path, str) else [pattern(p) for p in value.path]
+                }
             )
 
         base = self.base_model

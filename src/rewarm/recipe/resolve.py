@@ -1,7 +1,7 @@
 """Every value of a run, with where it comes from and why.
 
 What the recipe gives stays. What it leaves open gets Rewarm's recommendation where there is one
-(``docs/recipe.md`` gives the evidence), else the reference platform's default.
+(its reason says why), else the reference platform's default.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rewarm.core.errors import UserError
 from rewarm.recipe import verdicts
 from rewarm.recipe.estimate import memory_bytes
 from rewarm.recipe.facts import Machine, ModelFacts
@@ -61,6 +62,10 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
     """
     verdicts.refuse(recipe)
     device = machine.device(recipe.infrastructure.devices)
+    if device == "cuda" and not machine.gpus:
+        raise UserError(
+            "infrastructure.devices: there is no CUDA device here that torch can use", remedy="set it to auto or cpu"
+        )
     origins: dict[str, Origin] = {}
     values = recipe.hyperparameters
     for name in Hyperparameters.model_fields:
@@ -75,6 +80,12 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
             value, reason = found
             values = values.model_copy(update={name: value})
             origins[name] = Origin(value, "recommended", reason)
+    if model.positions and values.max_sequence_length > model.positions:
+        raise UserError(
+            f"hyperparameters.max_sequence_length: {values.max_sequence_length} tokens are more than the "
+            f"{model.positions} that the base model was made for",
+            remedy=f"set it to {model.positions} or less",
+        )
     given = recipe.hyperparameters.model_fields_set
     return Resolved(
         hyperparameters=values,
@@ -136,6 +147,12 @@ def _learning_rate(q: _Question) -> Answer:
     if q.model.parameters <= 3e9:
         return 4e-5, "the middle of 2e-5 to 1e-4 for an annealed base of up to 3B parameters"
     return 2e-5, "bases above 3B parameters take about half"
+
+
+def _sequence_length(q: _Question) -> Answer:
+    if q.model.positions and q.model.positions < q.values.max_sequence_length:
+        return q.model.positions, "all that the base model can look back on"
+    return None
 
 
 def _schedule(q: _Question) -> Answer:
@@ -200,12 +217,19 @@ def _checkpoint_steps(q: _Question) -> Answer:
     return max(1, q.steps // 20), "a twentieth of the run"
 
 
+def _eval_steps(q: _Question) -> Answer:
+    if q.values.save_best_checkpoint and q.values.eval_strategy == "steps":
+        return q.values.checkpoint_steps, "the best is chosen among checkpoints that were evaluated"
+    return None
+
+
 def _checkpoints_kept(q: _Question) -> Answer:
-    return 2, "two verified ones are enough to resume; each takes 12 bytes a parameter"
+    return 2, "two verified ones are enough to resume; each takes 12 bytes a trained parameter"
 
 
 _RECOMMENDATIONS: tuple[tuple[str, Callable[[_Question], Answer]], ...] = (
     ("mixed_precision", _precision),
+    ("max_sequence_length", _sequence_length),
     ("finetuning_type", _finetuning_type),
     ("learning_rate", _learning_rate),
     ("lr_scheduler_type", _schedule),
@@ -217,6 +241,7 @@ _RECOMMENDATIONS: tuple[tuple[str, Callable[[_Question], Answer]], ...] = (
     ("logging_steps", _logging),
     ("checkpoint_strategy", _checkpoint_strategy),
     ("checkpoint_steps", _checkpoint_steps),
+    ("eval_steps", _eval_steps),
     ("number_of_checkpoints", _checkpoints_kept),
 )
 """Field and recommendation, in an order in which each may look at those before it."""

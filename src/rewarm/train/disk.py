@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from rewarm.core.errors import ResourceError
-from rewarm.core.storage import is_disk_full, require_space
+from rewarm.core.storage import free_bytes, is_disk_full
 from rewarm.train.job import Job
 
 T = TypeVar("T")
@@ -25,14 +24,15 @@ def with_space(job: Job, purpose: str, work: Callable[[], T], *, needed: int = 0
     """
     reason, told = "", False
     while True:
-        try:
-            require_space(job.checkpoints, needed, purpose)
-            result = work()
-            break
-        except Exception as error:
-            if not isinstance(error, ResourceError) and not is_disk_full(error):
-                raise
-            reason = f"the disk is full: {error.what if isinstance(error, ResourceError) else purpose}"
+        free = free_bytes(job.checkpoints)
+        if free >= needed:
+            try:
+                result = work()
+                break
+            except Exception as error:
+                if not is_disk_full(error):
+                    raise
+        reason = f"the disk is full: {purpose} needs {needed / 1e9:.3f} GB, {free / 1e9:.3f} GB are free"
         told = told or _say(job, "paused", reason)
         if job.stop():
             return None

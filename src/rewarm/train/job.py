@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import torch
 
+from rewarm.core.errors import ResourceError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import canonical
 from rewarm.data.dataset import Dataset
@@ -119,6 +120,27 @@ def process_settings(job: Job) -> Iterator[None]:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic)
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextlib.contextmanager
+def memory_errors(job: Job) -> Iterator[None]:
+    """Too little memory, in torch's many words for it, as a ``ResourceError`` that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not known:
+            raise
+        given = job.hyperparameters
+        steps = ["lower hyperparameters.batch_size and raise gradient_accumulation_steps"] * (given.batch_size > 1)
+        steps += ["lower hyperparameters.max_sequence_length"]
+        steps += ["set hyperparameters.disable_gradient_checkpointing=false"] * given.disable_gradient_checkpointing
+        steps += ["use finetuning_type lora"] * (given.finetuning_type == "full")
+        raise ResourceError(
+            f"the {job.device.type}'s memory is too small: {str(error).partition(chr(10))[0][:200]}",
+            where=job.folder,
+            remedy="; or ".join(steps),
+        ) from error
 
 
 def autocast(job: Job) -> Autocast:

@@ -22,7 +22,7 @@ from rewarm.train.begin import begin
 from rewarm.train.calendar import Calendar, build_calendar
 from rewarm.train.checkpoint import Training, expected_bytes, keep_rng, list_checkpoints, retire, save, step_of
 from rewarm.train.disk import with_space
-from rewarm.train.job import Autocast, autocast, process_settings
+from rewarm.train.job import Autocast, autocast, memory_errors, process_settings
 from rewarm.train.job import Job as Job
 from rewarm.train.job import Outcome as Outcome
 from rewarm.train.optimizer import gradient_norm, guarded_update
@@ -41,7 +41,7 @@ def train(job: Job) -> Outcome:
 
     Raises:
         UserError: the checkpoint belongs to another training; several losses in a row are not finite.
-        ResourceError: too little disk for the checkpoints, before the first step.
+        ResourceError: too little disk for the checkpoints, before the first step; or too little memory.
     """
     given = job.hyperparameters
     batches = Batches(
@@ -59,7 +59,7 @@ def train(job: Job) -> Outcome:
         epoch_ends=job.plan.epoch_ends.tolist(),
         evaluate_at=job.evaluate_at,
     )
-    with process_settings(job), contextlib.ExitStack() as stack:
+    with process_settings(job), memory_errors(job), contextlib.ExitStack() as stack:
         training = begin(job, calendar)
         report = Report(job, training, calendar)
         if training.step in calendar.evaluations and training.evaluated < training.step:
@@ -74,7 +74,7 @@ def train(job: Job) -> Outcome:
             if training.step in calendar.evaluations and not stop:
                 evaluate(job, training, calendar, report)
             if stop or training.step in calendar.checkpoints:
-                write_checkpoint(job, training, calendar, report)
+                stop |= not write_checkpoint(job, training, calendar, report)
             if stop:
                 return outcome(job, training, job.stop_reason())
     return outcome(job, training, "finished")
@@ -157,8 +157,12 @@ def evaluate(job: Job, training: Training, calendar: Calendar, report: Report) -
         training.best = (training.step, loss)
 
 
-def write_checkpoint(job: Job, training: Training, calendar: Calendar, report: Report) -> None:
-    """Write a checkpoint, waiting for space where there is none; then delete those that are one too many."""
+def write_checkpoint(job: Job, training: Training, calendar: Calendar, report: Report) -> bool:
+    """Write a checkpoint, waiting for space where there is none; then delete those that are one too many.
+
+    Returns:
+        False where a stop was asked for while it waited, and nothing was written.
+    """
     report.check_guard()
 
     def work() -> Path:
@@ -167,11 +171,12 @@ def write_checkpoint(job: Job, training: Training, calendar: Calendar, report: R
     with report.set_aside() as watch:
         path = with_space(job, "a checkpoint", work, needed=expected_bytes(training))
         if path is None:
-            return
+            return False
         report.checkpoint_written(path, watch())
         kept, last = job.hyperparameters.number_of_checkpoints, training.step == calendar.total
         best = training.best[0] if training.best and job.hyperparameters.save_best_checkpoint else None
         retire(job.checkpoints, training.step, kept if last else max(2, kept), best)
+    return True
 
 
 def outcome(job: Job, training: Training, reason: str) -> Outcome:

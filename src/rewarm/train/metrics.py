@@ -14,18 +14,7 @@ from typing import Any
 
 import torch
 
-PEAK_FLOPS = {
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "B200": 2250e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "RTX 4090": 165e12,
-}
-"""Dense bf16 FLOP/s by a part of the device's name, as NVIDIA's data sheets give them; the first match counts."""
+from rewarm.recipe.facts import ModelFacts, gpu_flops
 
 _PLAIN_MLP = ("bloom", "falcon", "gpt2", "gpt_neox", "gptj", "opt", "phi", "starcoder2")
 
@@ -43,26 +32,18 @@ def flops_per_token(config: Any, sequence_length: int) -> float | None:
     Returns:
         None where the config does not describe such a decoder (experts, no gated MLP).
     """
-    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-    sizes = [getattr(config, name, None) for name in names]
-    if not all(isinstance(size, int) for size in sizes):
+    shape = config.to_dict()
+    experts = shape.get("num_experts") or shape.get("num_local_experts")
+    if experts or shape.get("model_type") in _PLAIN_MLP or not isinstance(shape.get("intermediate_size"), int):
         return None
-    layers, width, inner, heads, vocabulary = map(int, sizes)  # type: ignore[arg-type]
-    experts = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
-    if experts or getattr(config, "model_type", "") in _PLAIN_MLP:
-        return None
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    head = getattr(config, "head_dim", None) or width // heads
-    linear = layers * (2 * width * heads * head + 2 * width * kv_heads * head + 3 * width * inner)
-    return float(6 * (linear + vocabulary * width) + 6 * layers * heads * head * sequence_length)
+    return ModelFacts.of(shape).flops_per_token(sequence_length)
 
 
 def peak_flops(device: torch.device) -> float | None:
     """Dense bf16 FLOP/s of a CUDA device; None where it is not known."""
     if device.type != "cuda":
         return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), None)
+    return gpu_flops(torch.cuda.get_device_name(device))
 
 
 def memory_gb(device: torch.device) -> float:
