@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import io
 import json
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from rewarm.core.errors import DataError
 from rewarm.data import documents as d
 from rewarm.data.documents import Reject, read_documents
-from rewarm.data.files import Meter, lines, lines_of_range
+from rewarm.data.files import Meter, lines, lines_of_range, list_files
 
 TEXTS = ["Điều 1.\nPhạm vi", "second", "third one", 'quote " and , comma', "U+2028 \u2028 and \x0b and \x85 stay"]
 
@@ -358,6 +359,24 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         path.write_bytes(data)
         with pytest.raises(DataError, match="this is no text"):
             list(read_documents(path))
+
+
+def test_folders_with_the_characters_of_patterns(tmp_path: Path) -> None:
+    folder = tmp_path / "[2024] *"
+    folder.mkdir()
+    for name in ("law.jsonl", "law[1].jsonl", "notes"):
+        (folder / name).touch()
+    plain, escaped = str(folder), glob.escape(str(folder))
+    every = [folder / "law.jsonl", folder / "law[1].jsonl"]
+    for start in (plain, escaped):
+        assert list_files([start]).files == every
+        for name in ("law.jsonl", "law[1].jsonl", "notes"):  # named, so taken whatever its ending
+            assert list_files([f"{start}/{name}"]).files == [folder / name]
+    assert list_files([f"{escaped}/*.jsonl"]).files == every
+    assert list_files([f"{escaped}/l?w.jsonl"]).files == every[:1]
+    with pytest.raises(DataError, match="no such file") as caught:
+        list_files([f"{escaped}/absent.jsonl"])
+    assert caught.value.where == f"{plain}/absent.jsonl"
 
 
 def test_pipes_sockets_devices_folders_and_absent_files(tmp_path: Path) -> None:

@@ -126,6 +126,31 @@ def test_what_is_held_out_stays_held_out_when_the_corpus_grows(
     assert not held & trained
 
 
+def test_what_is_held_out_under_one_path_is_held_out_under_every_other(
+    tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    def build(path: Path, share: float = 0.001) -> tuple[Dataset, set[str], set[str]]:
+        seen: set[str] = set()
+        recipe = make_recipe(path, held_out=share)
+        dataset = build_dataset(
+            recipe, tokenizer_folder, tmp_path / "d", workers=1, progress=lambda what, *_: seen.add(what)
+        )
+        return dataset, set(dataset.held_out("law").ids), seen
+
+    here = write_jsonl(tmp_path / "here.jsonl", english[:60])
+    there = write_jsonl(tmp_path / "there.jsonl", english[:60])
+    first, held, _ = build(here)
+    copy, _, seen = build(there)  # its first build: but what is held out already counts for the top-up
+    assert held and copy.hash == first.hash and "tokenize" not in seen
+    third = write_jsonl(tmp_path / "third.jsonl", english[20:80])
+    more = build(third, 0.4)[1]
+    ids = {identity(text.encode()).hex() for text in english[:60]}
+    again, now, _ = build(here)
+    assert now == held | (more & ids) > held
+    assert not now & {identity(t.encode()).hex() for t in texts_of(again, tokenizer_folder)[0]}
+    assert build(here)[0].hash == again.hash and build(here)[2] == {"hash"}
+
+
 def test_duplicates_go_and_panels_come_first(
     tmp_path: Path, english: list[str], tokenizer_folder: Path, make_recipe: MakeRecipe
 ) -> None:
@@ -475,7 +500,7 @@ def test_two_builds_at_once_share_one_dataset(
     assert len(tokenizing) == 1  # the other one waited and found it done
 
 
-def test_a_cut_shard_is_made_again_and_a_flipped_byte_is_an_error(
+def test_a_dataset_with_a_cut_shard_or_a_flipped_byte_is_made_again(
     tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe = make_recipe(law)
@@ -493,6 +518,8 @@ def test_a_cut_shard_is_made_again_and_a_flipped_byte_is_an_error(
     shard.write_bytes(data)
     with pytest.raises(DataError, match="SHA-256"):
         Dataset.open(dataset.path)
+    assert bytes_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1).path) == before
+    assert "SHA-256" in caplog.text
 
 
 def test_a_damaged_scan_is_made_again(

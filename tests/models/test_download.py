@@ -97,6 +97,11 @@ def hub(make_model: MakeModel) -> Iterator[tuple[str, type[Hub]]]:
         "evil.py": b"no",
         "consolidated.safetensors": b"no",
         "onnx/config.json": b"no",
+        "README.md": b"a card",
+        "LICENSE": b"license",
+        "LICENSE-MODEL.md": b"license-model.md",
+        "NOTICE": b"notice",
+        "USE_POLICY.md": b"use_policy.md",
     }
     pickles = {"config.json": files["config.json"], "pytorch_model.bin": b"\x80\x02"}
     models = {"open/model": {**files, **extra}, "gated/model": files, "open/pickles": pickles}
@@ -125,7 +130,7 @@ def ask(model: str, endpoint: str, home: Path, **environment: str) -> dict[str, 
     return answer
 
 
-def test_fetches_weights_tokenizer_and_configuration_and_nothing_else(
+def test_fetches_weights_tokenizer_configuration_and_terms_and_nothing_else(
     hub: tuple[str, type[Hub]], tmp_path: Path
 ) -> None:
     endpoint, handler = hub
@@ -133,7 +138,7 @@ def test_fetches_weights_tokenizer_and_configuration_and_nothing_else(
     assert "error" not in first, first
     assert set(first["files"]) == {  # type: ignore[call-overload]
         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-        "chat_template.jinja",
+        "chat_template.jinja", "README.md", "LICENSE", "LICENSE-MODEL.md", "NOTICE", "USE_POLICY.md",
     }  # fmt: skip
     what, done, total, unit = first["reports"][-1]  # type: ignore[index]
     assert (what, unit) == ("download", "bytes") and 0 < done == total

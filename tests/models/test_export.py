@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rewarm.core.errors import DataError
+from rewarm.core.manifest import write_manifest
 from rewarm.models import export as module
 from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.export import export, export_checkpoint
@@ -55,6 +56,7 @@ def checkpoint(model: CausalModel, folder: Path) -> Path:
     folder.mkdir()
     tensors = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
     save_file(tensors, folder / "model-rank00000.safetensors")
+    write_manifest(folder, {"kind": "checkpoint"})
     return folder
 
 
@@ -132,9 +134,13 @@ def test_checkpoints_become_whole_models(
     lora = None if values is None else Hyperparameters.model_validate({"finetuning_type": "lora", **values})
     model = trained(base, lora)
     saved = checkpoint(model, tmp_path / "step-3")
-    export_checkpoint(saved, base, tmp_path / "out", lora or Hyperparameters(finetuning_type="full"))
+    given = lora or Hyperparameters(finetuning_type="full")
+    export_checkpoint(saved, base, tmp_path / "out", given, base_name="some/base")
     torch.testing.assert_close(logits(tmp_path / "out"), own_logits(model), rtol=1e-4, atol=1e-5)
     assert (tmp_path / "out" / "adapter" / "adapter_model.safetensors").exists() is (lora is not None and bool(values))
+    if lora is not None and values:
+        adapter = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
+        assert adapter["base_model_name_or_path"] == "some/base"
     check_folder(tmp_path / "out")
 
 
@@ -143,9 +149,34 @@ def test_a_checkpoint_of_another_model_is_refused(make_model: MakeModel, tmp_pat
     saved = checkpoint(load_model(other), tmp_path / "step-1")
     with pytest.raises(DataError, match=r"holds 'hf\."):
         export_checkpoint(saved, base, tmp_path / "out", Hyperparameters(finetuning_type="full"))
-    with pytest.raises(DataError, match="no weights"):
+    with pytest.raises(DataError, match="no manifest"):
         export_checkpoint(tmp_path / "step-2", base, tmp_path / "out", Hyperparameters())
     state = dict(load_model(base).named_parameters())
     state.pop("hf.model.norm.weight")
     with pytest.raises(DataError, match=r"lacks 'model\.norm\.weight'"):
         export(state, base, tmp_path / "out")
+
+
+def test_damaged_or_partial_checkpoints_are_refused(make_model: MakeModel, tmp_path: Path) -> None:
+    base, full = make_model(), Hyperparameters(finetuning_type="full")
+    saved = checkpoint(trained(base), tmp_path / "step-1")
+    weights = saved / "model-rank00000.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(DataError, match="SHA-256"):
+        export_checkpoint(saved, base, tmp_path / "out", full)
+    (saved / "manifest.json").unlink()
+    with pytest.raises(DataError, match="no manifest"):
+        export_checkpoint(saved, base, tmp_path / "out", full)
+    tensors = load_file(weights)
+    del tensors["hf.model.norm.weight"]
+    save_file(tensors, weights)
+    write_manifest(saved, {"kind": "checkpoint"})
+    with pytest.raises(DataError, match=r"lacks 1 parameters, the first 'hf\.model\.norm\.weight'"):
+        export_checkpoint(saved, base, tmp_path / "out", full)
+    weights.unlink()
+    write_manifest(saved, {"kind": "checkpoint"})
+    with pytest.raises(DataError, match="no weights"):
+        export_checkpoint(saved, base, tmp_path / "out", full)
+    assert not (tmp_path / "out").exists()

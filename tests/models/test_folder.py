@@ -192,6 +192,18 @@ def test_no_such_folder(tmp_path: Path) -> None:
             look(tmp_path / "absent")
 
 
+def test_a_hub_id_is_not_a_folder_of_where_the_command_is_given(
+    make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(name="some/model")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("rewarm.models.download.download", lambda model, progress: Path("/downloaded") / model)
+    assert fetch("some/model") == Path("/downloaded/some/model")
+    assert fetch("./some/model") == Path("some/model")
+    assert fetch("~/some/model") == tmp_path / "some/model"
+
+
 def test_good_folders_pass_and_are_counted(make_model: MakeModel) -> None:
     tied = make_model("qwen3", name="tied", tie_word_embeddings=True)
     model = AutoModelForCausalLM.from_pretrained(tied)
@@ -207,6 +219,14 @@ def test_good_folders_pass_and_are_counted(make_model: MakeModel) -> None:
     check_folder(tied)
     (tied / "manifest.json").write_text('{"a manifest": "of somebody else"}')
     check_folder(tied)
+
+
+def test_hashes_are_compared_unless_told_not_to(make_model: MakeModel) -> None:
+    folder = make_model()
+    flip(folder)
+    with pytest.raises(ModelError, match="SHA-256"):
+        check_folder(folder)
+    check_folder(folder, hashes=False)
 
 
 def test_header_agrees_with_the_library(make_model: MakeModel) -> None:

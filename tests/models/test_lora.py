@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from rewarm.core.errors import UserError
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
-from rewarm.models.lora import add_lora, has_lora, linear_modules, merge, merged, save_adapter
+from rewarm.models.lora import add_lora, linear_modules, merged, save_adapter
 from rewarm.recipe.hyperparameters import Hyperparameters
 
 from .conftest import VOCABULARY, MakeModel
@@ -44,8 +44,6 @@ def test_adapters_alone_train_on_every_linear_layer_but_the_head(make_model: Mak
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     assert trained == {name for name, p in model.named_parameters() if p.requires_grad}
     assert len(trained) == 2 * 7 * 2 and all("lora_" in name and "lm_head" not in name for name in trained)
-    assert model.n_parameters(trainable=True) < model.n_parameters()
-    assert has_lora(model)
 
 
 def test_with_gradient_checkpointing_and_dropout_the_adapters_still_get_gradients(make_model: MakeModel) -> None:
@@ -69,9 +67,6 @@ def test_merging_keeps_what_the_model_says(make_model: MakeModel) -> None:
     plain.hf.load_state_dict(dict(merged(model)), strict=False)
     torch.testing.assert_close(plain.token_nll(batch()), before, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(model.token_nll(batch()), before)  # merged() changed nothing
-    merge(model)
-    assert not has_lora(model) and dict(model.named_parameters()).keys() == dict(plain.named_parameters()).keys()
-    torch.testing.assert_close(model.token_nll(batch()), before, rtol=1e-4, atol=1e-5)
 
 
 def test_peft_loads_the_saved_adapter(make_model: MakeModel, tmp_path: Path) -> None:
@@ -90,4 +85,4 @@ def test_unknown_modules_are_refused_with_the_nearest_name(make_model: MakeModel
     model = load_model(make_model())
     with pytest.raises(UserError, match=r"did you mean 'q_proj'" if wanted == "q_prj" else r"target_modules"):
         add_lora(model, Hyperparameters(target_modules=wanted))
-    assert not has_lora(model)
+    assert not any("lora_" in name for name, _ in model.named_parameters())

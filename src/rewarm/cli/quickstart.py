@@ -65,7 +65,7 @@ infrastructure: {devices: auto}
 evaluation:
   panels:
     - {name: packages-en, path: packages-en.jsonl}        # English that is never replayed
-  max_bytes_per_source: 24000
+  max_bytes_per_source: 36000
 """
 
 
@@ -166,7 +166,19 @@ def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _python_reference() -> Iterator[tuple[str, str]]:
     from pydoc_data.topics import topics
 
-    yield from sorted(topics.items())
+    for title, text in sorted(topics.items()):
+        yield from ((title, section) for section in _sections(text))
+
+
+def _sections(text: str, characters: int = 1200) -> Iterator[str]:
+    """A long page in parts of whole paragraphs: many documents make a better measurement than few."""
+    part = ""
+    for paragraph in text.split("\n\n"):
+        if part and len(part) + len(paragraph) > characters:
+            yield part
+            part = ""
+        part += ("\n\n" if part else "") + paragraph
+    yield part
 
 
 def _package_descriptions() -> Iterator[tuple[str, str]]:
@@ -174,7 +186,7 @@ def _package_descriptions() -> Iterator[tuple[str, str]]:
     for distribution in sorted(importlib.metadata.distributions(), key=lambda found: found.name or ""):
         about: Any = distribution.metadata
         text = about.get_payload() or about.get("Description") or ""
-        if isinstance(text, str) and 600 <= len(text.encode()) <= 2500:
+        if isinstance(text, str) and 400 <= len(text.encode()) <= 2200:
             yield distribution.name, text.strip()
 
 

@@ -10,6 +10,7 @@ import contextlib
 import glob
 import itertools
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -37,6 +38,7 @@ _NO_ZIP_ENTRIES = b"PK\x05\x06"
 PACKED_MAGIC = (_GZIP, _ZSTD, _ZIP, b"PAR1")
 _BOMB_BYTES, _BOMB_RATIO = 256 << 20, 500
 _MAX_MEMBERS = 100_000
+_ESCAPED = re.compile(r"\[([*?[])\]")  # as glob.escape writes it
 
 Blocks = Iterator[bytes]
 
@@ -69,7 +71,8 @@ def stem_and_format(name: str) -> tuple[str, str | None, bool]:
 def list_files(paths: Iterable[str], format: str = "auto") -> Listing:
     """The files that ``paths`` (files, folders or glob patterns) name, each once, sorted by path.
 
-    Hidden files are not looked at. In folders, files whose ending does not promise documents (of
+    A path that exists, as it stands or without the marks of ``glob.escape``, is no pattern. Hidden
+    files are not looked at. In folders, files whose ending does not promise documents (of
     ``format``, where one is given), and files about the data (README, LICENSE, manifest.json), are
     ignored and listed; so are, with format ``auto``, those that a pattern matches.
 
@@ -80,10 +83,11 @@ def list_files(paths: Iterable[str], format: str = "auto") -> Listing:
     found: set[str] = set()
     matched: set[str] = set()
     for path in paths:
-        if Path(path).is_dir():
-            found.update(_walk(path, ()))
-        elif os.path.lexists(path):
-            named.add(path)
+        plain = path if os.path.lexists(path) else _ESCAPED.sub(r"\1", path)
+        if Path(plain).is_dir():
+            found.update(_walk(plain, ()))
+        elif os.path.lexists(plain):
+            named.add(plain)
         elif matches := glob.glob(path, recursive=True):  # noqa: PTH207  (sorted as text below)
             for match in matches:
                 if Path(match).is_dir():
@@ -91,7 +95,7 @@ def list_files(paths: Iterable[str], format: str = "auto") -> Listing:
                 else:
                     matched.add(match)
         else:
-            raise DataError("there is no such file or folder", where=path, remedy="correct the path in the recipe")
+            raise DataError("there is no such file or folder", where=plain, remedy="correct the path in the recipe")
     listing = Listing()
     for name in sorted(found | named | matched):
         wanted = name in named or promises_documents(name, format, name in matched)

@@ -32,7 +32,7 @@ from rewarm.data.files import Listing, list_files
 from rewarm.data.hashing import hash_files
 from rewarm.data.sample import sample_texts
 from rewarm.data.scan import PLACES, Scan, Slice
-from rewarm.data.selection import TextScans, choose, extend_ledger, ledger_path, read_ledger
+from rewarm.data.selection import TextScans, choose, extend_ledger, ledger_path, read_ledgers
 from rewarm.data.shards import DUPLICATE, HELD, TRAIN, Choice
 from rewarm.data.slices import slices_of
 from rewarm.data.tokenizer import DocumentTokenizer
@@ -104,7 +104,7 @@ def build_dataset(
         _scan(sources, datasets / ".scans", pool, progress)
         tallies = [_tally(source, recipe.data.max_rejected) for source in sources]
         ledgers = [ledger_path(datasets / ".held_out", source.text.paths) for source in sources]
-        _choose(sources, ledgers, recipe.data.held_out)
+        _choose(sources, ledgers, datasets / ".held_out", recipe.data.held_out)
         path = datasets / _address(tokenizer, sources)
         building = datasets / ".building" / path.name
         with _alone(building.with_suffix(".lock"), stop):
@@ -241,13 +241,14 @@ def _tally(source: _Source, max_rejected: float) -> _Tally:
 # ---- what the dataset will be, and pass 2 ----
 
 
-def _choose(sources: Sequence[_Source], ledgers: Sequence[Path], share: float) -> None:
+def _choose(sources: Sequence[_Source], ledgers: Sequence[Path], folder: Path, share: float) -> None:
     """Fill in what becomes of each document."""
-    texts = []
-    for source, ledger in zip(sources, ledgers, strict=True):
-        panel = source.role == "panel"
-        texts.append(TextScans(source.scans, panel, None if panel else read_ledger(ledger)))
-    for source, choices in zip(sources, choose(texts, share), strict=True):
+    texts = [
+        TextScans(source.scans, source.role == "panel", first=not ledger.exists())
+        for source, ledger in zip(sources, ledgers, strict=True)
+    ]
+    earlier = read_ledgers(folder)  # after the question above: another build may be writing one of them
+    for source, choices in zip(sources, choose(texts, share, earlier), strict=True):
         source.choices = choices
 
 
@@ -281,7 +282,7 @@ def _is_whole(path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        verify(path, hashes=False)
+        verify(path)  # by hash: a flipped byte would fail every run that uses it
     except DataError as error:
         logger.warning("the dataset is damaged and is made again: %s", error)
         remove_folder(path)

@@ -2,8 +2,8 @@
 
 Texts are looked at in the order of ``recipe.texts``: of equal documents the first one stays. Held
 out are whole panels; every document whose identity, read as a number, falls below the share; those
-that an earlier build held out of any of these texts; and, when a source is built for the first
-time, those with the lowest identities until there are 32, of at most a tenth of the source's bytes.
+that an earlier build of the workspace held out, of whatever text; and, when a source is built for
+the first time, those with the lowest identities until there are 32, of at most a tenth of its bytes.
 Memory: one byte for each document, and 60 for each of the few million looked at together.
 """
 
@@ -32,20 +32,19 @@ Identities = npt.NDArray[np.uint64]  # (n, 2): the halves of an identity as numb
 
 @dataclass
 class TextScans:
-    """The scans of one text, by their files, and what is known of it from earlier builds."""
+    """The scans of one text, by their files, and whether it may be topped up."""
 
     scans: Sequence[Path]
     panel: bool
-    earlier: Identities | None  # held out by earlier builds; None for the first build
+    first: bool  # no earlier build read it
 
 
-def choose(texts: Sequence[TextScans], share: float) -> list[list[Choice]]:
-    """For every text and scan, what becomes of each document."""
+def choose(texts: Sequence[TextScans], share: float, earlier: Identities) -> list[list[Choice]]:
+    """For every text and scan, what becomes of each document; the ``earlier`` ones stay held out."""
     counts = [[len(_load(path).sizes) for path in text.scans] for text in texts]
     ends = np.cumsum([0, *(sum(c) for c in counts)])
     choice = np.full(int(ends[-1]), TRAIN, np.uint8)
-    known = [text.earlier for text in texts if text.earlier is not None]
-    earlier = _as_void(np.concatenate(known)) if known else np.zeros(0, np.void(ID_BYTES).dtype)
+    known = _as_void(earlier)
     tops = [_TopUp() for _ in texts]
     parts = max(1, int(ends[-1]) // _TOGETHER)
     for part in range(parts):
@@ -57,14 +56,14 @@ def choose(texts: Sequence[TextScans], share: float) -> list[list[Choice]]:
         choice[index[again]] = DUPLICATE
         identities, index, sizes = identities[~again], index[~again], sizes[~again]
         owner = np.searchsorted(ends, index, side="right") - 1
-        held = (identities[:, 0] < np.uint64(int(share * 2.0**64))) | np.isin(_as_void(identities), earlier)
+        held = (identities[:, 0] < np.uint64(int(share * 2.0**64))) | np.isin(_as_void(identities), known)
         held |= np.isin(owner, [number for number, text in enumerate(texts) if text.panel])
         choice[index[held]] = HELD
         for number, top in enumerate(tops):
             mine = owner == number
             top.add(index[mine & ~held], sizes[mine & ~held], sizes[mine & held])
     for text, top in zip(texts, tops, strict=True):
-        if not text.panel and text.earlier is None:
+        if not text.panel and text.first:
             choice[top.chosen()] = HELD
     pieces = np.split(choice, np.cumsum([n for c in counts for n in c])[:-1]) if any(counts) else []
     rest = iter(pieces)
@@ -133,7 +132,7 @@ def _as_void(identities: Identities) -> npt.NDArray[np.void]:
     return np.ascontiguousarray(identities.astype(">u8")).view(np.void(ID_BYTES).dtype).reshape(-1)
 
 
-# ---- the ledger: what was ever held out of a text of this workspace ----
+# ---- the ledgers: what was ever held out of each text of this workspace ----
 
 
 def ledger_path(folder: Path, paths: Sequence[str]) -> Path:
@@ -150,6 +149,12 @@ def read_ledger(path: Path) -> Identities | None:
     except FileNotFoundError:
         return None
     return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64).reshape(-1, 2)
+
+
+def read_ledgers(folder: Path) -> Identities:
+    """The identities held out of any text so far: the same corpus may lie under many paths."""
+    found = [ids for path in sorted(folder.glob("*.json")) if (ids := read_ledger(path)) is not None]
+    return np.unique(np.concatenate([np.zeros((0, 2), np.uint64), *found]), axis=0)
 
 
 def extend_ledger(path: Path, paths: Sequence[str], held: Iterable[str]) -> None:

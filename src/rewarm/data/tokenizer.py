@@ -111,17 +111,10 @@ class DocumentTokenizer:
         """The smallest little-endian type that holds every id."""
         return np.dtype("<u2" if self.vocab_size <= 1 << 16 else "<u4")
 
-    def encode_plain(self, texts: Sequence[str]) -> list[Ids]:
-        """The ids of each text, without BOS and EOS."""
-        return self._around(texts, [], [])
-
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, with BOS before and EOS after it where there are such."""
         before = [] if self.bos_id is None else [array("I", [self.bos_id])]
         after = [] if self.eos_id is None else [array("I", [self.eos_id])]
-        return self._around(texts, before, after)
-
-    def _around(self, texts: Sequence[str], before: list[array[int]], after: list[array[int]]) -> list[Ids]:
         pieces = [_parts(text) if self._in_parts and len(text) > _PART else [text] for text in texts]
         arrays = iter(self._encode([part for parts in pieces for part in parts]))
         return [_joined([*before, *(next(arrays) for _ in parts), *after]) for parts in pieces]

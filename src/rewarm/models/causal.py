@@ -108,10 +108,6 @@ class CausalModel(nn.Module):
         rates = self.config.get_text_config().to_dict().items()
         return modules or any("drop" in key and isinstance(rate, float) and rate > 0 for key, rate in rates)
 
-    def n_parameters(self, trainable: bool = False) -> int:
-        """How many parameters there are, or train; a tied one counts once."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not trainable)
-
 
 def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> CausalModel:
     """The model in ``folder``, in evaluation mode, with weights of ``dtype`` (fp32: master weights) on ``device``.
@@ -120,7 +116,7 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
         ModelError: the folder cannot be trusted (``check_folder``), transformers cannot load it whole, or its
             family cannot be trained on packed documents (``check_packing``).
     """
-    check_folder(folder)
+    check_folder(folder, hashes=False)  # reading it all once more is left to who finds the model
     with quiet_transformers():
         try:
             hf, report = AutoModelForCausalLM.from_pretrained(

@@ -1,8 +1,9 @@
-"""Models from the Hugging Face hub: safetensors, tokenizer and configuration only, each failure with its remedy."""
+"""Models from the Hugging Face hub: safetensors, tokenizer, configuration and licence, each failure with its remedy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rewarm.core.storage import require_space
 
 Progress = Callable[[str, float, float, str], None]
 
-WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]
+WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*", "USE_POLICY*"]
 _UNREACHABLE = (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, OSError)
 UNWANTED = ["*/*", "consolidated*"]  # the same weights in other formats
 
@@ -81,12 +82,15 @@ def _missing_bytes(model: str) -> int:
             where=model,
             remedy="use a version of the model with .safetensors weights",
         )
-    wanted = tuple(pattern.lstrip("*") for pattern in WANTED)
-    size = sum(size for name, size in sizes.items() if name.endswith(wanted) and not name.startswith("consolidated"))
+    size = sum(size for name, size in sizes.items() if _matches(name, WANTED) and not _matches(name, UNWANTED))
     cache = Path(constants.HF_HUB_CACHE)
     if not (cache / f"models--{model.replace('/', '--')}").exists():
         require_space(cache, size, f"the download of {model}")
     return size
+
+
+def _matches(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
 def _unreachable(model: str, error: BaseException) -> ModelError:

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rewarm.core.errors import DataError
-from rewarm.core.manifest import to_json
-from rewarm.core.storage import require_space, write_file
+from rewarm.core.manifest import to_json, verify
+from rewarm.core.storage import write_file
 from rewarm.models.causal import CausalModel, load_model, quiet_transformers
 from rewarm.models.folder import check_folder
 from rewarm.models.lora import add_lora, merged, save_adapter
@@ -57,15 +57,12 @@ def export(
 
     Raises:
         DataError: the parameters are not those of the base.
-        ResourceError: the disk has too little room.
     """
     config = check_folder(base)
     dtype = dtype or _dtype(config)
     named = merged(model) if isinstance(model, CausalModel) else model.items()
     with quiet_transformers():
         skeleton = _skeleton(base, named, dtype)
-        size = sum(p.numel() * p.element_size() for p in skeleton.parameters())
-        require_space(target, size, "the exported model")
         target.mkdir(parents=True, exist_ok=True)
         skeleton.save_pretrained(target, max_shard_size=SHARD)
     (target / "generation_config.json").unlink(missing_ok=True)  # transformers' defaults, not the base's
@@ -77,27 +74,43 @@ def export(
 
 
 def export_checkpoint(
-    checkpoint: Path, base: Path, target: Path, hyperparameters: Hyperparameters, dtype: torch.dtype | None = None
+    checkpoint: Path,
+    base: Path,
+    target: Path,
+    hyperparameters: Hyperparameters,
+    dtype: torch.dtype | None = None,
+    *,
+    base_name: str | None = None,
 ) -> None:
     """Write a checkpoint (``step-N``, the parameters that trained) and its base as one model; see ``export``.
 
     LoRA adapters are merged; with ``merge_adapter: false`` they also lie in ``target/adapter``, as peft has them.
+
+    Args:
+        base_name: what the adapter calls its base; unset, the folder, which other machines do not have.
+
+    Raises:
+        DataError: the checkpoint is damaged, or does not hold exactly the parameters that train in the base.
     """
     tensors = _trained(checkpoint)
     model = load_model(base)
     if hyperparameters.finetuning_type == "lora":
         add_lora(model, hyperparameters)
-    parameters = dict(model.named_parameters())
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     for name, tensor in tensors.items():
-        if name not in parameters or parameters[name].shape != tensor.shape:
+        parameter = parameters.pop(name, None)
+        if parameter is None or parameter.shape != tensor.shape:
             raise DataError(f"holds {name!r}, unlike the base model in {base}", where=checkpoint)
-        parameters[name].data = tensor.to(parameters[name].dtype)
+        parameter.data = tensor.to(parameter.dtype)
+    if parameters:
+        raise DataError(f"lacks {len(parameters)} parameters, the first {next(iter(parameters))!r}", where=checkpoint)
     export(model, base, target, dtype)
     if hyperparameters.finetuning_type == "lora" and not hyperparameters.merge_adapter:
-        save_adapter(model, target / "adapter", str(base))
+        save_adapter(model, target / "adapter", base_name or str(base))
 
 
 def _trained(checkpoint: Path) -> dict[str, Tensor]:
+    verify(checkpoint)
     files = sorted(checkpoint.glob("model-rank*.safetensors"))
     if not files:
         raise DataError("there are no weights (model-rank*.safetensors)", where=checkpoint)

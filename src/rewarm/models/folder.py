@@ -60,8 +60,11 @@ class Tensor:
         return math.prod(self.shape)
 
 
-def check_folder(folder: Path) -> dict[str, Any]:
+def check_folder(folder: Path, *, hashes: bool = True) -> dict[str, Any]:
     """Return the content of config.json of a folder that can be loaded safely.
+
+    Args:
+        hashes: compare the files of a folder that has a manifest by hash, not by size alone.
 
     Raises:
         ModelError: files are missing, cut, changed since their manifest was written, pickles or quantised; the
@@ -72,7 +75,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     config = _config(folder)
     _no_code(folder, config)
     if (folder / MANIFEST).is_file() and isinstance(_json(folder / MANIFEST).get("files"), dict):
-        verify(folder, ModelError)
+        verify(folder, ModelError, hashes=hashes)
     tensors = _tensors(folder)
     _not_quantised(folder, config, tensors)
     _plausible(folder / "config.json", _text(config), tensors)
@@ -349,11 +352,13 @@ def _highest_token(path: Path) -> int:
 def fetch(base_model: str, progress: Progress = lambda what, done, total, unit: None) -> Path:
     """The folder of a base model: a folder as it is, a hub id (``organisation/name``) downloaded.
 
+    A folder starts with ``.``, ``/`` or ``~``: what a name means must not depend on where the command was given.
+
     Raises:
         ModelError: see ``rewarm.models.download.download``.
     """
-    path = Path(base_model).expanduser()
-    if path.is_absolute() or base_model.startswith(".") or path.is_dir():
+    if base_model.startswith((".", "/", "~")):
+        path = Path(base_model).expanduser()
         if not path.is_dir():
             raise ModelError("there is no such folder", where=path, remedy="correct base_model")
         return path

@@ -90,20 +90,6 @@ def merged(model: CausalModel) -> Iterator[tuple[str, Tensor]]:
         yield (f"{owner}.{last}" if owner else name), weight
 
 
-def merge(model: CausalModel) -> None:
-    """Add the adapters to the weights beside them for good; everything can train again."""
-    for name, part in list(model.hf.named_modules()):
-        if isinstance(part, LoraLayer):
-            part.merge(safe_merge=True)
-            owner, _, last = name.rpartition(".")
-            setattr(model.hf.get_submodule(owner), last, part.get_base_layer())
-    model.requires_grad_(True)
-
-
-def has_lora(model: CausalModel) -> bool:
-    return any(isinstance(part, LoraLayer) for part in model.modules())
-
-
 def save_adapter(model: CausalModel, folder: Path, base: str) -> None:
     """Write the adapters as peft does: ``PeftModel.from_pretrained(base_model, folder)`` loads them.
 
