@@ -16,7 +16,8 @@ __all__ = ["finished"]  # the fixture
 
 COMMANDS = [
     [], ["quickstart"], ["check"], ["run"], ["resume"], ["stop"], ["report"], ["runs"], ["runs", "ls"],
-    ["runs", "show"], ["runs", "logs"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"], ["models"], ["models", "ls"],
+    ["runs", "show"], ["runs", "logs"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"],
+    ["models"], ["models", "ls"],
     ["models", "show"], ["models", "download"], ["models", "export"], ["models", "generate"],
 ]  # fmt: skip
 

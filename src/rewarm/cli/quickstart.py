@@ -50,11 +50,11 @@ name: quickstart-vi
 base_model: ./SmolLM2-135M-Instruct
 data:
   sources:
-    - {name: law-vi, path: law-vi.jsonl, weight: 0.012}   # a few thousand tokens already show
+    - {name: law-vi, path: law-vi.jsonl, weight: 0.0075}  # a few thousand tokens already show
   replay: {name: python-en, path: python-en.jsonl, share: 0.25}
   document_tokens: {bos: null, eos: "<|endoftext|>"}      # this tokenizer's own EOS is a chat marker
 hyperparameters:
-  learning_rate: 1e-4
+  learning_rate: 2e-4
   batch_size: 1
   gradient_accumulation_steps: 2
   max_sequence_length: 512
@@ -65,7 +65,7 @@ infrastructure: {devices: auto}
 evaluation:
   panels:
     - {name: packages-en, path: packages-en.jsonl}        # English that is never replayed
-  max_bytes_per_source: 36000
+  max_bytes_per_source: 24000
 """
 
 
