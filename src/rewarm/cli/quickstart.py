@@ -50,16 +50,16 @@ name: quickstart-vi
 base_model: ./SmolLM2-135M-Instruct
 data:
   sources:
-    - {name: law-vi, path: law-vi.jsonl, weight: 0.0075}  # a few thousand tokens already show
+    - {name: law-vi, path: law-vi.jsonl, weight: 0.0065}  # a few thousand tokens already show
   replay: {name: python-en, path: python-en.jsonl, share: 0.25}
   document_tokens: {bos: null, eos: "<|endoftext|>"}      # this tokenizer's own EOS is a chat marker
 hyperparameters:
-  learning_rate: 2e-4
+  learning_rate: 1.5e-4
   batch_size: 1
-  gradient_accumulation_steps: 2
+  gradient_accumulation_steps: 1
   max_sequence_length: 512
   lr_warmup_steps: 2
-  checkpoint_steps: 10
+  checkpoint_steps: 20
   eval_strategy: no                                       # before and after is enough here
 infrastructure: {devices: auto}
 evaluation:
