@@ -47,7 +47,7 @@ def export(x: Execution) -> Path:
             Path(x.facts["prepare"]["base"]["folder"]),
             folder,
             hyperparameters_of(x),
-            base_name=x.recipe.base_model,
+            base_name=x.facts["prepare"]["base"]["reference"],
         )
         write_manifest(folder, {"schema": 1, "kind": "model"})
     x.show_progress("export the model", 1, 1, "model")

@@ -52,7 +52,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         x.warn(note)
     _check_room(x, base, resolved, tokens, machine)
     about = {
-        "reference": base.reference,
+        # Reports and cards travel: they name a local folder, not where it lies on this computer.
+        "reference": f"./{base.folder.name}" if base.reference.startswith("/") else base.reference,
         "folder": str(base.folder),
         "fingerprint": base.fingerprint(),
         "parameters": base.parameters,
