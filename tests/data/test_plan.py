@@ -65,7 +65,7 @@ def test_nothing_is_lost_and_weights_hold(
     plan = Plan(dataset, [("a", wa), ("b", wb)], ("old", share), epochs, length, seed=7)
     # the pieces of a document follow one another from its first token to its last, across rows
     position: tuple[int, int, int] | None = None
-    total = 0
+    total, rows = 0, []
     for row in range(plan.total_rows):
         size = 0
         for piece in plan.pieces(row):
@@ -74,10 +74,16 @@ def test_nothing_is_lost_and_weights_hold(
             assert begin < end <= whole
             position = (source, document, end) if end < whole else None
             size += end - begin
-        assert size == length or (row + 1 in plan.epoch_ends and 0 < size < length)
+        assert 0 < size <= length
+        rows.append(size)
         total += size
     assert position is None
     assert total == plan.total_tokens == int(plan.epoch_tokens.sum())
+    begin = 0
+    for end, tokens in zip(plan.epoch_ends.tolist(), plan.epoch_tokens.tolist(), strict=True):
+        of_epoch = rows[begin:end]
+        assert max(of_epoch) - min(of_epoch) <= 1 and len(of_epoch) == -(-tokens // length)
+        begin = end
     # by the end of each epoch every source has given what its weight says, and less than a document more
     old = (
         sum(Fraction(str(w)) * sum(s) for w, s in ((wa, a), (wb, b)))

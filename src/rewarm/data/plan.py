@@ -2,8 +2,8 @@
 
 Each source is an endless stream of passes over its documents, each pass permuted anew. Epoch e takes
 from every stream the documents from where epoch e-1 ended until weight * tokens * (e + 1) tokens
-have come; the documents of all sources are then shuffled together, laid end to end and cut into rows
-of ``sequence_length`` tokens, of which the last one of an epoch may be short. Nothing is dropped: a
+have come; the documents of all sources are then shuffled together, laid end to end and cut into as
+few rows of at most ``sequence_length`` tokens as will do, all equally long. Nothing is dropped: a
 document that does not fit goes on in the next row.
 
 Permutations come from numpy's ``Generator(Philox).permutation``, keyed by SHA-256 of what they are
@@ -143,14 +143,17 @@ class Plan:
         return _Epoch(source_of[shuffle], document[shuffle], np.cumsum(lengths[shuffle]))
 
     def _ranges(self, first: int, last: int) -> list[tuple[int, int, int]]:
-        """Rows ``first`` to ``last`` as (epoch, first token, behind the last token) in each epoch they touch."""
+        """Rows ``first`` to ``last`` as (epoch, first token, behind the last token) in each epoch they touch.
+
+        The rows of an epoch are equally long, to one token: a last row of a few would make an update of its own.
+        """
         ranges = []
         while first < last:
             epoch = int(np.searchsorted(self.epoch_ends, first, side="right"))
             start = int(self.epoch_ends[epoch - 1]) if epoch else 0
             stop = min(last, int(self.epoch_ends[epoch]))
-            end = min((stop - start) * self.sequence_length, int(self.epoch_tokens[epoch]))
-            ranges.append((epoch, (first - start) * self.sequence_length, end))
+            tokens, rows = int(self.epoch_tokens[epoch]), int(self.epoch_ends[epoch]) - start
+            ranges.append((epoch, -((first - start) * -tokens // rows), -((stop - start) * -tokens // rows)))
             first = stop
         return ranges
 

@@ -14,6 +14,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,7 @@ def run_tasks(
             "model": model_key,
             "task": name,
             "harness": _harness_version(),
-            "computed_by": [str(device), torch.__version__],
+            "computed_by": [str(device), version("torch")],
             "task_files": hash_folder(task_path),
             **settings,
         }
@@ -279,8 +280,6 @@ def _quiet() -> Iterator[None]:
 
 
 def _harness_version() -> str:
-    from importlib.metadata import version
-
     return version("lm_eval")
 
 
