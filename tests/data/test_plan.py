@@ -82,7 +82,7 @@ def test_nothing_is_lost_and_weights_hold(
     begin = 0
     for end, tokens in zip(plan.epoch_ends.tolist(), plan.epoch_tokens.tolist(), strict=True):
         of_epoch = rows[begin:end]
-        assert max(of_epoch) - min(of_epoch) <= 1 and len(of_epoch) == -(-tokens // length)
+        assert max(of_epoch, default=0) - min(of_epoch, default=0) <= 1 and len(of_epoch) == -(-tokens // length)
         begin = end
     # by the end of each epoch every source has given what its weight says, and less than a document more
     old = (
