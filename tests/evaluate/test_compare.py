@@ -7,20 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rewarm.evaluate.compare import compare, headline
-
-
-def documents(n: int, sigma: float, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
-    """Scores of n documents of lognormal length, of which the long ones gain more."""
-    sizes = np.maximum(np.exp(rng.normal(6.5, sigma, n)).round(), 20)
-    rate = np.maximum(0.9 + 3 / np.sqrt(sizes) + 0.15 * rng.standard_t(4, n), 0.1)
-    fall = (
-        0.2 + 0.03 * (np.log(sizes) - 6.5) + 0.06 * rng.standard_normal(n) + 0.8 * rng.standard_normal(n) / sizes**0.5
-    )
-    base = [
-        {"id": str(i), "nll": float(r * s), "bytes": int(s)} for i, (r, s) in enumerate(zip(rate, sizes, strict=True))
-    ]
-    return base, [{**item, "nll": item["nll"] * float(1 - f)} for item, f in zip(base, fall, strict=True)]
+from rewarm.evaluate.compare import Kind, Role, compare, headline
+from tests.evaluate.made_up import documents
 
 
 def test_figures_are_ratios_of_sums() -> None:
@@ -111,16 +99,17 @@ def test_no_changed_item_still_has_bounds() -> None:
 def rows(**changes: Any) -> list[Any]:
     rng = np.random.default_rng(8)
     table = []
-    for task, role, kind, shift in (
+    cases: list[tuple[str, Role, Kind, float]] = [
         ("law", "gain", "source", 0.0),
         ("news", "gain", "source", 0.1),
         ("english", "forgetting", "replay", 0.21),
         ("code", "forgetting", "panel", 0.24),
         ("french", "forgetting", "panel", 0.3),
-    ):
+    ]
+    for task, role, kind, shift in cases:
         base, result = documents(60, 0.8, rng)
         moved = [{**r, "nll": r["nll"] + shift * b["nll"]} for b, r in zip(base, result, strict=True)]
-        table.append(compare(task, "bits_per_byte", role, base, moved, seed=1, kind=kind, resamples=500))  # type: ignore
+        table.append(compare(task, "bits_per_byte", role, base, moved, seed=1, kind=kind, resamples=500))
     return table
 
 

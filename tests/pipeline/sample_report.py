@@ -39,7 +39,8 @@ def answers(n: int, share: float, won: float, lost: float, seed: int) -> tuple[l
     rng = np.random.default_rng(seed)
     before = rng.random(n) < share
     after = np.where(before, rng.random(n) > lost, rng.random(n) < won)
-    return ([{"id": str(i), "acc": float(v)} for i, v in enumerate(side)] for side in (before, after))  # type: ignore
+    base, result = ([{"id": str(i), "acc": float(v)} for i, v in enumerate(side)] for side in (before, after))
+    return base, result
 
 
 def entry(name: str, role: str, documents: int, held_out: int, size: int, tokens: int) -> dict[str, Any]:
