@@ -1,12 +1,14 @@
 """Training speed and peak memory on a CPU: our loop against Hugging Face's Trainer.
 
-Both train the same random Llama (the shape of SmolLM2-135M) on the same tokens: rows of 2,048 packed from
-whole documents, one row a step, fp32, AdamW, the same threads. The Trainer runs twice: (a) with documents
+Both train the same random Llama (the shape of SmolLM2-135M, or of 13M
+parameters) on the same tokens: rows of 2,048 packed from
+whole documents, one row a step, fp32 or bf16 autocast, AdamW, the same threads. The Trainer runs twice: (a) with documents
 masked, as ours does, which transformers' sdpa path does from ``position_ids`` through a dense mask; (b)
 unmasked, as plain packing. Each measurement is a process of its own; the three take turns, so that a
 machine that grows slower slows all three; the ratio is the median over the rounds.
 
-    python benchmarks/train.py [--quick] [--json [PATH]] [--rounds N] [--steps N] [--threads N]
+    python benchmarks/train.py [--quick] [--json [PATH]] [--shape 13M] [--precision bf16]
+        [--rounds N] [--steps N] [--threads N]
 """
 
 from __future__ import annotations
@@ -40,13 +42,13 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 3,
         "vocab_size": 49152,
     },
-    "quick": {
-        "hidden_size": 192,
-        "intermediate_size": 512,
+    "13M": {
+        "hidden_size": 256,
+        "intermediate_size": 688,
         "num_hidden_layers": 6,
-        "num_attention_heads": 3,
-        "num_key_value_heads": 1,
-        "vocab_size": 16384,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "vocab_size": 32768,
     },
 }
 WANTED = {"trainer_masked": 2.0, "trainer_unmasked": 0.95}
@@ -54,7 +56,9 @@ WANTED = {"trainer_masked": 2.0, "trainer_unmasked": 0.95}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smaller model and one round: under a minute")
+    parser.add_argument("--quick", action="store_true", help="the 13M shape and one round: under a minute")
+    parser.add_argument("--shape", choices=SHAPES, help="default SmolLM2-135M")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of both sides")
     parser.add_argument("--json", nargs="?", const="-", metavar="PATH", help="write the figures as JSON")
     parser.add_argument("--rounds", type=int, help="measurements of each (default 5; quick 1)")
     parser.add_argument("--steps", type=int, help="timed steps of each measurement (default 3)")
@@ -65,14 +69,14 @@ def main() -> None:
     steps = (arguments.steps or 3) + WARM_UP
     if arguments.child:
         kind, folder = arguments.child
-        print(json.dumps(measure(kind, Path(folder), steps, arguments.threads)))
+        print(json.dumps(measure(kind, Path(folder), steps, arguments.threads, arguments.precision)))
         return
-    shape = "quick" if arguments.quick else "SmolLM2-135M"
+    shape = arguments.shape or ("13M" if arguments.quick else "SmolLM2-135M")
     rounds = arguments.rounds or (1 if arguments.quick else 5)
     with tempfile.TemporaryDirectory() as scratch:
         prepare(Path(scratch), SHAPES[shape], steps, arguments.document_tokens)
-        figures = run_rounds(Path(scratch), rounds, steps, arguments.threads)
-    figures |= {"document_tokens": arguments.document_tokens}
+        figures = run_rounds(Path(scratch), rounds, steps, arguments.threads, arguments.precision)
+    figures |= {"document_tokens": arguments.document_tokens, "precision": arguments.precision}
     figures |= {"shape": shape, "threads": arguments.threads, "rounds": rounds, "steps": steps - WARM_UP}
     report(figures)
     if arguments.json == "-":
@@ -117,13 +121,13 @@ def prepare(scratch: Path, shape: dict[str, Any], steps: int, document_tokens: i
     (scratch / "dataset.txt").write_text(str(dataset.path))
 
 
-def run_rounds(scratch: Path, rounds: int, steps: int, threads: int) -> dict[str, Any]:
+def run_rounds(scratch: Path, rounds: int, steps: int, threads: int, precision: str) -> dict[str, Any]:
     """Each kind once a round, in an order that rotates."""
     results: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for number in range(rounds):
         for place in range(len(KINDS)):
             kind = KINDS[(number + place) % len(KINDS)]
-            results[kind].append(run_child(kind, scratch, steps, threads))
+            results[kind].append(run_child(kind, scratch, steps, threads, precision))
             last = results[kind][-1]
             print(
                 f"round {number + 1}/{rounds} {kind:17} {last['tokens_per_second']:8.1f} tokens/s, "
@@ -134,8 +138,9 @@ def run_rounds(scratch: Path, rounds: int, steps: int, threads: int) -> dict[str
     return {kind: summary(runs, results["ours"]) for kind, runs in results.items()}
 
 
-def run_child(kind: str, scratch: Path, steps: int, threads: int) -> dict[str, Any]:
+def run_child(kind: str, scratch: Path, steps: int, threads: int, precision: str) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", kind, str(scratch), "--threads", str(threads)]
+    command += ["--precision", precision]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "0"}
     done = subprocess.run(
         [*command, "--steps", str(steps - WARM_UP)], capture_output=True, text=True, env=environment, check=False
@@ -164,13 +169,16 @@ def summary(runs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> dict[str,
 # -- in the child -----------------------------------------------------------------------------------------------
 
 
-def measure(kind: str, folder: Path, steps: int, threads: int) -> dict[str, Any]:
+def measure(kind: str, folder: Path, steps: int, threads: int, precision: str) -> dict[str, Any]:
     """Train ``steps`` steps; speed over those behind the warm-up, peak resident memory of the whole process."""
     import torch
 
     torch.set_num_threads(threads)
     marks: list[tuple[float, float]] = []  # clock and processor time after each step
-    losses = train_ours(folder, steps, threads, marks) if kind == "ours" else train_peer(kind, folder, steps, marks)
+    if kind == "ours":
+        losses = train_ours(folder, steps, threads, precision, marks)
+    else:
+        losses = train_peer(kind, folder, steps, precision, marks)
     timed = len(marks) - WARM_UP
     seconds, busy = (last - first for first, last in zip(marks[WARM_UP - 1], marks[-1], strict=True))
     return {
@@ -197,7 +205,7 @@ def batches_of(folder: Path) -> Any:
     return Batches(Plan(dataset, [("text", 1.0)], None, 1, 2048, SEED), 1, 1)
 
 
-def train_ours(folder: Path, steps: int, threads: int, marks: list[tuple[float, float]]) -> list[float]:
+def train_ours(folder: Path, steps: int, threads: int, precision: str, marks: list[tuple[float, float]]) -> list[float]:
     """The loop as it is, with its loader, its events and its checkpoint at the end."""
     from rewarm.core.events import EventLog, metrics, read_events
     from rewarm.recipe.hyperparameters import Hyperparameters
@@ -213,7 +221,7 @@ def train_ours(folder: Path, steps: int, threads: int, marks: list[tuple[float, 
         learning_rate=1e-4,
         lr_scheduler_type="constant",
         gradient_accumulation_steps=1,
-        mixed_precision="none",
+        mixed_precision="bf16" if precision == "bf16" else "none",
         finetuning_type="full",
         disable_gradient_checkpointing=True,
         checkpoint_strategy="no",
@@ -226,7 +234,7 @@ def train_ours(folder: Path, steps: int, threads: int, marks: list[tuple[float, 
     return [loss for _, _, loss in points["train/loss"]]
 
 
-def train_peer(kind: str, folder: Path, steps: int, marks: list[tuple[float, float]]) -> list[float]:
+def train_peer(kind: str, folder: Path, steps: int, precision: str, marks: list[tuple[float, float]]) -> list[float]:
     """Hugging Face's Trainer on the same rows, with the same targets where documents are masked."""
     import torch
     from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -262,6 +270,7 @@ def train_peer(kind: str, folder: Path, steps: int, marks: list[tuple[float, flo
         save_strategy="no",
         report_to=[],
         use_cpu=True,
+        bf16=precision == "bf16",
         disable_tqdm=True,
         remove_unused_columns=False,
         seed=SEED,
@@ -299,7 +308,7 @@ def report(figures: dict[str, Any]) -> None:
     """Print what was measured."""
     ours = figures["ours"]
     print(
-        f"{figures['shape']}, fp32, sequence 2048, 1 row a step, documents of {figures['document_tokens']} tokens "
+        f"{figures['shape']}, {figures['precision']}, sequence 2048, 1 row a step, documents of {figures['document_tokens']} tokens "
         f"on average, {figures['threads']} threads, "
         f"{figures['steps']} steps, {figures['rounds']} rounds in turn, {platform.machine()}, "
         f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rewarm.core.errors import DataError
 from rewarm.data.files import Meter, errors_named, raw_blocks, signature
-from rewarm.data.scan import ChangedError, SliceFile
+from rewarm.data.slices import ChangedError, SliceFile
 from rewarm.data.workers import Stopped
 
 

@@ -31,10 +31,10 @@ from rewarm.data.dataset import HELD_OUT, TOKENIZER, Dataset
 from rewarm.data.files import Listing, list_files
 from rewarm.data.hashing import hash_files
 from rewarm.data.sample import sample_texts
-from rewarm.data.scan import PLACES, Scan, Slice
+from rewarm.data.scan import PLACES, Scan
 from rewarm.data.selection import TextScans, choose, extend_ledger, ledger_path, read_ledgers
 from rewarm.data.shards import DUPLICATE, HELD, TRAIN, Choice
-from rewarm.data.slices import slices_of
+from rewarm.data.slices import Slice, slices_of
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.data.workers import Stopped, Workers
 from rewarm.recipe.recipe import Panel, Recipe, Replay, Text

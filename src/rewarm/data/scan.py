@@ -7,95 +7,25 @@ for it, and a killed build loses the slices in work and no more. The identity of
 
 from __future__ import annotations
 
-import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from rewarm.core.errors import DataError
-from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, write_file
-from rewarm.data.documents import Reject, read_documents
-from rewarm.data.files import Meter, signature, stem_and_format
+from rewarm.data.files import Meter
+from rewarm.data.slices import ChangedError, Slice
 
-VERSION = 1
 PLACES = 20
 """Places of rejects that are kept of a slice and of a source."""
 ID_BYTES = 16
-
-
-@dataclass(frozen=True)
-class SliceFile:
-    """A file of a slice as it was when its content was hashed."""
-
-    path: str
-    sha256: str
-    signature: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Slice:
-    """A part of a source that one worker reads: some whole files, or a byte range of a large jsonl file."""
-
-    source: str
-    number: int
-    files: tuple[SliceFile, ...]
-    format: str
-    text_column: str | None
-    start: int = 0
-    end: int | None = None
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Slice:
-        files = tuple(SliceFile(f["path"], f["sha256"], tuple(f["signature"])) for f in value["files"])
-        return cls(**{**value, "files": files})
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes on disk."""
-        whole = sum(file.signature[0] for file in self.files)
-        return whole if self.end is None else min(self.end, whole) - self.start
-
-    def key(self) -> str:
-        """The hash of everything that the result of reading depends on."""
-        names = [stem_and_format(file.path)[1:] for file in self.files]
-        facts = [VERSION, unicodedata.unidata_version, [f.sha256 for f in self.files], names, self.format]
-        return sha256_bytes(canonical([*facts, self.text_column, self.start, self.end]))
-
-    def documents(self, index: int, meter: Meter) -> Iterator[str | Reject]:
-        """Read file ``index``.
-
-        Raises:
-            DataError: if the file is not what it was when it was hashed, or cannot be read to its end.
-        """
-        file = self.files[index]
-        path = Path(file.path)
-        _check_unchanged(path, file)
-        yield from read_documents(path, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
-        _check_unchanged(path, file)
-
-
-def _check_unchanged(path: Path, file: SliceFile) -> None:
-    if signature(path) != file.signature:
-        raise ChangedError(path)
-
-
-class ChangedError(DataError):
-    """A file that somebody writes to while it is read; never passed over as a merely damaged one."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("the file changed while it was read", where=path, remedy="run again when nobody writes to it")
 
 
 @dataclass

@@ -21,7 +21,8 @@ from rewarm.core.storage import TEMPORARY, write_file
 from rewarm.data.dataset import HELD_OUT
 from rewarm.data.documents import Reject
 from rewarm.data.files import Meter
-from rewarm.data.scan import ID_BYTES, ChangedError, Scan, Slice, identity
+from rewarm.data.scan import ID_BYTES, Scan, identity
+from rewarm.data.slices import ChangedError, Slice
 from rewarm.data.tokenizer import DocumentTokenizer, Ids
 
 TRAIN, DUPLICATE, HELD = 0, 1, 2

@@ -26,8 +26,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rewarm.core.errors import DataError, ModelError, ResourceError, UserError
-from rewarm.data.scan import Scan, Slice, scan_slice
+from rewarm.data.scan import Scan, scan_slice
 from rewarm.data.shards import tokenize_slice
+from rewarm.data.slices import Slice
 from rewarm.data.tokenizer import DocumentTokenizer
 
 Task = dict[str, Any]
