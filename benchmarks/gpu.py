@@ -142,8 +142,10 @@ def batches_of(dataset: Path, rows: int, length: int, *, pad: bool = False) -> A
     from rewarm.data.batches import Batches
     from rewarm.data.dataset import Dataset
     from rewarm.data.plan import Plan
+    from rewarm.recipe.mixture import Mixture
 
-    plan = Plan(Dataset.open(dataset), [("text", 1.0)], None, epochs=1, sequence_length=length, seed=SEED)
+    corpus = Dataset.open(dataset)
+    plan = Plan(corpus, Mixture({"text": corpus.sources["text"].tokens}), 1, length, SEED)
     return Batches(plan, rows, 1, pad=pad)
 
 

@@ -200,9 +200,10 @@ def batches_of(folder: Path) -> Any:
     from rewarm.data.batches import Batches
     from rewarm.data.dataset import Dataset
     from rewarm.data.plan import Plan
+    from rewarm.recipe.mixture import Mixture
 
     dataset = Dataset.open(Path((folder / "dataset.txt").read_text()))
-    return Batches(Plan(dataset, [("text", 1.0)], None, 1, 2048, SEED), 1, 1)
+    return Batches(Plan(dataset, Mixture({"text": dataset.sources["text"].tokens}), 1, 2048, SEED), 1, 1)
 
 
 def train_ours(folder: Path, steps: int, threads: int, precision: str, marks: list[tuple[float, float]]) -> list[float]:

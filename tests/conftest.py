@@ -7,6 +7,10 @@ import os
 import pytest
 import torch
 
+from tests.servers import store
+
+__all__ = ["store"]  # the fixture
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on what a hub serves today
 left_out: list[str] = []
 

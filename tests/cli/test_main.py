@@ -18,6 +18,8 @@ COMMANDS = [
     [], ["quickstart"], ["check"], ["run"], ["resume"], ["stop"], ["report"], ["runs"], ["runs", "ls"],
     ["runs", "show"], ["runs", "logs"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"],
     ["models"], ["models", "ls"],
+    ["connections"], ["connections", "add"], ["connections", "ls"], ["connections", "test"],
+    ["connections", "browse"], ["connections", "preview"], ["connections", "rm"],
     ["models", "show"], ["models", "download"], ["models", "export"], ["models", "generate"],
 ]  # fmt: skip
 

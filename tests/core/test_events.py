@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from rewarm.core.events import EventLog, metrics, read_events
+from rewarm.core.events import TRAINING_FROM, EventLog, last_events, metrics, read_events
 
 
 def test_round_trip_and_sequence_over_attempts(tmp_path: Path) -> None:
@@ -59,3 +59,54 @@ def test_unknown_kind_is_a_bug(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown kind"):
         log.write("guess")
     log.close()
+
+
+def test_zeros_after_a_power_cut_end_the_record_and_are_kept_beside(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path, 1)
+    log.state("running")
+    log.close()
+    with path.open("ab") as file:
+        file.write(b"\0" * 40 + b"\n" + b'{"kind":"state","seq":3,"state":"failed"}\n')
+    assert [event["state"] for event, _ in read_events(path)] == ["running"]
+    log = EventLog(path, 2)
+    log.state("lost")
+    log.close()
+    assert [event["seq"] for event, _ in read_events(path)] == [1, 2]
+    assert path.with_suffix(".damaged").read_bytes().startswith(b"\0")
+
+
+def test_an_illegal_move_is_a_bug(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    log = EventLog(path, 1)
+    log.state("running")
+    log.state("succeeded")
+    log.close()
+    log = EventLog(path, 2)
+    with pytest.raises(ValueError, match="from succeeded to lost"):
+        log.state("lost")
+    log.close()
+
+
+def test_points_behind_the_step_that_training_went_on_from_are_dropped(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", 1)
+    for step in (0, 1, 2, 3):
+        log.metric(step, 10 * step, {"loss": float(step)})
+    log.result(TRAINING_FROM, 1)
+    log.metric(2, 20, {"loss": 7.0})
+    log.close()
+    found = metrics(event for event, _ in read_events(log.path))
+    assert found == {"loss": [(0, 0, 0.0), (1, 10, 1.0), (2, 20, 7.0)]}
+
+
+def test_the_last_events_reach_back_to_a_state(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", 1)
+    log.state("running")
+    for _ in range(100):
+        log.warning("x" * 50)
+    log.close()
+    assert last_events(log.path, 300)[0]["kind"] == "state"
+    log = EventLog(log.path, 1)
+    log.state("succeeded")
+    log.close()
+    assert 1 <= len(last_events(log.path, 300)) < 5

@@ -158,7 +158,7 @@ def test_a_stop_asked_for_during_the_start_is_honoured(workspace: Workspace) -> 
 def test_a_run_on_another_host_is_not_called_lost(living: tuple[Run, subprocess.Popen[str]]) -> None:
     run, _ = living
     record = run.process()
-    (run.path / "process.json").write_bytes(to_json({**(record or {}), "host": "elsewhere"}))
+    (run.path / "process.json").write_bytes(to_json({**(record or {}), "host": "elsewhere", "boot_id": "another"}))
     assert not run.alive()
     assert run.status().state == "running"
     with pytest.raises(UserError, match="another computer, elsewhere"):

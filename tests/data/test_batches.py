@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rewarm.data.batches import IGNORED, Batch, Batches, MicroBatch, prefetch
 from rewarm.data.plan import Plan
-from tests.data.test_plan import make_dataset
+from tests.data.test_plan import make_dataset, make_plan
 
 sizes = st.lists(st.integers(1, 30), min_size=1, max_size=15)
 
@@ -36,7 +36,7 @@ def test_every_world_size_sees_the_same_rows_and_every_target_once(
     tmp_path_factory: pytest.TempPathFactory, documents: list[int], length: int, batch: int, accumulation: int,
     pad: bool, epochs: int,
 ) -> None:  # fmt: skip
-    plan = Plan(make_dataset(tmp_path_factory.mktemp("d"), {"a": documents}), [("a", 1.0)], None, epochs, length, 3)
+    plan = make_plan(make_dataset(tmp_path_factory.mktemp("d"), {"a": documents}), {"a": 1.0}, epochs, length, 3)
     starts = set(np.cumsum([1, *documents])[:-1].tolist())  # ids count up through the source
     for world in (1, 2, 3):
         loaders = [Batches(plan, batch, accumulation, rank, world, pad) for rank in range(world)]
@@ -75,7 +75,7 @@ def real(part: Batch, index: int) -> list[int]:
 
 
 def test_the_target_of_a_rows_last_token_is_the_next_rows_first(tmp_path: Path) -> None:
-    plan = Plan(make_dataset(tmp_path, {"a": [5]}), [("a", 1.0)], None, 1, 3, 1)
+    plan = make_plan(make_dataset(tmp_path, {"a": [5]}), {"a": 1.0}, 1, 3, 1)
     micro = Batches(plan, 1, 2).read(0).micro_batches
     assert [m.input_ids.tolist() for m in micro] == [[1, 2, 3], [4, 5]]
     assert [m.targets.tolist() for m in micro] == [[2, 3, 4], [5, IGNORED]]
@@ -83,7 +83,7 @@ def test_the_target_of_a_rows_last_token_is_the_next_rows_first(tmp_path: Path) 
 
 
 def test_rows_of_a_micro_batch_lie_end_to_end_and_padding_is_a_segment(tmp_path: Path) -> None:
-    plan = Plan(make_dataset(tmp_path, {"a": [5]}), [("a", 1.0)], None, 1, 3, 1)
+    plan = make_plan(make_dataset(tmp_path, {"a": [5]}), {"a": 1.0}, 1, 3, 1)
     micro = Batches(plan, 2, 1, pad=True).read(0).micro_batches[0]
     assert micro.input_ids.tolist() == [1, 2, 3, 4, 5, 0]
     assert micro.targets.tolist() == [2, 3, 4, 5, IGNORED, IGNORED]
@@ -91,7 +91,7 @@ def test_rows_of_a_micro_batch_lie_end_to_end_and_padding_is_a_segment(tmp_path:
 
 
 def test_the_documents_of_a_step(tmp_path: Path) -> None:
-    plan = Plan(make_dataset(tmp_path, {"a": [4, 4, 4]}), [("a", 1.0)], None, 1, 6, 1)
+    plan = make_plan(make_dataset(tmp_path, {"a": [4, 4, 4]}), {"a": 1.0}, 1, 6, 1)
     batches = Batches(plan, 1, 1)
     named = [batches.documents(step) for step in range(batches.steps)]
     assert sorted({d for step in named for d in step}) == [("a", 0), ("a", 1), ("a", 2)]
@@ -99,7 +99,7 @@ def test_the_documents_of_a_step(tmp_path: Path) -> None:
 
 
 def test_prefetch_gives_what_read_gives_from_any_step(tmp_path: Path) -> None:
-    plan = Plan(make_dataset(tmp_path, {"a": [9] * 20}), [("a", 1.0)], None, 2, 7, 1)
+    plan = make_plan(make_dataset(tmp_path, {"a": [9] * 20}), {"a": 1.0}, 2, 7, 1)
     batches = Batches(plan, 1, 2)
     for start in (0, 5, batches.steps):
         found = list(prefetch(batches, start))
@@ -113,7 +113,7 @@ def test_prefetch_gives_what_read_gives_from_any_step(tmp_path: Path) -> None:
 
 
 def test_prefetch_ends_its_thread_and_passes_errors_on(tmp_path: Path) -> None:
-    plan = Plan(make_dataset(tmp_path, {"a": [9] * 20}), [("a", 1.0)], None, 1, 7, 1)
+    plan = make_plan(make_dataset(tmp_path, {"a": [9] * 20}), {"a": 1.0}, 1, 7, 1)
     batches = Batches(plan, 1, 2)
     before = threading.active_count()
     stream = prefetch(batches, 0)
@@ -125,7 +125,7 @@ def test_prefetch_ends_its_thread_and_passes_errors_on(tmp_path: Path) -> None:
 
 
 def test_steps_outside_and_ranks_outside(tmp_path: Path) -> None:
-    plan = Plan(make_dataset(tmp_path, {"a": [9] * 20}), [("a", 1.0)], None, 1, 7, 1)
+    plan = make_plan(make_dataset(tmp_path, {"a": [9] * 20}), {"a": 1.0}, 1, 7, 1)
     with pytest.raises(ValueError, match="rank 2"):
         Batches(plan, 1, 1, rank=2, world_size=2)
     with pytest.raises(IndexError):

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 
 from rewarm.core.errors import DataError
 from rewarm.data import documents as d
-from rewarm.data.documents import Reject, read_documents
-from rewarm.data.files import Meter, lines, lines_of_range, list_files
+from rewarm.data.documents import Document, Reject, read_documents
+from rewarm.data.files import File, Meter, lines, lines_of_range, list_files
+from rewarm.data.slices import ChangedError, Slice, SliceFile
 
 TEXTS = ["Điều 1.\nPhạm vi", "second", "third one", 'quote " and , comma', "U+2028 \u2028 and \x0b and \x85 stay"]
 
@@ -57,7 +58,11 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 def texts_of(path: Path, **options: Any) -> list[str]:
     found = list(read_documents(path, **options))
     assert not [item for item in found if isinstance(item, Reject)]
-    return [item for item in found if isinstance(item, str)]
+    return [item.text for item in found if isinstance(item, Document)]
+
+
+def items_of(path: Path) -> list[str | Reject]:
+    return [item.text if isinstance(item, Document) else item for item in read_documents(path)]
 
 
 def rejects_of(path: Path, data: bytes, **options: Any) -> list[tuple[int, str]]:
@@ -128,7 +133,7 @@ def test_multi_member_gzip_and_multi_frame_zstd(tmp_path: Path) -> None:
 def test_nested_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"meta": {}, "parts": [{"text": "a", "tags": ["x"]}, {"more": [{"text": "b"}]}]}))
-    assert [item for item in read_documents(path) if isinstance(item, str)] == ["a", "b"]
+    assert [item for item in items_of(path) if isinstance(item, str)] == ["a", "b"]
 
 
 def test_a_long_json_array_is_read_as_a_stream(tmp_path: Path) -> None:
@@ -188,13 +193,13 @@ def test_a_bad_line_is_rejected_with_its_number_and_the_others_are_kept(
 ) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "before"}\n\n' + line + b'\n{"text": "after"}\n')
-    assert list(read_documents(path)) == ["before", Reject(3, reason), "after"]
+    assert items_of(path) == ["before", Reject(3, reason), "after"]
 
 
 def test_a_bad_first_line_does_not_hide_the_format_or_the_column(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'[broken\n{"body": "kept"}\n')
-    assert list(read_documents(path)) == [Reject(1, d.NOT_JSON), "kept"]
+    assert items_of(path) == [Reject(1, d.NOT_JSON), "kept"]
 
 
 def test_nul_by_escape_is_text(tmp_path: Path) -> None:
@@ -207,7 +212,7 @@ def test_a_line_over_the_cap_is_passed_over_without_being_held(tmp_path: Path, m
     monkeypatch.setattr(d, "CAP", 3 << 20)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"text": "a"}\n{"text": "' + b"x" * (5 << 20) + b'"}\n{"text": "b"}\n')
-    assert list(read_documents(path)) == ["a", Reject(2, d.TOO_LONG), "b"]
+    assert items_of(path) == ["a", Reject(2, d.TOO_LONG), "b"]
 
 
 def test_a_gigabyte_line_of_zeros_in_a_small_file(tmp_path: Path) -> None:
@@ -215,7 +220,7 @@ def test_a_gigabyte_line_of_zeros_in_a_small_file(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.write(b'{"text": "a"}\n')
         file.truncate(1 << 30)  # sparse
-    assert list(read_documents(path)) == ["a", Reject(2, d.TOO_LONG)]
+    assert items_of(path) == ["a", Reject(2, d.TOO_LONG)]
 
 
 @pytest.mark.parametrize("cap", [7, 100])
@@ -236,7 +241,7 @@ def test_byte_ranges_share_out_the_lines(tmp_path_factory: pytest.TempPathFactor
     path.write_bytes(data)
     found: list[bytes | None] = []
     for start in range(0, len(data), size):
-        found += lines_of_range(path, Meter(), 100, start, min(start + size, len(data)))
+        found += lines_of_range(File.at(path), Meter(), 100, start, min(start + size, len(data)))
     assert found == list(lines(iter([data]), Meter(), 100))
 
 
@@ -247,7 +252,7 @@ def test_csv_rejects(tmp_path: Path) -> None:
     data = b'id,text\n1,good\n2\n3,a,b\n4,"x"y\n5,\n6,caf\xe9\n7,"two\nlines"\n8,last\n'
     path = tmp_path / "a.csv"
     assert rejects_of(path, data) == [(3, d.FIELDS), (4, d.FIELDS), (5, d.BAD_ROW), (6, d.EMPTY), (7, d.NOT_UTF8)]
-    assert [item for item in read_documents(path) if isinstance(item, str)] == ["good", "two\nlines", "last"]
+    assert [item for item in items_of(path) if isinstance(item, str)] == ["good", "two\nlines", "last"]
 
 
 def test_csv_with_an_open_quote_is_damaged(tmp_path: Path) -> None:
@@ -367,11 +372,11 @@ def test_folders_with_the_characters_of_patterns(tmp_path: Path) -> None:
     for name in ("law.jsonl", "law[1].jsonl", "notes"):
         (folder / name).touch()
     plain, escaped = str(folder), glob.escape(str(folder))
-    every = [folder / "law.jsonl", folder / "law[1].jsonl"]
+    every = [str(folder / "law.jsonl"), str(folder / "law[1].jsonl")]
     for start in (plain, escaped):
         assert list_files([start]).files == every
         for name in ("law.jsonl", "law[1].jsonl", "notes"):  # named, so taken whatever its ending
-            assert list_files([f"{start}/{name}"]).files == [folder / name]
+            assert list_files([f"{start}/{name}"]).files == [str(folder / name)]
     assert list_files([f"{escaped}/*.jsonl"]).files == every
     assert list_files([f"{escaped}/l?w.jsonl"]).files == every[:1]
     with pytest.raises(DataError, match="no such file") as caught:
@@ -393,3 +398,110 @@ def test_pipes_sockets_devices_folders_and_absent_files(tmp_path: Path) -> None:
         ):
             with pytest.raises(DataError, match=path.name):
                 list(read_documents(path))
+
+
+# ---- addresses, and text within objects ----
+
+PAGES = [{"url": "https://a.example/1"}, {"source_url": "b"}, {"link": "c", "uri": "d"}, {"uri": "e"}, {"url": 7}, {}]
+
+
+def urls_of(path: Path, data: bytes, **options: Any) -> list[str]:
+    path.write_bytes(data)
+    return [item.url for item in read_documents(path, **options) if isinstance(item, Document)]
+
+
+def test_where_a_document_came_from(tmp_path: Path) -> None:
+    pages = [{"text": "t", **page} for page in PAGES]
+    expected = ["https://a.example/1", "b", "c", "e", "", ""]
+    assert urls_of(tmp_path / "a.jsonl", b"\n".join(json.dumps(page).encode() for page in pages)) == expected
+    assert urls_of(tmp_path / "a.json", json.dumps(pages).encode()) == expected
+    assert urls_of(tmp_path / "a.csv", b"link,text\nhttps://x/,t\n,u\n") == ["https://x/", ""]
+    columns = {"text": ["a", "b"], "url": pyarrow.array(["https://x/", None])}
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
+    assert urls_of(tmp_path / "a.parquet", sink.getvalue()) == ["https://x/", ""]
+    assert urls_of(tmp_path / "a.txt", b"plain") == [""]
+    assert urls_of(tmp_path / "b.json", b'{"text": "t", "url": "\\ud800"}') == ["?"]
+    assert urls_of(tmp_path / "b.jsonl", b'{"text": "t", "url": "%s"}' % (b"x" * 9000)) == ["x" * 2048]
+
+
+def test_text_within_objects(tmp_path: Path) -> None:
+    records: list[dict[str, Any]] = [
+        {"data": {"url": "inner", "body": {"text": "one"}}, "url": "outer"},
+        {"data": {"body": {"text": "two", "link": "innermost"}}},
+        {"data": {"body": []}},
+        {"data": None},
+        {"data.body.text": "literal"},
+    ]
+    wanted = [Document("one", "outer"), Document("two", "innermost"), Reject(3, d.MISSING), Reject(4, d.MISSING),
+              Document("literal")]  # fmt: skip
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"".join(json.dumps(record).encode() + b"\n" for record in records))
+    assert list(read_documents(path, text_column="data.body.text")) == wanted
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    inside = read_documents(tmp_path / "a.json", text_column="data.body.text")
+    assert [item.text for item in inside if isinstance(item, Document)] == ["one", "two", "literal"]
+
+
+def test_text_within_structures_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    rows = [
+        {"body": {"text": "one", "n": 1}, "k": 1},
+        {"body": {"text": None, "n": 2}, "k": 2},
+        {"body": None, "k": 3},
+        None,
+    ]
+    pyarrow.parquet.write_table(pyarrow.table({"data": rows, "url": ["u", "v", "w", "x"]}), path)
+    found = list(read_documents(path, text_column="data.body.text"))
+    assert found == [Document("one", "u"), *(Reject(n, d.NULL) for n in (2, 3, 4))]
+    for column, words in (("data.body.absent", "no column"), ("data.body", "not text"), ("data.body.n", "not text")):
+        with pytest.raises(DataError, match=words):
+            list(read_documents(path, text_column=column))
+
+
+# ---- what else lies about ----
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.jsonl", b'{"text": "a"}\r{"text": "b"}\r', [Reject(1, d.NOT_JSON)]),
+        ("a.jsonl", '{"text": "a"}\n'.encode("utf-16-le") * 2, None),
+        ("a.jsonl", '{"text": "a"}\n{"text": "b"}'.encode("utf-16"), None),
+        ("a.txt", "điều".encode("utf-16"), [Reject(1, d.NOT_UTF8)]),
+        ("a.txt", "Điều".encode("cp1258", "ignore") + b"\xff", [Reject(1, d.NOT_UTF8)]),
+        ("a.jsonl", b'{"text": "\xc0\xaf"}', [Reject(1, d.NOT_UTF8)]),
+        ("a.jsonl", b'{"text": "a", "text": "b"}', ["b"]),
+        ("a.jsonl", b'{"text": "a", "n": NaN}', [Reject(1, d.NOT_JSON)]),
+        ("a.jsonl", b'{"text": "a", "n": -Infinity}', [Reject(1, d.NOT_JSON)]),
+        ("a.jsonl", jsonl(["\ufdd0 \uffff \u202eRTL\u200b\u200d"]), ["\ufdd0 \uffff \u202eRTL\u200b\u200d"]),
+        ("a.jsonl", b"\n" * 300_000, []),
+        ("a.jsonl", b"", []),
+        ("a.json", b"[]", []),
+        ("a.csv", b"text\n", []),
+        ("a.parquet", table([]), []),
+    ],
+)  # fmt: skip
+def test_odd_but_whole_files(
+    tmp_path: Path, name: str, data: bytes, expected: list[str | Reject] | None, packer: str
+) -> None:
+    path = tmp_path / (name + packer)
+    path.write_bytes(PACKERS[packer](data))
+    found = items_of(path)
+    if expected is None:  # every record is refused, whatever it is taken for
+        assert found and all(isinstance(item, Reject) for item in found)
+    else:
+        assert found == expected
+
+
+def test_a_file_that_shrinks_or_grows_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for change in (lambda: os.truncate(path, 100), lambda: path.open("ab").write(b"x")):
+        path.write_bytes(jsonl(["some text"] * 80_000))
+        named = SliceFile(str(path), "hash", File.at(path).signature)
+        reading = Slice("law", 0, (named,), "auto", None).documents(0, Meter())
+        next(reading)
+        change()
+        with pytest.raises(ChangedError):
+            list(reading)

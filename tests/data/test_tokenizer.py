@@ -14,7 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 
 from rewarm.core.errors import DataError, ModelError
 from rewarm.data import tokenizer as module
-from rewarm.data.tokenizer import DocumentTokenizer
+from rewarm.data.tokenizer import FAST, STOCK, DocumentTokenizer
 from rewarm.recipe.recipe import DocumentTokens
 
 LLAMA = next(p for p in module._PATTERNS if "{1,3}" in p)
@@ -50,32 +50,52 @@ def pattern_folders(tmp_path_factory: pytest.TempPathFactory, english: list[str]
     return {name: root / name for name in steps}
 
 
+@pytest.fixture(scope="session")
+def patterned(tokenizer_folder: Path, pattern_folders: dict[str, Path]) -> dict[str, DocumentTokenizer]:
+    folders = {"gpt2": tokenizer_folder, **pattern_folders}
+    return {name: DocumentTokenizer.load(folder) for name, folder in folders.items()}
+
+
 def inner(tokenizer: DocumentTokenizer, texts: list[str]) -> list[list[int]]:
     """The ids of each text, without BOS and EOS."""
     begin, end = int(tokenizer.bos_id is not None), None if tokenizer.eos_id is None else -1
     return [ids[begin:end].tolist() for ids in tokenizer.encode_batch(texts)]
 
 
+@pytest.fixture(scope="session")
+def tokenizers(tokenizer_folder: Path) -> dict[str, DocumentTokenizer]:
+    """One tokenizer, encoding with either library."""
+    loaded = DocumentTokenizer.load(tokenizer_folder)
+    return {name: loaded.with_encoder(name) for name in (STOCK, FAST)}
+
+
+@pytest.mark.parametrize("encoder", [STOCK, FAST])
 @settings(deadline=None)
 @given(text=st.text())
-def test_decode_gives_the_text_back(tokenizer_folder: Path, text: str) -> None:
-    tokenizer = DocumentTokenizer.load(tokenizer_folder)
+def test_decode_gives_the_text_back(tokenizers: dict[str, DocumentTokenizer], encoder: str, text: str) -> None:
+    tokenizer = tokenizers[encoder]
     assert tokenizer.decode(tokenizer.encode_batch([text])[0]) == text
 
 
+@pytest.mark.parametrize("encoder", [STOCK, FAST])
 @settings(deadline=None)
 @given(parts=st.lists(st.sampled_from(["<|im_end|>", "<|endoftext|>", "<tool_call>", "<|im_start|>", " ", "x", "<|"])))
-def test_text_never_becomes_a_control_token(tokenizer_folder: Path, parts: list[str]) -> None:
-    tokenizer = DocumentTokenizer.load(tokenizer_folder)
+def test_text_never_becomes_a_control_token(
+    tokenizers: dict[str, DocumentTokenizer], tokenizer_folder: Path, encoder: str, parts: list[str]
+) -> None:
+    tokenizer = tokenizers[encoder]
     ids = inner(tokenizer, ["".join(parts)])[0]
     control = {0, 1, 2, Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json")).token_to_id("<tool_call>")}
     assert not control & set(ids)
     assert tokenizer.decode(ids) == "".join(parts)
 
 
-def test_added_tokens_for_spaces_stay(tokenizer_folder: Path) -> None:
+@pytest.mark.parametrize("encoder", [STOCK, FAST])
+def test_added_tokens_for_spaces_stay(
+    tokenizers: dict[str, DocumentTokenizer], tokenizer_folder: Path, encoder: str
+) -> None:
     stock = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
-    ours = inner(DocumentTokenizer.load(tokenizer_folder), ["a    b"])[0]
+    ours = inner(tokenizers[encoder], ["a    b"])[0]
     assert ours == stock.encode("a    b").ids
     assert stock.token_to_id("    ") in ours
 
@@ -151,15 +171,68 @@ def test_errors_name_what_is_wrong(tokenizer_folder: Path, tmp_path: Path) -> No
         _ = DocumentTokenizer.load(tokenizer_folder, DocumentTokens(bos=None, eos=None)).context_id
 
 
+@pytest.mark.parametrize("bos", [None, "<|im_start|>"])
+@pytest.mark.parametrize("eos", [None, "<|im_end|>"])
+def test_both_libraries_frame_documents_alike(tokenizer_folder: Path, bos: str | None, eos: str | None) -> None:
+    stock = DocumentTokenizer.load(tokenizer_folder, DocumentTokens(bos=bos, eos=eos))
+    fast = stock.with_encoder(FAST)
+    for texts in ([], [""], ["", "", "a", ""], ["one two", "", "<|im_end|>", "đất nước"]):
+        expected = [ids.tolist() for ids in stock.encode_batch(texts)]
+        assert [ids.tolist() for ids in fast.encode_batch(texts)] == expected
+    assert expected[1] == [token for token in (stock.bos_id, stock.eos_id) if token is not None]
+
+
+@pytest.fixture(scope="session")
+def lacking(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path) -> DocumentTokenizer:
+    """A tokenizer that lacks a byte, as SmolLM2's lacks some."""
+    value = json.loads((tokenizer_folder / "tokenizer.json").read_bytes())
+    first = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str("漢")[0][0][0]
+    value["model"]["merges"] = [pair for pair in value["model"]["merges"] if first not in "".join(pair)]
+    value["model"]["vocab"] = {"�" if t == first else t: i for t, i in value["model"]["vocab"].items()}
+    folder = tmp_path_factory.mktemp("lacking")
+    (folder / "tokenizer.json").write_text(json.dumps(value))
+    tokenizer = DocumentTokenizer.load(folder)
+    with pytest.raises(ValueError, match="no token"):
+        tokenizer._definition.fast.encode_batch_flat(["漢"])
+    return tokenizer
+
+
+@settings(deadline=None)
+@given(texts=st.lists(st.text(st.sampled_from("ab đờ漢🙂\n")), max_size=6))
+def test_a_byte_without_a_token_is_left_out_as_tokenizers_does(lacking: DocumentTokenizer, texts: list[str]) -> None:
+    assert inner(lacking.with_encoder(FAST), texts) == inner(lacking, texts)
+
+
+@pytest.mark.parametrize("encoder", [STOCK, FAST])
+def test_a_spec_makes_the_same_tokenizer(tokenizer_folder: Path, tmp_path: Path, encoder: str) -> None:
+    folder = shutil.copytree(tokenizer_folder, tmp_path / "copy")
+    tokenizer = DocumentTokenizer.load(folder, DocumentTokens(bos="<|im_start|>")).with_encoder(encoder)
+    spec = json.loads(json.dumps(tokenizer.spec))
+    other = DocumentTokenizer.from_spec(spec)
+    assert (other.spec, other.hash, other.dtype) == (spec, tokenizer.hash, tokenizer.dtype)
+    assert other.encode_batch(["a b"])[0].tolist() == tokenizer.encode_batch(["a b"])[0].tolist()
+    assert ("stock" in other._definition.__dict__) == (encoder == STOCK)  # the other library is not loaded
+    (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes() + b" ")
+    with pytest.raises(ModelError, match="changed"):
+        DocumentTokenizer.from_spec(spec)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen", "smollm"])
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(st.sampled_from(ALPHABET), max_size=120))
+def test_both_libraries_make_the_same_ids(patterned: dict[str, DocumentTokenizer], kind: str, text: str) -> None:
+    assert inner(patterned[kind].with_encoder(FAST), [text]) == inner(patterned[kind], [text])
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen", "smollm"])
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(st.sampled_from(ALPHABET), min_size=10, max_size=120), size=st.integers(1, 10))
 def test_cutting_a_long_text_does_not_change_its_ids(
-    tokenizer_folder: Path, pattern_folders: dict[str, Path], kind: str, text: str, size: int
+    patterned: dict[str, DocumentTokenizer], kind: str, text: str, size: int
 ) -> None:
-    tokenizer = DocumentTokenizer.load(pattern_folders.get(kind, tokenizer_folder))
-    assert tokenizer._in_parts
-    whole = tokenizer._tokenizer.encode(text, add_special_tokens=False).ids
+    tokenizer = patterned[kind]
+    assert tokenizer._definition.in_parts
+    whole = tokenizer._definition.stock.encode(text, add_special_tokens=False).ids
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_PART", size)
         patch.setattr(module, "_GROUP", 3 * size)
@@ -171,7 +244,7 @@ def test_long_texts_are_cut(tokenizer_folder: Path, english: list[str]) -> None:
     assert len(text) > 2 * module._PART
     assert len(module._parts(text)) > 1
     tokenizer = DocumentTokenizer.load(tokenizer_folder)
-    whole = tokenizer._tokenizer.encode(text, add_special_tokens=False).ids
+    whole = tokenizer._definition.stock.encode(text, add_special_tokens=False).ids
     assert inner(tokenizer, [text])[0] == whole
 
 
@@ -182,7 +255,7 @@ def test_a_tokenizer_of_another_kind_is_left_alone(tmp_path: Path, english: list
         english, trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], show_progress=False)
     )
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert not DocumentTokenizer.load(tmp_path)._in_parts
+    assert not DocumentTokenizer.load(tmp_path)._definition.in_parts
 
 
 def test_ids_fit_their_type(tokenizer_folder: Path) -> None:

@@ -213,3 +213,76 @@ def test_lora_and_a_task_of_ones_own(tmp_path: Path) -> None:
     report = orjson.loads((bench.run().report / "report.json").read_bytes())
     assert any(row["task"] == "pick" and row["metric"] == "acc" for row in report["rows"])
     AutoModelForCausalLM.from_pretrained(bench.workspace.models / "tiny" / "1")
+
+
+def states_of(run: Run) -> list[str]:
+    return [event["state"] for event, _ in read_events(run.events) if event["kind"] == "state"]
+
+
+def test_a_training_that_was_given_up_is_in_no_figure(bench: Bench) -> None:
+    assert bench.rewarm("run", "recipe.yaml").returncode == 0
+    run = bench.run()
+    run.recipe.write_text(run.recipe.read_text().replace("epochs: 2", "epochs: 1"))
+    done = bench.rewarm("resume", "last", "--from", "train")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = orjson.loads((run.report / "report.json").read_bytes())
+    steps = report["training"]["steps"]
+    for name, points in report["curves"].items():
+        assert max(step for step, _, _ in points) <= steps, name
+    assert len(report["curves"]["train/loss"]) == steps
+    assert "lost" not in states_of(run)  # it had ended well
+    assert not list(run.path.glob("checkpoints.before-*"))  # what the new training took the place of
+
+
+def test_where_a_run_begins_again_is_remembered_when_it_is_killed(bench: Bench) -> None:
+    assert bench.rewarm("run", "recipe.yaml").returncode == 0
+    run = bench.run()
+    assert bench.rewarm("resume", "last", "--from", "baseline", "--detach").returncode == 0
+    wait_for(run, r'"attempt":2[^\n]*"stage":"(baseline|train)"')
+    os.kill(int((run.process() or {})["pid"]), signal.SIGKILL)
+    time.sleep(0.3)
+    done = bench.rewarm("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("as before") < len(STAGES) - 1
+    assert states_of(run).count("lost") == 1
+
+
+def test_a_version_that_is_gone_is_published_again(bench: Bench) -> None:
+    assert bench.rewarm("run", "recipe.yaml").returncode == 0
+    for path in sorted(bench.workspace.models.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    done = bench.rewarm("resume", "last")
+    assert done.returncode == 0, done.stderr
+    assert (bench.workspace.models / "tiny" / "1" / "manifest.json").is_file()
+    lineage = orjson.loads((bench.workspace.models / "tiny" / "1" / "lineage.json").read_bytes())
+    assert lineage["overrides"] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("hyperparameters.resume_from_checkpoint=checkpoints/step-4", "no such checkpoint"),
+        ("hyperparameters.max_sequence_length=4096", "more than the 256"),
+        ("evaluation.task_path=nowhere", "no such folder"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_read(bench: Bench, override: str, said: str) -> None:
+    done = bench.rewarm("run", "recipe.yaml", override)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not bench.workspace.datasets.exists()
+
+
+def test_two_resumes_at_once_are_one(bench: Bench) -> None:
+    assert bench.rewarm("run", "recipe.yaml").returncode == 0
+    run = bench.run()
+    command = [sys.executable, "-c", "from rewarm.cli.main import main; main()", "resume", "last", "--from", "baseline"]
+    both = [
+        subprocess.Popen(command, env=bench.environment, cwd=bench.folder, stdout=-1, stderr=-1, text=True)
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=240) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2]
+    refused = next(err for process, (_, err) in zip(both, ends, strict=True) if process.returncode == 2)
+    assert "running already" in refused and "rewarm runs logs -f" in refused
+    assert run.status().state == "succeeded" and run.status().attempt == 2

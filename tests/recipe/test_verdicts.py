@@ -49,7 +49,8 @@ def test_the_reference_deserves_its_advice(reference: str) -> None:
         (["hyperparameters.checkpoint_strategy=no"], TWELVE | {"number_of_checkpoints"}),
         (["hyperparameters.checkpoint_strategy=steps"], TWELVE - {"checkpoint_steps"}),
         (["hyperparameters.eval_strategy=steps"], TWELVE - {"eval_steps"}),
-        (["hyperparameters.distributed_backend=deepspeed"], TWELVE - {"zero_stage"}),
+        (["hyperparameters.distributed_backend=deepspeed"], TWELVE | {"distributed_backend"}),
+        (["hyperparameters.flash_attention_v2=true"], TWELVE | {"flash_attention_v2"}),
         (
             ["hyperparameters.finetuning_type=lora"],
             TWELVE - {"lora_alpha", "lora_dropout", "lora_rank", "target_modules"},

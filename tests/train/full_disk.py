@@ -16,12 +16,12 @@ from rewarm.core.errors import ResourceError
 from rewarm.core.events import read_events
 from rewarm.core.manifest import verify
 from rewarm.core.storage import free_bytes
-from rewarm.train import disk
+from rewarm.core import space
 from rewarm.train.checkpoint import list_checkpoints
 from rewarm.train.loop import train
 from tests.train.tiny import DISK_CHANGES, curve, events, make_job, weights
 
-disk.POLL_SECONDS = 0.1
+space.POLL_SECONDS = 0.1
 
 
 def fill(path: Path, spare: int) -> None:

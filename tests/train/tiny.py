@@ -17,6 +17,7 @@ from rewarm.data.dataset import Dataset
 from rewarm.data.plan import Plan
 from rewarm.data.prepare import build_dataset
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.mixture import build_mixture
 from rewarm.recipe.recipe import Data, Recipe, Replay, Source
 from rewarm.train.job import Job
 
@@ -82,19 +83,20 @@ def make_base(folder: Path) -> Path:
     return folder
 
 
+def mixed(folder: Path) -> Data:
+    """A source and a replay source in ``folder``."""
+    return Data(
+        sources=[Source(name="news", path=str(folder / "news.jsonl"))],
+        replay=Replay(name="old", path=str(folder / "old.jsonl"), share=0.25),
+    )
+
+
 def make_dataset(folder: Path, base: Path, documents: int = 60) -> Path:
     """A dataset of a source and a replay source."""
     for name, seed in (("news", 1), ("old", 2)):
         lines = [orjson.dumps({"text": text}) for text in texts(documents, seed)]
         (folder / f"{name}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    recipe = Recipe(
-        name="tiny",
-        base_model=str(base),
-        data=Data(
-            sources=[Source(name="news", path=str(folder / "news.jsonl"))],
-            replay=Replay(name="old", path=str(folder / "old.jsonl"), share=0.25),
-        ),
-    )
+    recipe = Recipe(name="tiny", base_model=str(base), data=mixed(folder))
     return build_dataset(recipe, base, folder / "datasets", workers=1).path
 
 
@@ -105,8 +107,7 @@ def make_job(folder: Path, base: Path, corpus: Path, *, attempt: int = 1, **chan
     dataset = Dataset.open(corpus)
     plan = Plan(
         dataset,
-        [("news", 1.0)],
-        ("old", 0.25),
+        build_mixture(mixed(folder), {name: source.tokens for name, source in dataset.sources.items()}),
         hyperparameters.epochs,
         hyperparameters.max_sequence_length,
         hyperparameters.seed,

@@ -6,14 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rewarm.cli.show import amount, console, duration, print_table, progress_bar, size
-from rewarm.core.errors import EXIT_DONE, EXIT_RESOURCE, UserError
+from rewarm.cli.show import console, print_table, progress_bar
+from rewarm.core.amounts import amount, duration, size
+from rewarm.core.errors import EXIT_DONE, EXIT_RESOURCE
 from rewarm.core.storage import free_bytes
 from rewarm.core.workspace import Workspace
-from rewarm.data.prepare import sample_texts
+from rewarm.data.sample import Estimate as Sampled
+from rewarm.data.sample import sample_texts
 from rewarm.pipeline.base import Base, locate
 from rewarm.recipe.estimate import estimate
 from rewarm.recipe.facts import Machine
+from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import resolve, training_tokens
 
@@ -24,16 +27,19 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     Raises:
         UserError: if model or texts cannot be read at all.
     """
-    tasks = recipe.evaluation.task_path
-    if tasks and not Path(tasks).is_dir():
-        raise UserError("evaluation.task_path: there is no such folder", where=tasks)
+    tasks, folder = recipe.evaluation.tasks, recipe.evaluation.task_path
+    if tasks or folder:
+        from rewarm.evaluate.harness import check_tasks  # torch and the harness, which few checks need
+
+        check_tasks(tasks, Path(folder) if folder else None)
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)
-        texts = sample_texts(recipe, base.folder)
+        texts = _sampled(recipe, base)
     machine = Machine.here()
     tokens = {name: int(text.tokens) for name, text in texts.items()}
     resolved = resolve(recipe, base.facts, tokens, machine)
-    total = training_tokens(recipe, tokens, resolved.hyperparameters.epochs)
+    epochs = resolved.hyperparameters.epochs
+    total = training_tokens(recipe, tokens, epochs)
     needs = estimate(
         base.facts, resolved.hyperparameters, total, machine, resolved.device, _dataset_bytes(base, tokens)
     )
@@ -42,12 +48,24 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "name": recipe.name,
         "base_model": {"reference": base.reference, "folder": str(base.folder), "parameters": base.parameters},
         "texts": {name: asdict(text) for name, text in texts.items()},
+        "mixture": describe(build_mixture(recipe.data, tokens), tokens, epochs),
         "needs": asdict(needs),
         "machine": asdict(machine),
         **resolved.to_json(),
         "problems": problems,
         "exit_code": EXIT_RESOURCE if problems else EXIT_DONE,
     }
+
+
+def _sampled(recipe: Recipe, base: Base) -> dict[str, Sampled]:
+    """An estimate for each text; replay that the base model is yet to write is what the recipe asks for."""
+    replay = recipe.data.replay
+    if replay is None or replay.generate is None:
+        return sample_texts(recipe, base.folder)
+    there = recipe.model_copy(update={"data": recipe.data.model_copy(update={"replay": None})})
+    wanted = replay.generate.tokens
+    documents = -(-wanted // replay.generate.max_tokens)
+    return {**sample_texts(there, base.folder), replay.name: Sampled(0, 4 * wanted, documents, wanted)}
 
 
 def _dataset_bytes(base: Base, tokens: dict[str, int]) -> int:
@@ -83,6 +101,21 @@ def print_findings(found: dict[str, Any]) -> None:
     )
     exact = all(text["exact"] for _, text in texts)
     about = "" if exact else "~"
+    print_table(
+        "the mixture",
+        ("source", "tokens an epoch", "share", "passes in all", "share in the end"),
+        [
+            (
+                row["name"],
+                about + amount(row["epoch_tokens"]),
+                f"{100 * row['share']:.1f} %",
+                "" if row["passes"] is None else f"{about}{row['passes']:.2f}",
+                "as before" if row["anneal_share"] is None else f"{100 * row['anneal_share']:.1f} %",
+            )
+            for row in found["mixture"]
+        ],
+        right=(1, 2, 3, 4),
+    )
     print_table(
         "the run",
         ("what", "how much"),

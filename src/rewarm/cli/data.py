@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
-from rewarm.cli.show import amount, console, print_json, print_table
+from rewarm.cli.show import console, print_json, print_table
 from rewarm.cli.start import AsJson, Overrides, RecipePath
+from rewarm.core.amounts import amount
 from rewarm.core.errors import UserError
 from rewarm.core.run import find_run
 from rewarm.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rewarm.data.dataset import Dataset
+    from rewarm.data.rows import Segment
 
 app = typer.Typer(help="Texts and the datasets made of them.", no_args_is_help=True)
 
@@ -32,7 +37,11 @@ def build(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
         dataset = build_dataset(
             loaded, base.folder, workspace.datasets, workers=loaded.infrastructure.threads, progress=progress
         )
-    _print_dataset(dataset.path, dataset.manifest, as_json)
+    if as_json:
+        about = {key: value for key, value in dataset.manifest.items() if key != "files"}
+        print_json({"dataset": dataset.path.name, "path": str(dataset.path), **about})
+    else:
+        _print_dataset(dataset.path, dataset.manifest)
 
 
 @app.command("ls")
@@ -70,25 +79,74 @@ def ls(as_json: AsJson = False) -> None:
 @app.command("show")
 def show(
     name: Annotated[str, typer.Argument(metavar="DATASET", help="A dataset's hash or a part of it, or a run's id.")],
-    samples: Annotated[int, typer.Option(min=0, help="Documents of each source to print.")] = 2,
+    samples: Annotated[int, typer.Option(min=0, help="Documents to print of each source and of each drop rule.")] = 2,
+    rows: Annotated[int, typer.Option(min=0, help="Of a run: rows to print as the model sees them.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show what became of every document: accepted, rejected with reasons, duplicates, held out; and samples."""
+    """Show what became of every document: accepted, held out, filtered by which rule, rejected for what; samples."""
     from rewarm.data.dataset import Dataset
 
     path = _find_dataset(name)
     dataset = Dataset.open(path, verify=False)
-    _print_dataset(path, dataset.manifest, as_json)
-    if as_json or not samples:
+    seen = _rows_of(name, dataset, rows) if rows else []
+    if as_json:
+        about = {key: value for key, value in dataset.manifest.items() if key != "files"}
+        print_json({"dataset": path.name, "path": str(path), **about, **({"rows": seen} if rows else {})})
         return
+    _print_dataset(path, dataset.manifest)
     out = console()
-    for source in dataset.sources:
-        documents = dataset.train(source)
-        documents = documents if len(documents) else dataset.held_out(source)
+    for entry in dataset.manifest["sources"]:
+        documents = dataset.train(entry["name"]) if entry["accepted"] else dataset.held_out(entry["name"])
         for index in range(min(samples, len(documents))):
-            text = dataset.decode(documents.tokens(index)[:200])
-            out.print(f"{source} #{index}", style="bold")
-            out.print(f"{text[:400]}\n")
+            out.print(f"{entry['name']} #{index}", style="bold")
+            out.print(f"{dataset.decode(documents.tokens(index)[:200])[:400]}\n")
+        for rule, dropped in entry.get("samples", {}).items():
+            for sample in dropped[:samples]:
+                measured = "" if sample["value"] is None else f" ({sample['value']})"
+                out.print(f"{entry['name']}, filtered by {rule}{measured}", style="bold")
+                out.print(f"{sample['file']}:{sample['line']}\n{sample['text']}\n")
+    for number, segments in enumerate(seen):
+        out.print(f"row {number}: {sum(s['end'] - s['begin'] for s in segments)} tokens", style="bold")
+        for s in segments:
+            out.print(
+                f"--- {s['source']} #{s['document']}, tokens {s['begin']} to {s['end']} of {s['length']}", style="dim"
+            )
+            out.print(s["text"])
+
+
+def _rows_of(name: str, dataset: Dataset, count: int) -> list[list[Segment]]:
+    from rewarm.core.run import read_launch
+    from rewarm.data.plan import build_plan
+    from rewarm.data.rows import segments_of
+    from rewarm.recipe.hyperparameters import Hyperparameters
+    from rewarm.recipe.load import load_recipe
+
+    run = find_run(Workspace.default(), name)
+    launch = read_launch(run)
+    recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
+    chosen = orjson.loads((run.path / "resolved.json").read_bytes())["hyperparameters"]
+    values = Hyperparameters.model_validate({field: item["value"] for field, item in chosen.items()})
+    plan = build_plan(recipe, dataset, values)
+    return [segments_of(plan, row) for row in range(min(count, plan.total_rows))]
+
+
+@app.command("thresholds")
+def thresholds(
+    files: Annotated[list[str], typer.Argument(metavar="FILES...", help="Clean text of the language: files, folders.")],
+    language: Annotated[str, typer.Option(help="Its code: th, tha or tha_Thai.")],
+    output: Annotated[Path, typer.Option(help="The profile to write: profile: ./FILE in a recipe.")],
+    tail: Annotated[
+        float, typer.Option(min=0, max=0.2, help="Share of the documents that may lie beyond each limit.")
+    ] = 0.01,
+    text_column: Annotated[str | None, typer.Option(help="The field that holds the text.")] = None,
+) -> None:
+    """Derive the limits of the cleaning steps for a language from text that is known to be clean."""
+    from rewarm.core.storage import write_file
+    from rewarm.data.thresholds import derive_thresholds
+
+    profile = derive_thresholds(files, language, tail=tail, text_column=text_column)
+    write_file(output, orjson.dumps(profile.model_dump(exclude_none=True), option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.write(f"{output}: {profile.origin}\n")
 
 
 def _find_dataset(name: str) -> Path:
@@ -107,10 +165,7 @@ def _find_dataset(name: str) -> Path:
     return workspace.datasets / str(orjson.loads(record.read_bytes())["dataset"])
 
 
-def _print_dataset(path: Path, manifest: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print_json({"dataset": path.name, "path": str(path), **{k: v for k, v in manifest.items() if k != "files"}})
-        return
+def _print_dataset(path: Path, manifest: dict[str, Any]) -> None:
     from rewarm.pipeline import words
     from rewarm.pipeline.report import text_figures
 
@@ -118,6 +173,12 @@ def _print_dataset(path: Path, manifest: dict[str, Any], as_json: bool) -> None:
     print_table(
         f"dataset {path.name}", words.DATA_HEADS, [words.data_cells(text) for text in texts], right=range(2, 10)
     )
-    for note in words.data_notes({"texts": texts, "replay_share": None}):
+    for text in texts:
+        bars = words.waterfall(text)
+        if len(bars) > 2:
+            cells = [(what, f"{n:,}", "\N{FULL BLOCK}" * round(30 * n / text["documents_in"])) for what, n in bars]
+            print_table(f"{text['name']}: where the documents went", ("", "documents", ""), cells, right=(1,))
+    english = manifest.get("english_bytes_per_token")
+    for note in words.data_notes({"texts": texts, "replay_share": None, "english_bytes_per_token": english}):
         console().print(note)
     sys.stdout.write(f"{path}\n\n")

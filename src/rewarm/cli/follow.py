@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rewarm.cli.show import amount, duration, size
+from rewarm.core.amounts import amount, duration, size
 from rewarm.core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED
 from rewarm.core.events import Event, read_events
 from rewarm.core.run import STAGES, Run

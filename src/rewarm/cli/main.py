@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import rewarm
-from rewarm.cli import data, models, runs, start
+from rewarm.cli import connections, data, models, runs, start
 from rewarm.core.errors import EXIT_RESOURCE, UserError
 from rewarm.core.storage import is_disk_full
 
@@ -32,6 +32,7 @@ app.command("report")(runs.report)
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
+app.add_typer(connections.app, name="connections")
 
 
 def _version(wanted: bool) -> None:

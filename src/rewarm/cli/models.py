@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rewarm.cli.show import print_json, print_table, size
+from rewarm.cli.show import print_json, print_table
 from rewarm.cli.start import AsJson
+from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
 from rewarm.core.run import find_run, read_launch
 from rewarm.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from rewarm.hub.models import Version
 
 app = typer.Typer(help="Models: versions in the Model Hub, and bases from elsewhere.", no_args_is_help=True)
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, a folder, or a hub id.")]
@@ -23,16 +27,7 @@ def ls(as_json: AsJson = False) -> None:
     """List the versions in the Model Hub."""
     from rewarm.hub.models import list_models
 
-    rows = [
-        {
-            "model": str(version),
-            "base": version.lineage.get("base", {}).get("reference", ""),
-            "run": version.lineage.get("run", ""),
-            "bytes": version.size,
-            "path": str(version.path),
-        }
-        for version in list_models(Workspace.default().models)
-    ]
+    rows = [_row(version) for version in list_models(Workspace.default().models)]
     if as_json:
         print_json(rows)
     elif rows:
@@ -41,6 +36,19 @@ def ls(as_json: AsJson = False) -> None:
         )
     else:
         sys.stdout.write(f"no models in {Workspace.default().models} yet; a finished run publishes one\n")
+
+
+def _row(version: Version) -> dict[str, Any]:
+    row: dict[str, Any] = {"model": str(version), "base": "", "run": "", "bytes": None, "path": str(version.path)}
+    try:
+        lineage = version.lineage
+        return row | {
+            "base": lineage.get("base", {}).get("reference", ""),
+            "run": lineage.get("run", ""),
+            "bytes": version.size,
+        }
+    except UserError as error:
+        return row | {"base": f"damaged: {error.what}"}
 
 
 @app.command("show")

@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from rewarm.cli.show import console, duration, print_json, print_table
+from rewarm.cli.show import console, print_json, print_table
 from rewarm.cli.start import AsJson, begin
+from rewarm.core.amounts import duration
 from rewarm.core.errors import EXIT_USAGE, UserError
 from rewarm.core.events import metrics, read_events
 from rewarm.core.run import STAGES, Run, find_run, list_runs, terminate
+from rewarm.core.states import LIVE
 from rewarm.core.workspace import Workspace
 
 app = typer.Typer(help="What runs there are, what one did, what it says.", no_args_is_help=True)
@@ -27,12 +29,15 @@ def resume(
         str | None, typer.Option("--from", metavar="STAGE", help=f"Run again from one of: {', '.join(STAGES)}.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave the run to itself.")] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Also where a computer that is gone said last that it works on the run.")
+    ] = False,
 ) -> None:
     """Go on with a run that was stopped, failed or lost; finished stages are kept."""
     if from_stage is not None and from_stage not in STAGES:
         raise UserError(f"there is no stage {from_stage!r}", remedy=f"take one of: {', '.join(STAGES)}")
     found = find_run(Workspace.default(), run)
-    raise typer.Exit(begin(found, ["--from", from_stage] if from_stage else [], detach))
+    raise typer.Exit(begin(found, ["--from", from_stage] if from_stage else [], detach, take_over))
 
 
 def stop(
@@ -42,17 +47,16 @@ def stop(
 ) -> None:
     """Ask a run to write a checkpoint and end."""
     found = find_run(Workspace.default(), run)
-    if not found.alive() and found.status().state != "starting":
-        raise UserError(f"is not running: {found.status().state}", where=found.id)
+    if (state := found.status().state) not in LIVE:
+        raise UserError(f"is not running: {state}", where=found.id, remedy="rewarm runs ls")
     found.request_stop()
     if now:
         terminate(found)
     until = time.monotonic() + wait
-    while found.alive() and time.monotonic() < until:
+    while (state := found.status().state) in LIVE and time.monotonic() < until:
         time.sleep(0.2)
-    state = found.status().state
     sys.stdout.write(f"{found.id}: {state}\n")
-    if found.alive() and wait:
+    if state in LIVE and wait:
         raise UserError(f"still {state} after {wait:.0f} s", where=found.id, remedy="wait, or rewarm stop --now")
 
 
@@ -160,13 +164,16 @@ def report(
 
 def conclude(run: Run, code: int, view: Any) -> int:
     """Say how a followed run ended, and what to do next; returns the exit code."""
+    from rewarm.hub.models import find
+
     state = view.state["state"] if view.state else "lost"
     published = run.stage_record("publish")
     if code == 0 and published.is_file():
         print_result(run)
         model = orjson.loads(published.read_bytes())["facts"]
+        version = find(Workspace(run.path.parent.parent).models, model["version"])
         sys.stdout.write(
-            f"model   {model['version']}  in {model['path']}\n"
+            f"model   {version}  in {version.path}\n"
             f"report  {run.report / 'report.html'}\n"
             f'next    rewarm models generate {model["version"]} "..."\n'
         )

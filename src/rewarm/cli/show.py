@@ -1,4 +1,4 @@
-"""How the terminal says things: tables, amounts, durations, and the same as JSON."""
+"""How the terminal says things: tables and progress bars, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import orjson
+
+from rewarm.core.amounts import amount, size
 
 
 def print_json(value: Any) -> None:
@@ -35,36 +37,6 @@ def console() -> Any:
     from rich.console import Console
 
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
-
-
-def amount(value: float) -> str:
-    """A count for people: 1,234 or 12.3 M."""
-    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= limit:
-            return f"{value / limit:.2f} {unit}"
-    return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.2f}"
-
-
-def size(value: float) -> str:
-    """Bytes for people, in powers of 1000."""
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= limit:
-            return f"{value / limit:.1f} {unit}"
-    return f"{value:.0f} B"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds for people: 42 s, 3 min 05 s, 2 h 10 min, 3 d 4 h."""
-    if seconds is None:
-        return "not known"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 @contextlib.contextmanager

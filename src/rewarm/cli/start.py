@@ -44,13 +44,13 @@ def start_run(path: Path, overrides: list[str], detach: bool) -> int:
     return begin(made, [], detach)
 
 
-def begin(made: Run, arguments: list[str], detach: bool) -> int:
+def begin(made: Run, arguments: list[str], detach: bool, take_over: bool = False) -> int:
     """Start the process of a run, and follow it unless told to leave it."""
     from rewarm.cli.follow import follow
     from rewarm.cli.runs import conclude
 
     offset = max((behind for _, behind in read_events(made.events)), default=0)
-    process = launch(made, arguments)
+    process = launch(made, arguments, take_over)
     if detach:
         sys.stdout.write(f"{made.id}\n  follow it with: rewarm runs logs -f {made.id}\n")
         return 0

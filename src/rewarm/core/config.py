@@ -83,5 +83,7 @@ def _line(model: type[BaseModel], item: Any, where: Callable[[Path], str]) -> st
         return f"{place}: missing"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     message = message[:1].lower() + message[1:]
+    if isinstance(item["input"], dict):  # a rule over several fields: its message names them
+        return f"{place}: {message}"
     shown = repr(item["input"])
     return f"{place}: {message}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"

@@ -16,8 +16,12 @@ from typing import Any
 
 import orjson
 
+from rewarm.core.states import check_move
+
 VERSION = 1
 KINDS = ("state", "progress", "metric", "checkpoint", "warning", "result")
+TRAINING_FROM = "training from step"
+"""The name of the result that says where an attempt's training begins."""
 Event = dict[str, Any]
 
 
@@ -26,7 +30,7 @@ class EventLog:
 
     def __init__(self, path: Path, attempt: int) -> None:
         self.path, self.attempt, self.stage = path, attempt, ""
-        self._seq = _repair(path)
+        self._seq, self._state = _repair(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, kind: str, **fields: Any) -> Event:
@@ -53,7 +57,11 @@ class EventLog:
         return event
 
     def state(self, state: str, **fields: Any) -> None:
+        """Raises ``ValueError`` unless the run may go from its state so far, if it has one, to ``state``."""
+        if self._state is not None:
+            check_move(self._state, state)
         self.write("state", state=state, **fields)
+        self._state = state
 
     def progress(self, done: float, total: float, unit: str, **fields: Any) -> None:
         """``done`` of ``total`` in ``unit``; ``speed`` (unit per second) where it is known."""
@@ -76,39 +84,74 @@ class EventLog:
         os.close(self._file)
 
 
-def _repair(path: Path) -> int:
-    """Cut a torn last line off, and return the last ``seq`` (0 for a new file)."""
-    if not path.exists():
-        return 0
-    last, whole = 0, 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            whole += len(line)
-            last = orjson.loads(line)["seq"]
-    os.truncate(path, whole)
-    return last
+def _repair(path: Path) -> tuple[int, str | None]:
+    """Cut off what is no event at the end, and return the last ``seq`` (0 for a new file) and the last state.
+
+    A torn line is the rest of an event that nobody saw. Whole lines that are none (a power cut can leave
+    zeros) are kept beside, in ``events.damaged``.
+    """
+    seq, state, whole = 0, None, 0
+    for event, behind in read_events(path):
+        whole, seq = behind, event["seq"]
+        state = event["state"] if event["kind"] == "state" else state
+    if path.exists() and path.stat().st_size > whole:
+        with path.open("rb") as file:
+            file.seek(whole)
+            if b"\n" in (rest := file.read()):
+                path.with_suffix(".damaged").write_bytes(rest)
+        os.truncate(path, whole)
+    return seq, state
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
-    """Whole events from byte ``offset`` on, each with the offset behind it."""
+    """Whole events from byte ``offset`` on, each with the offset behind it; nothing behind a damaged line."""
     if not path.exists():
         return
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
-            if not line.endswith(b"\n"):
+            event = _event(line)
+            if event is None:
                 return
             offset += len(line)
-            yield orjson.loads(line), offset
+            yield event, offset
+
+
+def last_events(path: Path, size: int = 1 << 18) -> list[Event]:
+    """The events of the last ``size`` bytes, or all of them where there is no state among those."""
+    begin = max(0, path.stat().st_size - size) if path.exists() else 0
+    if begin:
+        with path.open("rb") as file:
+            file.seek(begin)
+            begin += len(file.readline())
+    found = [event for event, _ in read_events(path, begin)]
+    if begin and not any(event["kind"] == "state" for event in found):
+        return [event for event, _ in read_events(path)]
+    return found
+
+
+def _event(line: bytes) -> Event | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) and "seq" in value and "kind" in value else None
 
 
 def metrics(events: Iterator[Event]) -> dict[str, list[tuple[int, int, float]]]:
-    """Each metric's points ``(step, tokens, value)`` in order of step; the last one wins."""
+    """Each metric's points ``(step, tokens, value)`` in order of step; the last one wins.
+
+    Points behind the step that a training went on from belong to one that was given up.
+    """
     points: dict[str, dict[int, tuple[int, int, float]]] = {}
     for event in events:
+        if event["kind"] == "result" and event["name"] == TRAINING_FROM:
+            for by_step in points.values():
+                for step in [step for step in by_step if step > event["value"]]:
+                    del by_step[step]
         if event["kind"] == "metric":
             for name, value in event["values"].items():
                 points.setdefault(name, {})[event["step"]] = (event["step"], event["tokens"], value)
-    return {name: [by_step[step] for step in sorted(by_step)] for name, by_step in points.items()}
+    return {name: [by_step[step] for step in sorted(by_step)] for name, by_step in points.items() if by_step}

@@ -6,6 +6,7 @@ SHA-256 of each file stands in ``manifest.json``, and a folder exists when its m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,27 @@ def canonical(value: Any) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def write_manifest(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Write ``manifest.json``: the ``facts``, and size and SHA-256 of every file in ``folder``."""
-    files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
-    }
+def write_manifest(
+    folder: Path, facts: dict[str, Any], known: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Write ``manifest.json``: the ``facts``, and size and SHA-256 of every file in ``folder``.
+
+    Args:
+        known: entries, by relative path, of files that were hashed when they were written.
+    """
+    files = dict(known or {})
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and path != folder / MANIFEST and name not in files:
+            files[name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
     manifest = {**facts, "files": files}
     write_file(folder / MANIFEST, to_json(manifest))
     return manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
     """The manifest of ``folder``. Raises ``DataError`` where it is missing or not JSON."""
-    path = folder / MANIFEST
+    path = folder / name
     try:
         value = orjson.loads(path.read_bytes())
     except FileNotFoundError:
@@ -53,15 +60,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return value
 
 
-def verify(folder: Path, error: type[UserError] = DataError, *, hashes: bool = True) -> dict[str, Any]:
+def verify(
+    folder: Path, error: type[UserError] = DataError, *, hashes: bool = True, name: str = MANIFEST
+) -> dict[str, Any]:
     """Compare every file of ``folder`` with its manifest, by size and (unless told not to) by hash.
 
     Raises:
         error: naming the first file that is missing or differs.
     """
-    manifest = read_manifest(folder)
-    for name, entry in manifest["files"].items():
-        path = folder / name
+    manifest = read_manifest(folder, name)
+    for file, entry in manifest["files"].items():
+        path = folder / file
         if not path.is_file():
             raise error("listed in the manifest but missing", where=path)
         size = path.stat().st_size

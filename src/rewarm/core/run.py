@@ -26,7 +26,7 @@ import psutil
 
 from rewarm.core import states
 from rewarm.core.errors import UserError
-from rewarm.core.events import Event, read_events
+from rewarm.core.events import Event, last_events
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import locked, write_file
 from rewarm.core.workspace import Workspace
@@ -84,14 +84,14 @@ class Run:
         return value
 
     def alive(self) -> bool:
-        """Whether the process of the newest attempt lives on this host."""
+        """Whether the process of the newest attempt lives on this computer."""
         record = self.process()
-        return record is not None and record["host"] == socket.gethostname() and _same_process(record)
+        return record is not None and _same_process(record)
 
     def elsewhere(self) -> bool:
-        """Whether the newest attempt runs on another host, where nothing can be said of its process from here."""
+        """Whether the newest attempt may live on another computer, of whose processes nothing is known here."""
         record = self.process()
-        return record is not None and record["host"] != socket.gethostname() and Status.told(self) in states.LIVE
+        return record is not None and _foreign(record) and Status.told(self) in states.LIVE
 
     def status(self) -> Status:
         """The run as its events tell it, corrected by whether its process lives."""
@@ -117,14 +117,14 @@ class Status:
     @staticmethod
     def told(run: Run) -> str | None:
         """The last state that the run itself wrote."""
-        found = [event["state"] for event, _ in read_events(run.events) if event["kind"] == "state"]
+        found = [event["state"] for event in last_events(run.events) if event["kind"] == "state"]
         return found[-1] if found else None
 
     @classmethod
     def read(cls, run: Run) -> Status:
         alive = run.alive()  # asked first: a process that ends meanwhile has written its last state
         state = progress = last = None
-        for event, _ in read_events(run.events):
+        for event in last_events(run.events):
             last = event
             if event["kind"] == "state":
                 state = event
@@ -136,7 +136,7 @@ class Status:
             name, reason = "starting", None
         elif name in states.LIVE and not alive:
             record = run.process()
-            if record is not None and record["host"] != socket.gethostname():
+            if record is not None and _foreign(record):
                 reason = f"as it said last; it runs on {record['host']}, which cannot be seen from here"
             else:
                 name, reason = "lost", "its process is gone and did not say why"
@@ -154,13 +154,12 @@ class Status:
 
 def _just_started(run: Run) -> bool:
     """A launched process needs a moment until it writes process.json; the launcher's mark says so."""
-    record = run.process()
+    record, mark = run.process(), _launch_mark(run)
     try:
-        launched = _launch_mark(run).stat().st_mtime
-    except FileNotFoundError:
+        ago, attempt = time.time() - mark.stat().st_mtime, int(mark.read_text() or 0)
+    except (FileNotFoundError, ValueError):
         return False
-    fresh = time.time() - launched < 30
-    return fresh and (record is None or record["started"] < launched)
+    return 0 <= ago < 30 and attempt > (record["attempt"] if record else 0)
 
 
 def _launch_mark(run: Run) -> Path:
@@ -189,6 +188,11 @@ def _same_process(record: dict[str, Any]) -> bool:
         return bool(_start_ticks(record["pid"]) == record["start_ticks"])
     except (psutil.Error, OSError):
         return False
+
+
+def _foreign(record: dict[str, Any]) -> bool:
+    """Whether another computer wrote the record; a container that was started again has a new name alone."""
+    return bool(record["host"] != socket.gethostname() and record["boot_id"] != _boot_id())
 
 
 def claim(run: Run) -> dict[str, Any]:
@@ -237,17 +241,31 @@ def read_launch(run: Run) -> dict[str, Any]:
     return value
 
 
-def launch(run: Run, arguments: list[str]) -> subprocess.Popen[bytes]:
-    """Start ``python -m rewarm.pipeline DIR`` in a session of its own; its output goes to log.txt."""
-    if run.alive():
-        raise UserError("this run is running already", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
-    if run.elsewhere():
+def launch(run: Run, arguments: list[str], take_over: bool = False) -> subprocess.Popen[bytes]:
+    """Start ``python -m rewarm.pipeline DIR`` in a session of its own; its output goes to log.txt.
+
+    Args:
+        take_over: also where another computer, gone by now, said last that it works on the run.
+
+    Raises:
+        UserError: if the run runs already.
+    """
+    if run.elsewhere() and not take_over:
         host = (run.process() or {})["host"]
-        raise UserError(f"this run goes on on another computer, {host}", where=run.id, remedy="stop it there first")
-    mark = _launch_mark(run)
-    mark.parent.mkdir(exist_ok=True)
-    mark.touch()
-    run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
+        raise UserError(
+            f"this run may still run on another computer, {host}",
+            where=run.id,
+            remedy=f"stop it there; or, if that computer is gone: rewarm resume {run.id} --take-over",
+        )
+    try:
+        with sole_process(run):
+            if run.alive() or _just_started(run):
+                raise UserError("this run is running already")
+            run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
+            write_file(_launch_mark(run), str((run.process() or {"attempt": 0})["attempt"] + 1))
+    except UserError as error:
+        follow = f"look at it with: rewarm runs logs -f {run.id}"
+        raise UserError("this run is running already", where=run.id, remedy=follow) from error
     folder = Path(read_launch(run)["folder"])
     with run.log.open("ab") as log:
         return subprocess.Popen(

@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,15 +67,18 @@ def write_file(path: Path, data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def staged_folder(path: Path) -> Iterator[Path]:
+def staged_folder(path: Path, staging: Path | None = None) -> Iterator[Path]:
     """A new folder to fill; on leaving without an error it becomes ``path``, all at once.
+
+    Args:
+        staging: where it is filled, on the same disk; unset, beside ``path``.
 
     Raises:
         FileExistsError: if ``path`` exists by then; nothing is replaced.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
-    beside.mkdir()
+    beside = (staging or path.parent) / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+    beside.mkdir(parents=True)
     try:
         yield beside
         sync_folder(beside)
@@ -87,10 +91,12 @@ def staged_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def sweep(folder: Path) -> None:
-    """Delete what dead processes left half-written directly inside ``folder``."""
+def sweep(folder: Path, older_than: float = 0.0) -> None:
+    """Delete what dead processes left half-written directly inside ``folder``, some seconds ago or more."""
     for item in folder.glob(f"{TEMPORARY}*") if folder.is_dir() else ():
-        shutil.rmtree(item) if item.is_dir() else item.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - item.stat().st_mtime >= older_than:
+                shutil.rmtree(item) if item.is_dir() else item.unlink()
 
 
 def remove_folder(path: Path) -> None:
@@ -98,6 +104,17 @@ def remove_folder(path: Path) -> None:
     beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
     path.rename(beside)
     shutil.rmtree(beside)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """The file ``source`` under a second name, or a copy of it where the file system has no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        shutil.copyfile(source, target)
+        sync(target)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -32,3 +32,21 @@ class Workspace:
     @property
     def evaluations(self) -> Path:
         return self.root / "evaluations"
+
+    @property
+    def replay(self) -> Path:
+        """Texts that base models wrote to be replayed."""
+        return self.root / "replay"
+
+    @property
+    def connections(self) -> Path:
+        return self.root / "connections"
+
+    @property
+    def secret_key(self) -> Path:
+        return self.root / "secret.key"
+
+    @property
+    def cache(self) -> Path:
+        """Blocks of remote files; may be deleted at any time."""
+        return self.root / "cache"

@@ -24,6 +24,7 @@ from rewarm.core.errors import DataError
 from rewarm.data.files import (
     FORMATS,
     Blocks,
+    File,
     Meter,
     errors_named,
     lines,
@@ -33,6 +34,8 @@ from rewarm.data.files import (
     stem_and_format,
 )
 
+URLS = ("url", "source_url", "link", "uri")
+"""Where the address that a document came from is looked for."""
 COLUMNS = ("text", "content", "document", "body", "input")
 """Where the text is looked for when the recipe does not say."""
 CAP = 64 << 20
@@ -41,6 +44,7 @@ _TABLE_CAP = 256 << 20
 _BOM = codecs.BOM_UTF8
 _BLANK = re.compile(r"[ \t\r\n]*")
 _AHEAD = 1 << 20
+_LONGEST_URL = 2048
 
 NOT_UTF8 = "broken UTF-8"
 NOT_JSON = "broken JSON"
@@ -54,64 +58,73 @@ FIELDS = "wrong number of fields"
 BAD_ROW = "broken CSV"
 
 
+class Document(NamedTuple):
+    """A text in NFC, and the address that it came from, or an empty string."""
+
+    text: str
+    url: str = ""
+
+
 class Reject(NamedTuple):
     """A record that is no document. ``line`` counts lines, or records where a file has no lines, from 1."""
 
     line: int
     reason: str
-    member: str = ""  # of a zip archive
+    member: str = ""  # of an archive
 
 
 def read_documents(
-    path: Path,
+    file: File | Path | str,
     format: str = "auto",
     text_column: str | None = None,
     *,
     start: int = 0,
     end: int | None = None,
     meter: Meter | None = None,
-) -> Iterator[str | Reject]:
+) -> Iterator[Document | Reject]:
     """The documents of a file (or, of an unpacked jsonl file, those whose lines begin in a byte range).
 
     Args:
         format: jsonl, json, txt, csv or parquet; ``auto`` goes by the content and then by the name.
-        text_column: the field that holds the text; None takes the first of ``COLUMNS`` that is there.
+        text_column: the field that holds the text, with dots between the names of objects within
+            objects; None takes the first of ``COLUMNS`` that is there.
         meter: is told how far the reading has come.
 
     Raises:
         DataError: if the file is missing, cut, damaged, encrypted, of an unknown kind, or has no text column.
     """
+    file = file if isinstance(file, File) else File.at(file)
     meter = meter or Meter()
-    with errors_named(path):
+    with errors_named(file.uri):
         if end is not None:
-            yield from _jsonl(lines_of_range(path, meter, CAP, start, end), text_column, path, meter)
+            yield from _jsonl(lines_of_range(file, meter, CAP, start, end), text_column, file.uri, meter)
             return
-        for name, blocks in members(path, meter, format):
-            member = "" if name == path.name else name
-            for item in _read(path, name, blocks, format, text_column, meter):
-                yield item if not member or isinstance(item, str) else item._replace(member=member)
+        for name, blocks in members(file, meter, format):
+            member = "" if name == file.name else name
+            for item in _read(file, name, blocks, format, text_column, meter):
+                yield item if not member or isinstance(item, Document) else item._replace(member=member)
 
 
 def _read(
-    path: Path, name: str, blocks: Blocks, format: str, column: str | None, meter: Meter
-) -> Iterator[str | Reject]:
+    file: File, name: str, blocks: Blocks, format: str, column: str | None, meter: Meter
+) -> Iterator[Document | Reject]:
     head, blocks = peek(blocks)
-    kind = detect_format(head, name, path) if format == "auto" else format
+    kind = detect_format(head, name, file.uri) if format == "auto" else format
     if kind == "parquet":
-        source = path if head.startswith(b"PAR1") and _is_plain(path) else io.BytesIO(_whole(blocks, path))
-        return _parquet(source, column, path, meter)
+        plain = head.startswith(b"PAR1") and file.head().startswith(b"PAR1")
+        return _parquet(None if plain else io.BytesIO(_whole(blocks, file.uri)), file, column, meter)
     if head.startswith(_BOM):
         blocks = itertools.chain((head[len(_BOM) :],), itertools.islice(blocks, 1, None))
     if kind == "txt":
         return _txt(blocks)
     if kind == "csv":
-        return _csv(blocks, column, path, meter)
+        return _csv(blocks, column, file.uri, meter)
     if kind == "json":
-        return _json(blocks, column, path, meter)
-    return _jsonl(lines(blocks, meter, CAP), column or column_of_head(head, path), path, meter)
+        return _json(blocks, column, file.uri, meter)
+    return _jsonl(lines(blocks, meter, CAP), column or column_of_head(head, file.uri), file.uri, meter)
 
 
-def detect_format(head: bytes, name: str, path: Path) -> str:
+def detect_format(head: bytes, name: str, where: str) -> str:
     """The format of a content that begins with ``head`` under the name ``name``.
 
     Raises:
@@ -126,7 +139,7 @@ def detect_format(head: bytes, name: str, path: Path) -> str:
     if promised is None:
         raise DataError(
             "neither its name nor its content says how documents lie in it",
-            where=path,
+            where=where,
             remedy=f"set format, or rename it to one of {', '.join(FORMATS)}",
         )
     return promised
@@ -147,16 +160,16 @@ def _json_or_jsonl(head: bytes, promised: str | None) -> str:
     return "jsonl" if promised == "jsonl" or rest.strip() else "json"
 
 
-def accept(value: object, line: int) -> str | Reject:
+def accept(value: object, line: int, url: str = "") -> Document | Reject:
     """The NFC form of a text, or why it is none."""
     if not isinstance(value, str):
         return Reject(line, NULL if value is None else NOT_STRING)
     if not value or value.isspace():
         return Reject(line, EMPTY)
-    return unicodedata.normalize("NFC", value)
+    return Document(unicodedata.normalize("NFC", value), url)
 
 
-def _accept_decoded(value: object, line: int) -> str | Reject:
+def _accept_decoded(value: object, line: int, url: str = "") -> Document | Reject:
     """``accept`` for text that may hold lone surrogates: broken bytes, or escapes that JSON should not have."""
     if isinstance(value, str):
         try:
@@ -165,10 +178,31 @@ def _accept_decoded(value: object, line: int) -> str | Reject:
             return Reject(line, NOT_UTF8)
         if size > CAP:
             return Reject(line, TOO_LONG)
-    return accept(value, line)
+    return accept(value, line, url.encode(errors="replace").decode())
 
 
-def _jsonl(records: Iterator[bytes | None], column: str | None, path: Path, meter: Meter) -> Iterator[str | Reject]:
+def _url(record: dict[str, Any]) -> str:
+    for name in URLS:
+        url = record.get(name)
+        if type(url) is str and url:
+            return url[:_LONGEST_URL]
+    return ""
+
+
+def _holder(record: dict[str, Any], column: str) -> tuple[dict[str, Any], str] | None:
+    """The object within ``record`` that holds a column such as ``data.body.text``, and its name there."""
+    if column in record:
+        return record, column
+    inner: Any = record
+    *names, last = column.split(".")
+    for name in names:
+        inner = inner.get(name) if isinstance(inner, dict) else None
+    return (inner, last) if isinstance(inner, dict) and last in inner else None
+
+
+def _jsonl(
+    records: Iterator[bytes | None], column: str | None, where: str, meter: Meter
+) -> Iterator[Document | Reject]:
     for line in records:
         if line is None:
             yield Reject(meter.lines, TOO_LONG)
@@ -183,9 +217,9 @@ def _jsonl(records: Iterator[bytes | None], column: str | None, path: Path, mete
             yield Reject(meter.lines, NOT_OBJECT)
             continue
         if column is None:
-            column = choose_column([record], path)
-        if column in record:
-            yield accept(record[column], meter.lines)
+            column = choose_column([record], where)
+        if found := _holder(record, column):
+            yield accept(found[0][found[1]], meter.lines, _url(found[0]) or _url(record))
         else:
             yield Reject(meter.lines, MISSING)
 
@@ -198,7 +232,7 @@ def _why_broken(line: bytes) -> str:
     return NOT_JSON
 
 
-def choose_column(records: list[dict[str, Any]], path: Path) -> str:
+def choose_column(records: list[dict[str, Any]], where: str) -> str:
     """The field that holds the text in ``records``, of which there is at least one.
 
     Raises:
@@ -208,19 +242,19 @@ def choose_column(records: list[dict[str, Any]], path: Path) -> str:
         for column in COLUMNS:
             if any(column in r and (not with_text or isinstance(r[column], str)) for r in records):
                 return column
-    raise _no_column(list(records[0]), path)
+    raise _no_column(list(records[0]), where)
 
 
-def _no_column(columns: list[str], path: Path) -> DataError:
+def _no_column(columns: list[str], where: str) -> DataError:
     shown = ", ".join(repr(c) for c in columns[:20]) or "none"
     return DataError(
         f"no text column: looked for {', '.join(COLUMNS)}; the columns are {shown}",
-        where=path,
+        where=where,
         remedy="name the column with text_column",
     )
 
 
-def column_of_head(head: bytes, path: Path) -> str | None:
+def column_of_head(head: bytes, where: str) -> str | None:
     """The text column as the first records show it; None where the head holds no whole object."""
     records = []
     for line in head.removeprefix(_BOM).split(b"\n")[:-1][:100]:
@@ -230,10 +264,10 @@ def column_of_head(head: bytes, path: Path) -> str | None:
             continue
         if isinstance(record, dict):
             records.append(record)
-    return choose_column(records, path) if records else None
+    return choose_column(records, where) if records else None
 
 
-def _txt(blocks: Blocks) -> Iterator[str | Reject]:
+def _txt(blocks: Blocks) -> Iterator[Document | Reject]:
     parts: list[bytes] = []
     size = 0
     for block in blocks:
@@ -251,23 +285,23 @@ def _txt(blocks: Blocks) -> Iterator[str | Reject]:
         yield Reject(1 + b"".join(parts)[: error.start].count(b"\n"), NOT_UTF8)
 
 
-def _json(blocks: Blocks, column: str | None, path: Path, meter: Meter) -> Iterator[str | Reject]:
+def _json(blocks: Blocks, column: str | None, where: str, meter: Meter) -> Iterator[Document | Reject]:
     strange: list[str] | None = None  # the fields of the first object that had no text
-    for value in _json_values(blocks, path, meter):
+    for value in _json_values(blocks, where, meter):
         for record in _leaves(value, column or COLUMNS):
             meter.lines += 1
             if not isinstance(record, dict):
                 yield Reject(meter.lines, NOT_OBJECT)
                 continue
             if column is None and any(c in record for c in COLUMNS):
-                column = choose_column([record], path)
-            if column in record:
-                yield _accept_decoded(record[column], meter.lines)
+                column = choose_column([record], where)
+            if column is not None and (holder := _holder(record, column)):
+                yield _accept_decoded(holder[0][holder[1]], meter.lines, _url(holder[0]) or _url(record))
             else:
                 strange = strange or list(record)
                 yield Reject(meter.lines, MISSING)
     if column is None and strange is not None:
-        raise _no_column(strange, path)
+        raise _no_column(strange, where)
 
 
 def _leaves(value: Any, columns: str | Iterable[str]) -> Iterator[Any]:
@@ -278,7 +312,7 @@ def _leaves(value: Any, columns: str | Iterable[str]) -> Iterator[Any]:
         item = stack.pop()
         if isinstance(item, dict):
             inner = [v for v in item.values() if isinstance(v, list | dict)]
-            if any(c in item and not isinstance(item[c], list | dict) for c in wanted) or not inner:
+            if any((h := _holder(item, c)) and not isinstance(h[0][h[1]], list | dict) for c in wanted) or not inner:
                 yield item
             else:
                 stack.extend(reversed(inner))
@@ -288,7 +322,7 @@ def _leaves(value: Any, columns: str | Iterable[str]) -> Iterator[Any]:
             yield item
 
 
-def _json_values(blocks: Blocks, path: Path, meter: Meter) -> Iterator[Any]:
+def _json_values(blocks: Blocks, where: str, meter: Meter) -> Iterator[Any]:
     """The values of a file: the elements of a top-level array one by one, or values that follow one another."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     parse = json.JSONDecoder().raw_decode
@@ -297,7 +331,7 @@ def _json_values(blocks: Blocks, path: Path, meter: Meter) -> Iterator[Any]:
 
     def broken(what: object) -> DataError:
         return DataError(
-            f"broken JSON behind record {count}: {what}", where=path, remedy="repair it, or on_bad_file: skip"
+            f"broken JSON behind record {count}: {what}", where=where, remedy="repair it, or on_bad_file: skip"
         )
 
     while True:
@@ -336,11 +370,11 @@ def _json_values(blocks: Blocks, path: Path, meter: Meter) -> Iterator[Any]:
         raise broken("the array is never closed")
 
 
-def _csv(blocks: Blocks, column: str | None, path: Path, meter: Meter) -> Iterator[str | Reject]:
+def _csv(blocks: Blocks, column: str | None, where: str, meter: Meter) -> Iterator[Document | Reject]:
     def rows() -> Iterator[str]:
         for line in lines(blocks, meter, CAP):
             if line is None:
-                raise DataError(f"line {meter.lines} is longer than 64 MiB", where=path, remedy="on_bad_file: skip")
+                raise DataError(f"line {meter.lines} is longer than 64 MiB", where=where, remedy="on_bad_file: skip")
             yield line.decode("utf-8", "surrogateescape") + "\n"
 
     source = rows()
@@ -353,91 +387,112 @@ def _csv(blocks: Blocks, column: str | None, path: Path, meter: Meter) -> Iterat
     try:
         header = next(reader)
     except csv.Error as error:
-        raise DataError(f"the header is broken: {error}", where=path) from None
+        raise DataError(f"the header is broken: {error}", where=where) from None
     wanted = column if column is not None else next((c for c in COLUMNS if c in header), None)
     if wanted not in header:
-        raise _no_column(header, path) if column is None else _not_there(column, header, path)
-    index = header.index(wanted)
+        raise _no_column(header, where) if column is None else _not_there(column, header, where)
+    index, link = header.index(wanted), next((header.index(name) for name in URLS if name in header), None)
     while True:
         began = meter.lines + 1
         try:
             row = next(reader, None)
         except csv.Error as error:
             if "unexpected end" in str(error) or "field limit" in str(error):
-                raise DataError(f"a quote opened in line {began} is never closed", where=path) from None
+                raise DataError(f"a quote opened in line {began} is never closed", where=where) from None
             yield Reject(meter.lines, BAD_ROW)
             continue
         if row is None:
             return
         if not row:
             continue
-        yield _accept_decoded(row[index], began) if len(row) == len(header) else Reject(began, FIELDS)
+        if len(row) == len(header):
+            yield _accept_decoded(row[index], began, "" if link is None else row[link][:_LONGEST_URL])
+        else:
+            yield Reject(began, FIELDS)
 
 
-def _not_there(column: str, columns: list[str], path: Path) -> DataError:
+def _not_there(column: str, columns: list[str], where: str) -> DataError:
     return DataError(
         f"there is no column {column!r}; the columns are {', '.join(repr(c) for c in columns[:20])}",
-        where=path,
+        where=where,
         remedy="correct text_column",
     )
 
 
-def _parquet(source: Path | io.BytesIO, column: str | None, path: Path, meter: Meter) -> Iterator[str | Reject]:
+def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter: Meter) -> Iterator[Document | Reject]:
     import pyarrow  # a third of a second, and only tables need it
     import pyarrow.parquet
 
-    size = path.stat().st_size
     try:
         # the checksums of pages are there if the writer made them; without, a flipped byte may go unnoticed
         options = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
-        with pyarrow.parquet.ParquetFile(source, **options) as file:
-            wanted = _parquet_column(file.schema_arrow, column, path)
-            rows = max(1, file.metadata.num_rows)
-            for batch in file.iter_batches(batch_size=256, columns=[wanted]):
-                for value in batch.column(0).to_pylist():
+        with unpacked or file.open() as source, pyarrow.parquet.ParquetFile(source, **options) as table:
+            schema = table.schema_arrow
+            wanted = _parquet_column(schema, column, file.uri)
+            links = [name for name in URLS if name in schema.names and _is_text(schema.field(name).type)][:1]
+            rows = max(1, table.metadata.num_rows)
+            for batch in table.iter_batches(batch_size=256, columns=[wanted, *links]):
+                urls = batch.column(links[0]).to_pylist() if links else []
+                for value, url in itertools.zip_longest(_flat(batch, wanted).to_pylist(), urls):
                     meter.lines += 1
-                    text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-                    yield _accept_decoded(text, meter.lines)
-                if isinstance(source, Path):
-                    meter.bytes = size * min(rows, meter.lines) // rows
+                    yield _accept_decoded(_decoded(value), meter.lines, str(_decoded(url) or "")[:_LONGEST_URL])
+                if unpacked is None:
+                    meter.bytes = file.signature.size * min(rows, meter.lines) // rows
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         what = str(error).partition("\n")[0]
         raise DataError(
-            f"the file is damaged: {what}", where=path, remedy="get it again, or on_bad_file: skip"
+            f"the file is damaged: {what}", where=file.uri, remedy="get it again, or on_bad_file: skip"
         ) from None
 
 
-def _parquet_column(schema: Any, column: str | None, path: Path) -> str:
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+
+
+def _flat(batch: Any, column: str) -> Any:
+    """A column, or one that lies in columns of structures."""
+    from pyarrow import compute
+
+    if column in batch.schema.names:
+        return batch.column(column)
+    first, *others = column.split(".")
+    return compute.struct_field(batch.column(first), others)
+
+
+def _is_text(kind: Any) -> bool:
     from pyarrow import types
 
-    def is_text(name: str) -> bool:
-        kind = schema.field(name).type
-        kind = kind.value_type if types.is_dictionary(kind) else kind
-        return any(
-            test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-        )
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
 
-    if column is not None and column not in schema.names:
-        raise _not_there(column, schema.names, path)
-    if column is not None and not is_text(column):
-        raise DataError(f"column {column!r} holds {schema.field(column).type}, not text", where=path)
-    found = column or next((name for name in COLUMNS if name in schema.names and is_text(name)), None)
+
+def _parquet_column(schema: Any, column: str | None, where: str) -> str:
+    found = column or next((n for n in COLUMNS if n in schema.names and _is_text(schema.field(n).type)), None)
     if found is None:
-        raise _no_column(schema.names, path)
+        raise _no_column(schema.names, where)
+    kind = schema.field(found).type if found in schema.names else _inner_type(schema, found)
+    if kind is None:
+        raise _not_there(found, schema.names, where)
+    if not _is_text(kind):
+        raise DataError(f"column {found!r} holds {kind}, not text", where=where)
     return found
 
 
-def _is_plain(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+def _inner_type(schema: Any, column: str) -> Any:
+    first, *others = column.split(".")
+    kind: Any = schema.field(first).type if others and first in schema.names else None
+    for name in others:
+        index = kind.get_field_index(name) if hasattr(kind, "get_field_index") else -1
+        kind = kind.field(index).type if index >= 0 else None
+    return kind
 
 
-def _whole(blocks: Blocks, path: Path) -> bytes:
+def _whole(blocks: Blocks, where: str) -> bytes:
     """A packed table in memory: Parquet is read from its end."""
     parts, size = [], 0
     for block in blocks:
         size += len(block)
         if size > _TABLE_CAP:
-            raise DataError("a packed Parquet file of more than 256 MiB", where=path, remedy="unpack it first")
+            raise DataError("a packed Parquet file of more than 256 MiB", where=where, remedy="unpack it first")
         parts.append(block)
     return b"".join(parts)

@@ -12,13 +12,17 @@ import itertools
 import os
 import re
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from rewarm.core.errors import DataError
+from rewarm.data import remote
+from rewarm.data.signature import Signature
 
 BLOCK = 1 << 20
 FORMATS = {
@@ -31,13 +35,14 @@ FORMATS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
-PACKED = (".gz", ".zst", ".zstd", ".zip")
+PACKED = (".gz", ".tgz", ".zst", ".zstd", ".zip", ".tar")
 _ABOUT_THE_DATA = {"readme", "license", "licence", "notice", "manifest", "checksums", "dataset_info", "dataset_infos"}
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _NO_ZIP_ENTRIES = b"PK\x05\x06"
 PACKED_MAGIC = (_GZIP, _ZSTD, _ZIP, b"PAR1")
 _BOMB_BYTES, _BOMB_RATIO = 256 << 20, 500
 _MAX_MEMBERS = 100_000
+_SOLID = 4 << 30  # bytes up to which a file may have holes
 _ESCAPED = re.compile(r"\[([*?[])\]")  # as glob.escape writes it
 
 Blocks = Iterator[bytes]
@@ -53,10 +58,44 @@ class Meter:
 
 @dataclass
 class Listing:
-    """The files of a text in reading order, and those that were passed over because they hold no documents."""
+    """The files of a text in reading order, and those that were passed over because they hold no documents.
 
-    files: list[Path] = field(default_factory=list)
-    ignored: list[Path] = field(default_factory=list)
+    ``signatures`` has those of remote files, as their servers listed them.
+    """
+
+    files: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    signatures: dict[str, Signature] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to read, wherever it lies, as it was when it had that signature."""
+
+    uri: str
+    signature: Signature
+    connection: str | None = None
+
+    @classmethod
+    def at(cls, uri: str | Path, connection: str | None = None) -> File:
+        """A file as it is now. Raises ``DataError`` if it is none, or not to be had."""
+        return cls(str(uri), signature(str(uri), connection), connection)
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.uri.rpartition("/")[2]
+
+    def open(self) -> BinaryIO:
+        """The bytes, seekable; those of a remote file are verified and cached."""
+        if remote.is_remote(self.uri):
+            return remote.open_remote(self.uri, self.connection, self.signature)
+        return Path(self.uri).open("rb")
+
+    def head(self) -> bytes:
+        """Its first block. Raises ``DataError`` if it cannot be read."""
+        with errors_named(self.uri), self.open() as file:
+            return file.read(BLOCK)
 
 
 def stem_and_format(name: str) -> tuple[str, str | None, bool]:
@@ -68,21 +107,31 @@ def stem_and_format(name: str) -> tuple[str, str | None, bool]:
     return bare, FORMATS.get(ending), packed
 
 
-def list_files(paths: Iterable[str], format: str = "auto") -> Listing:
-    """The files that ``paths`` (files, folders or glob patterns) name, each once, sorted by path.
+def list_files(paths: Iterable[str], format: str = "auto", connection: str | None = None) -> Listing:
+    """The files that ``paths`` (files, folders, glob patterns, URIs) name, each once, sorted by path.
 
     A path that exists, as it stands or without the marks of ``glob.escape``, is no pattern. Hidden
     files are not looked at. In folders, files whose ending does not promise documents (of
     ``format``, where one is given), and files about the data (README, LICENSE, manifest.json), are
     ignored and listed; so are, with format ``auto``, those that a pattern matches.
 
+    Args:
+        connection: the connection of the workspace that URIs are read through.
+
     Raises:
-        DataError: if a path names nothing.
+        DataError: if a path names nothing, or a server does not show it.
     """
     named: set[str] = set()
     found: set[str] = set()
     matched: set[str] = set()
+    listing = Listing()
     for path in paths:
+        if remote.is_remote(path):
+            exact, below, alike = _remote_files(path, connection)
+            for names, entries in ((named, exact), (found, below), (matched, alike)):
+                listing.signatures |= entries
+                names.update(entries)
+            continue
         plain = path if os.path.lexists(path) else _ESCAPED.sub(r"\1", path)
         if Path(plain).is_dir():
             found.update(_walk(plain, ()))
@@ -96,11 +145,27 @@ def list_files(paths: Iterable[str], format: str = "auto") -> Listing:
                     matched.add(match)
         else:
             raise DataError("there is no such file or folder", where=plain, remedy="correct the path in the recipe")
-    listing = Listing()
     for name in sorted(found | named | matched):
         wanted = name in named or promises_documents(name, format, name in matched)
-        (listing.files if wanted else listing.ignored).append(Path(name))
+        (listing.files if wanted else listing.ignored).append(name)
     return listing
+
+
+def _remote_files(path: str, connection: str | None) -> tuple[dict[str, Signature], ...]:
+    """The file of that name, or the files below that folder, or those that match that pattern."""
+    plain = _ESCAPED.sub(r"\1", path)
+    below = remote.files(plain, connection)
+    if plain in below:
+        return below, {}, {}
+    if below:
+        return {}, below, {}
+    if remote.has_magic(path) and (alike := remote.matches(path, connection)):
+        return {}, {}, alike
+    raise DataError(
+        "there is no such file or folder",
+        where=plain,
+        remedy="correct the path, or see what is there with: rewarm connections browse",
+    )
 
 
 def promises_documents(name: str, format: str, matched: bool = False) -> bool:
@@ -132,7 +197,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def errors_named(path: Path) -> Iterator[None]:
+def errors_named(path: str) -> Iterator[None]:
     """What goes wrong with the file ``path`` inside comes out as a ``DataError`` that names it."""
     try:
         yield
@@ -142,52 +207,66 @@ def errors_named(path: Path) -> Iterator[None]:
         if error.errno is None:  # gzip, pyarrow
             raise DataError(f"the file is damaged: {error}", where=path, remedy=_REMEDY) from None
         raise DataError(f"the file cannot be read: {error.strerror}", where=path) from None
-    except (zlib.error, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (zlib.error, EOFError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
         raise DataError(f"the file is damaged: {error}", where=path, remedy=_REMEDY) from None
 
 
 _REMEDY = "get the file again, or pass it over with on_bad_file: skip"
 
 
-def signature(path: Path) -> tuple[int, int, int]:
-    """Size, time of change and inode of a regular file, to notice when it changes.
+def signature(uri: str, connection: str | None = None) -> Signature:
+    """What a file's state is known by, to notice when it changes.
 
     Raises:
-        DataError: if the path is a pipe, a socket, a device or a folder, or is not there.
+        DataError: if it is a pipe, a socket, a device or a folder, or is not there or not to be had.
     """
-    with errors_named(path):
-        info = path.stat()
+    if remote.is_remote(uri):
+        return remote.signature(uri, connection)
+    with errors_named(uri):
+        info = Path(uri).stat()
     if not stat.S_ISREG(info.st_mode):
         raise DataError(
-            "this is not a regular file", where=path, remedy="name a file; pipes and devices cannot be read twice"
+            "this is not a regular file", where=uri, remedy="name a file; pipes and devices cannot be read twice"
         )
-    return info.st_size, info.st_mtime_ns, info.st_ino
+    if info.st_size > _SOLID and (hole := _first_hole(uri)) < info.st_size:
+        what = f"there is a hole at byte {hole} of {info.st_size}: a download that never ended?"
+        raise DataError(what, where=uri, remedy=_REMEDY)
+    return Signature(info.st_size, f"{info.st_mtime_ns}-{info.st_ino}")
 
 
-def raw_blocks(path: Path, meter: Meter, start: int = 0) -> Blocks:
+def _first_hole(path: str) -> int:
+    """Where zeros begin that lie on no disk; reading a terabyte of them would take hours."""
+    with errors_named(path), Path(path).open("rb") as file:
+        return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+
+
+def raw_blocks(file: File, meter: Meter, start: int = 0) -> Blocks:
     """The bytes of a file from ``start`` on, in blocks of 1 MiB."""
-    with path.open("rb") as file:
-        file.seek(start)
-        while block := file.read(BLOCK):
+    with file.open() as source:
+        source.seek(start)
+        while block := source.read(BLOCK):
             meter.bytes += len(block)
             yield block
 
 
-def members(path: Path, meter: Meter, format: str = "auto") -> Iterator[tuple[str, Blocks]]:
-    """The name and the unpacked content of what ``path`` holds: itself, or the members of a zip archive.
+def members(file: File, meter: Meter, format: str = "auto") -> Iterator[tuple[str, Blocks]]:
+    """The name and the unpacked content of what a file holds: itself, or the members of an archive.
 
     Raises:
-        DataError, EOFError, zlib.error, zipfile.BadZipFile: also in the middle of a content, if it
-            turns out to be cut, damaged, encrypted or a bomb.
+        DataError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError: also in the middle of
+            a content, if it turns out to be cut, damaged, encrypted or a bomb.
     """
-    signature(path)
-    head, blocks = peek(raw_blocks(path, meter))
-    if not head and path.suffix.lower() in PACKED:
+    head, blocks = peek(raw_blocks(file, meter))
+    if not head and file.name.lower().endswith(PACKED):
         raise EOFError("it is empty")
     if head.startswith((_ZIP, _NO_ZIP_ENTRIES)):
-        yield from _zip_members(path, meter, format)
+        yield from _zip_members(file, meter, format)
+        return
+    head, blocks = peek(unpacked(blocks, file.uri))
+    if head[257:262] == b"ustar":
+        yield from _tar_members(blocks, file.uri, format)
     else:
-        yield path.name, unpacked(blocks, path)
+        yield file.name, blocks
 
 
 def peek(blocks: Iterator[bytes]) -> tuple[bytes, Blocks]:
@@ -196,32 +275,66 @@ def peek(blocks: Iterator[bytes]) -> tuple[bytes, Blocks]:
     return head, itertools.chain((head,), blocks)
 
 
-def _zip_members(path: Path, meter: Meter, format: str) -> Iterator[tuple[str, Blocks]]:
-    with zipfile.ZipFile(path) as archive:
+def _zip_members(file: File, meter: Meter, format: str) -> Iterator[tuple[str, Blocks]]:
+    where, size = file.uri, file.signature.size
+    with file.open() as source, zipfile.ZipFile(source) as archive:
         entries = archive.infolist()
         if len(entries) > _MAX_MEMBERS:
-            raise DataError(f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}", where=path)
+            raise DataError(f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}", where=where)
         meter.bytes = 0
-        size = path.stat().st_size
         for done, entry in enumerate(sorted(entries, key=lambda e: (e.filename, e.header_offset))):
-            base = entry.filename.rpartition("/")[2]
-            if entry.is_dir() or base.startswith(".") or entry.filename.startswith("__MACOSX/"):
-                continue
-            if not promises_documents(base, format):
+            if entry.is_dir() or not _is_wanted(entry.filename, format):
                 continue
             if entry.flag_bits & 1:
-                raise DataError("the archive is encrypted", where=path, remedy="unpack it with its password first")
+                raise DataError("the archive is encrypted", where=where, remedy="unpack it with its password first")
             meter.bytes = size * done // len(entries)
-            with archive.open(entry) as file:
-                content = iter(lambda f=file: f.read(BLOCK), b"")  # type: ignore[misc]
-                yield entry.filename, unpacked(_defused(content, entry.compress_size, path), path, nested=True)
+            with archive.open(entry) as member:
+                content = iter(lambda f=member: f.read(BLOCK), b"")  # type: ignore[misc]
+                yield entry.filename, unpacked(_defused(content, entry.compress_size, where), where, nested=True)
         meter.bytes = size
 
 
-def unpacked(blocks: Iterator[bytes], path: Path, nested: bool = False) -> Blocks:
+def _is_wanted(member: str, format: str) -> bool:
+    base = member.rpartition("/")[2]
+    return not base.startswith(".") and not member.startswith("__MACOSX/") and promises_documents(base, format)
+
+
+def _tar_members(blocks: Blocks, where: str, format: str) -> Iterator[tuple[str, Blocks]]:
+    """The files of a tar archive as a stream, in its order; links and devices are passed over."""
+    stream = _Stream(blocks)
+    with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", bufsize=BLOCK) as archive:
+        for count, entry in enumerate(archive):
+            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            if count >= _MAX_MEMBERS:
+                raise DataError(f"the archive has more than {_MAX_MEMBERS} members", where=where)
+            if entry.isreg() and _is_wanted(entry.name, format) and (member := archive.extractfile(entry)):
+                content = iter(lambda f=member: f.read(BLOCK), b"")  # type: ignore[misc]
+                yield entry.name, unpacked(content, where, nested=True)
+    while stream.read(BLOCK):
+        pass
+    if stream.last.strip(b"\0"):
+        raise EOFError("the tar archive ends before its end mark")
+
+
+class _Stream:
+    """Blocks as what tarfile reads from; ``last`` has the end of what was read."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks, self._block, self._at, self.last = blocks, b"", 0, b"?"
+
+    def read(self, size: int) -> bytes:
+        if self._at == len(self._block):
+            self._block, self._at = next(filter(None, self._blocks), b""), 0
+        data = self._block[self._at : self._at + size]
+        self._at += len(data)
+        self.last = (self.last + data[-512:])[-512:]
+        return data
+
+
+def unpacked(blocks: Iterator[bytes], path: str, nested: bool = False) -> Blocks:
     """The content of a stream that may be packed with gzip or zstd."""
     head, blocks = peek(blocks)
-    if head.startswith(_ZIP) and nested:
+    if nested and (head.startswith(_ZIP) or head[257:262] == b"ustar"):
         raise DataError("an archive inside an archive is not read", where=path, remedy="unpack the outer one")
     if head.startswith(_GZIP):
         return _gunzip(blocks, path)
@@ -230,7 +343,7 @@ def unpacked(blocks: Iterator[bytes], path: Path, nested: bool = False) -> Block
     return blocks
 
 
-def _defused(blocks: Iterator[bytes], packed: int, path: Path) -> Blocks:
+def _defused(blocks: Iterator[bytes], packed: int, path: str) -> Blocks:
     done = 0
     for block in blocks:
         done += len(block)
@@ -238,12 +351,12 @@ def _defused(blocks: Iterator[bytes], packed: int, path: Path) -> Blocks:
         yield block
 
 
-def _refuse_bomb(packed: int, done: int, path: Path) -> None:
+def _refuse_bomb(packed: int, done: int, path: str) -> None:
     if done > _BOMB_BYTES and done > _BOMB_RATIO * packed:
         raise DataError(f"{packed} packed bytes hold more than {done} bytes: this is no text", where=path)
 
 
-def _gunzip(blocks: Iterator[bytes], path: Path) -> Blocks:
+def _gunzip(blocks: Iterator[bytes], path: str) -> Blocks:
     """gzip members one behind the other; zero bytes may follow one, anything else may not."""
     inflater, taken, given = zlib.decompressobj(31), 0, 0
     for block in blocks:
@@ -265,7 +378,7 @@ def _gunzip(blocks: Iterator[bytes], path: Path) -> Blocks:
         yield out
 
 
-def _unzstd(blocks: Iterator[bytes], path: Path) -> Blocks:
+def _unzstd(blocks: Iterator[bytes], path: str) -> Blocks:
     """zstd frames one behind the other; the last one must end."""
     import zstandard  # a fifth of a worker's start, and few sources need it
 
@@ -322,11 +435,11 @@ def lines(blocks: Iterator[bytes], meter: Meter, cap: int, stop: int | None = No
         yield b"".join(parts) if size <= cap else None
 
 
-def lines_of_range(path: Path, meter: Meter, cap: int, start: int, end: int) -> Iterator[bytes | None]:
+def lines_of_range(file: File, meter: Meter, cap: int, start: int, end: int) -> Iterator[bytes | None]:
     """The lines of an unpacked file that begin at bytes ``start`` to ``end``; ranges share no line."""
     if start == 0:
-        return lines(raw_blocks(path, meter), meter, cap, end)
-    blocks = raw_blocks(path, meter, start - 1)  # a newline there means that a line begins at `start`
+        return lines(raw_blocks(file, meter), meter, cap, end)
+    blocks = raw_blocks(file, meter, start - 1)  # a newline there means that a line begins at `start`
     position = start - 1
     for block in blocks:
         at = block.find(b"\n")

@@ -1,10 +1,11 @@
 """The order of training: which tokens stand in which row, as a pure function of dataset and seed.
 
 Each source is an endless stream of passes over its documents, each pass permuted anew. Epoch e takes
-from every stream the documents from where epoch e-1 ended until weight * tokens * (e + 1) tokens
-have come; the documents of all sources are then shuffled together, laid end to end and cut into as
-few rows of at most ``sequence_length`` tokens as will do, all equally long. Nothing is dropped: a
-document that does not fit goes on in the next row.
+from every stream the documents from where epoch e-1 ended until as many tokens have come as the
+mixture wants by its end; the documents of all sources are then shuffled together, laid end to end
+and cut into as few rows of at most ``sequence_length`` tokens as will do, all equally long. Nothing
+is dropped: a document that does not fit goes on in the next row. Where the mixture changes to that
+of the annealing, within an epoch, the epoch has two such parts.
 
 Permutations come from numpy's ``Generator(Philox).permutation``, keyed by SHA-256 of what they are
 for. numpy keeps Philox's stream forever and changes ``permutation`` only with a note in its release.
@@ -15,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ import numpy.typing as npt
 
 from rewarm.core.errors import DataError
 from rewarm.data.dataset import Dataset, Documents
+from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.mixture import Mixture, build_mixture
+from rewarm.recipe.recipe import Recipe
 
 Integers = npt.NDArray[np.int64]
 
@@ -38,10 +41,10 @@ class Piece(NamedTuple):
     length: int
 
 
-class _Epoch(NamedTuple):
+class _Part(NamedTuple):
     source: npt.NDArray[np.uint16]  # (documents,) index into Plan.names
     document: npt.NDArray[np.uint32]  # (documents,) index into that source
-    ends: Integers  # (documents,) tokens of the epoch up to and with this document
+    ends: Integers  # (documents,) tokens of the part up to and with this document
 
 
 def permutation(count: int, *key: object) -> Integers:
@@ -51,84 +54,87 @@ def permutation(count: int, *key: object) -> Integers:
     return generator.permutation(count)
 
 
+def sizes_of(dataset: Dataset) -> dict[str, int]:
+    """Tokens to train on, of each source."""
+    return {name: source.tokens for name, source in dataset.sources.items()}
+
+
+def build_plan(recipe: Recipe, dataset: Dataset, values: Hyperparameters) -> Plan:
+    """Which documents a run of ``recipe`` trains on, in which order; ``values`` are all filled in."""
+    mixture = build_mixture(recipe.data, sizes_of(dataset))
+    return Plan(dataset, mixture, values.epochs, values.max_sequence_length, values.seed)
+
+
 class Plan:
     """Rows of tokens over all epochs.
 
     Args:
         dataset: whose documents that may be trained on are meant; held-out ones never come.
-        sources: name and weight of each; a source of weight w is seen w times an epoch.
-        replay: name and share of all training tokens, or None.
+        mixture: tokens of each source in an epoch, and over the last part of the run.
         epochs: how many; ``sequence_length``: tokens of a row; ``seed``: of every shuffle.
 
     Raises:
         DataError: if a source has no tokens to train on.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        sources: Sequence[tuple[str, float]],
-        replay: tuple[str, float] | None,
-        epochs: int,
-        sequence_length: int,
-        seed: int,
-    ) -> None:
-        parts = [(name, Fraction(str(weight))) for name, weight in sources]
-        if replay and replay[1] > 0:
-            share = Fraction(str(replay[1]))
-            wanted = share / (1 - share) * sum(w * dataset.sources[name].tokens for name, w in parts)
-            parts.append((replay[0], wanted / max(1, dataset.sources[replay[0]].tokens)))
+    def __init__(self, dataset: Dataset, mixture: Mixture, epochs: int, sequence_length: int, seed: int) -> None:
         self.dataset, self.sequence_length, self.seed, self.epochs = dataset, sequence_length, seed, epochs
-        self.names = tuple(name for name, _ in parts)
+        self.names = tuple(mixture.tokens)
         self.documents: tuple[Documents, ...] = tuple(dataset.train(name) for name in self.names)
-        self._weights = [weight for _, weight in parts]
         self._totals = [int(documents.lengths.sum()) for documents in self.documents]
         for name, total in zip(self.names, self._totals, strict=True):
             if total == 0:
                 raise DataError(f"source {name!r} has no tokens to train on", where=dataset.path)
-        self._cache: OrderedDict[int, _Epoch] = OrderedDict()
-        # cut[s][e]: documents of stream s before epoch e, as (pass, index), and their tokens
-        cuts = [[self._cut(source, epoch) for epoch in range(epochs + 1)] for source in range(len(parts))]
+        self._cache: OrderedDict[int, _Part] = OrderedDict()
+        places = sorted({*map(Fraction, range(epochs + 1)), mixture.turn(epochs)})
+        # cut[s][k]: documents of stream s before part k, as (pass, index), and their tokens
+        cuts = [
+            [self._cut(source, math.ceil(mixture.seen(name, at, epochs))) for at in places]
+            for source, name in enumerate(self.names)
+        ]
         self._cuts = [[(number, index) for number, index, _ in line] for line in cuts]
-        tokens = np.array([[seen for _, _, seen in line] for line in cuts], np.int64).sum(0)
-        self.epoch_tokens: Integers = np.diff(tokens)
-        """Tokens of each epoch, (epochs,)."""
-        self.epoch_ends: Integers = np.cumsum(-(-self.epoch_tokens // sequence_length))
+        seen = np.array([[seen for _, _, seen in line] for line in cuts], np.int64)
+        self.part_tokens: Integers = (seen[:, 1:] - seen[:, :-1]).T
+        """Tokens of each part from each source, (parts, sources); the parts are the epochs, the annealing apart."""
+        self._sums = self.part_tokens.sum(1)
+        self.part_ends: Integers = np.cumsum(-(-self._sums // sequence_length))
+        """Global index of the row behind the last one of each part, (parts,)."""
+        self.epoch_ends: Integers = self.part_ends[[at.denominator == 1 for at in places[1:]]]
         """Global index of the row behind the last one of each epoch, (epochs,)."""
 
     @property
     def total_rows(self) -> int:
-        return int(self.epoch_ends[-1])
+        return int(self.part_ends[-1])
 
     @property
     def total_tokens(self) -> int:
-        return int(self.epoch_tokens.sum())
+        return int(self._sums.sum())
 
     def _order(self, source: int, number: int) -> Integers:
         """The documents of a source in the order of its pass ``number``."""
         return permutation(len(self.documents[source]), self.seed, "source", self.names[source], number)
 
-    def _cut(self, source: int, epoch: int) -> tuple[int, int, int]:
-        """Where ``epoch`` begins in the stream of ``source``: pass, index in it, tokens before."""
+    def _cut(self, source: int, wanted: int) -> tuple[int, int, int]:
+        """Where ``wanted`` tokens have come in the stream of ``source``: pass, index in it, tokens before."""
         total = self._totals[source]
-        number, rest = divmod(math.ceil(self._weights[source] * total * epoch), total)
+        number, rest = divmod(wanted, total)
         if rest == 0:
             return number, 0, number * total
         seen = np.cumsum(self.documents[source].lengths[self._order(source, number)])
         index = int(np.searchsorted(seen, rest)) + 1
         return number, index, number * total + int(seen[index - 1])
 
-    def _epoch(self, epoch: int) -> _Epoch:
-        if epoch not in self._cache:
-            while len(self._cache) >= 2:  # a batch may reach from one epoch into the next
+    def _part(self, part: int) -> _Part:
+        if part not in self._cache:
+            while len(self._cache) >= 2:  # a batch may reach from one part into the next
                 self._cache.popitem(last=False)
-            self._cache[epoch] = self._build(epoch)
-        return self._cache[epoch]
+            self._cache[part] = self._build(part)
+        return self._cache[part]
 
-    def _build(self, epoch: int) -> _Epoch:
+    def _build(self, part: int) -> _Part:
         chosen: list[Integers] = []
         for source, cuts in enumerate(self._cuts):
-            (first, begin), (last, end) = cuts[epoch], cuts[epoch + 1]
+            (first, begin), (last, end) = cuts[part], cuts[part + 1]
             passes = []
             for number in range(first, last + 1):
                 if number == last and end == 0:
@@ -136,32 +142,32 @@ class Plan:
                 order = self._order(source, number)
                 passes.append(order[begin if number == first else 0 : end if number == last else None])
             chosen.append(np.concatenate(passes) if passes else np.zeros(0, np.int64))
-        source_of = np.repeat(np.arange(len(chosen), dtype=np.uint16), [len(part) for part in chosen])
-        lengths = np.concatenate([d.lengths[part] for d, part in zip(self.documents, chosen, strict=True)])
+        source_of = np.repeat(np.arange(len(chosen), dtype=np.uint16), [len(order) for order in chosen])
+        lengths = np.concatenate([d.lengths[order] for d, order in zip(self.documents, chosen, strict=True)])
         document = np.concatenate(chosen).astype(np.uint32)
-        shuffle = permutation(len(document), self.seed, "epoch", epoch)
-        return _Epoch(source_of[shuffle], document[shuffle], np.cumsum(lengths[shuffle]))
+        shuffle = permutation(len(document), self.seed, "epoch", part)
+        return _Part(source_of[shuffle], document[shuffle], np.cumsum(lengths[shuffle]))
 
     def _ranges(self, first: int, last: int) -> list[tuple[int, int, int]]:
-        """Rows ``first`` to ``last`` as (epoch, first token, behind the last token) in each epoch they touch.
+        """Rows ``first`` to ``last`` as (part, first token, behind the last token) in each part they touch.
 
-        The rows of an epoch are equally long, to one token: a last row of a few would make an update of its own.
+        The rows of a part are equally long, to one token: a last row of a few would make an update of its own.
         """
         ranges = []
         while first < last:
-            epoch = int(np.searchsorted(self.epoch_ends, first, side="right"))
-            start = int(self.epoch_ends[epoch - 1]) if epoch else 0
-            stop = min(last, int(self.epoch_ends[epoch]))
-            tokens, rows = int(self.epoch_tokens[epoch]), int(self.epoch_ends[epoch]) - start
-            ranges.append((epoch, -((first - start) * -tokens // rows), -((stop - start) * -tokens // rows)))
+            part = int(np.searchsorted(self.part_ends, first, side="right"))
+            start = int(self.part_ends[part - 1]) if part else 0
+            stop = min(last, int(self.part_ends[part]))
+            tokens, rows = int(self._sums[part]), int(self.part_ends[part]) - start
+            ranges.append((part, -((first - start) * -tokens // rows), -((stop - start) * -tokens // rows)))
             first = stop
         return ranges
 
     def count(self, first: int, last: int) -> tuple[int, int]:
         """Tokens and targets of rows ``first`` to ``last`` (half-open), without reading a token."""
         tokens = targets = 0
-        for epoch, begin, end in self._ranges(first, last):
-            ends = self._epoch(epoch).ends
+        for part, begin, end in self._ranges(first, last):
+            ends = self._part(part).ends
             closed = np.searchsorted(ends, end, side="right") - np.searchsorted(ends, begin, side="right")
             tokens += end - begin
             targets += end - begin - int(closed)  # a document's last token has nothing to predict
@@ -171,8 +177,8 @@ class Plan:
         """What stands in a row, in order."""
         if not 0 <= row < self.total_rows:
             raise IndexError(f"row {row} of {self.total_rows}")
-        ((epoch, begin, end),) = self._ranges(row, row + 1)
-        sources, documents, ends = self._epoch(epoch)
+        ((part, begin, end),) = self._ranges(row, row + 1)
+        sources, documents, ends = self._part(part)
         pieces = []
         index = int(np.searchsorted(ends, begin, side="right"))
         while begin < end:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rewarm.core.errors import DataError
-from rewarm.data.documents import read_documents
-from rewarm.data.files import Meter, list_files, signature
+from rewarm.data.documents import Document, read_documents
+from rewarm.data.files import File, Meter, list_files, signature
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.recipe.recipe import Recipe, Text
 
@@ -44,49 +44,49 @@ def sample_texts(recipe: Recipe, tokenizer_folder: Path, max_bytes: int = 1_000_
 
 
 def _estimate(text: Text, tokenizer: DocumentTokenizer, max_bytes: int) -> Estimate:
-    files = list_files(text.paths, text.format).files
-    sizes: dict[Path, int] = {}
+    listing = list_files(text.paths, text.format, text.connection)
+    found: list[File] = []
     total = _Sample()
     texts: list[str] = []
-    for path in files:
+    for path in listing.files:
         try:
-            sizes[path] = signature(path)[0]
+            found.append(File(path, listing.signatures.get(path) or signature(path), text.connection))
         except DataError:
             if text.on_bad_file == "stop":
                 raise
-    chosen = list(sizes)[:: max(1, -(-len(sizes) // _FILES))]
-    for path in chosen:
+    chosen = found[:: max(1, -(-len(found) // _FILES))]
+    for file in chosen:
         try:
-            _read(path, text, max_bytes // len(chosen), sizes[path], total, texts)
+            _read(file, text, max_bytes // len(chosen), total, texts)
         except DataError:
             if text.on_bad_file == "stop":
                 raise
     if not texts:
         raise DataError("there is no document in it", where=f"source {text.name}: {', '.join(text.paths)}")
-    scale = sum(sizes.values()) / total.disk
+    scale = sum(file.signature.size for file in found) / total.disk
     encoded = tokenizer.encode_batch(texts)
     per_byte = sum(map(len, encoded)) / sum(len(t.encode()) for t in texts)
     size = round(scale * total.bytes)
-    return Estimate(len(files), size, round(scale * total.documents), round(size * per_byte))
+    return Estimate(len(listing.files), size, round(scale * total.documents), round(size * per_byte))
 
 
-def _read(path: Path, text: Text, budget: int, size: int, total: _Sample, texts: list[str]) -> None:
+def _read(file: File, text: Text, budget: int, total: _Sample, texts: list[str]) -> None:
     """Read until the budget of text is reached and a whole block of the file is used up, or to the end."""
     meter, taken = Meter(), _Sample()
     before = 0
-    for item in read_documents(path, text.format, text.text_column, meter=meter):
+    for item in read_documents(file, text.format, text.text_column, meter=meter):
         if meter.bytes > before:  # the documents so far came from the blocks before this one
             if before and taken.bytes >= budget:
                 total.disk += before
                 break
             before = meter.bytes
-        if isinstance(item, str):
-            length = len(item.encode())
+        if isinstance(item, Document):
+            length = len(item.text.encode())
             if taken.bytes < budget:
-                texts.append(item)
+                texts.append(item.text)
             taken.bytes += length
             taken.documents += 1
     else:
-        total.disk += size
+        total.disk += file.signature.size
     total.bytes += taken.bytes
     total.documents += taken.documents

@@ -1,55 +1,81 @@
-"""Pass 1 over a slice of a source: the hash and size of each document, and every reject.
+"""Pass 1 over a slice of a source: each document cleaned, its hash and size noted, and every drop and reject.
 
 What was found is kept under the hash of the content that it was found in, so nothing is read twice
 for it, and a killed build loses the slices in work and no more. The identity of a document is the
-128-bit BLAKE2b of its NFC text in UTF-8.
+128-bit BLAKE2b of its cleaned NFC text in UTF-8.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from rewarm.core.errors import DataError
-from rewarm.core.storage import sha256_bytes, write_file
+from rewarm.core.storage import sha256_bytes, sha256_file, write_file
+from rewarm.data.documents import Reject
 from rewarm.data.files import Meter
-from rewarm.data.slices import ChangedError, Slice
+from rewarm.data.minhash import Signatures, signatures
+from rewarm.data.near_duplicates import write_signatures
+from rewarm.data.signature import UnsettledError
+from rewarm.data.slices import Slice
+from rewarm.data.steps import Drop, Rule
+from rewarm.recipe.steps import NearDuplicates
 
 PLACES = 20
 """Places of rejects that are kept of a slice and of a source."""
+SAMPLES = 3
+"""Documents of each drop reason that are kept of a slice and of a source, to look at."""
+SITES = 200
+"""Web sites of a slice that are counted; the others stand together under no name."""
 ID_BYTES = 16
+_EXCERPT = 300  # characters of a sample
+_BATCH_BYTES = 1 << 20  # of text that is hashed together for near-duplicates
+
+
+class Sample(NamedTuple):
+    """A dropped document: file of the slice, line or record, what the rule measured, how the text begins."""
+
+    file: int
+    line: int
+    value: float | str | None
+    text: str
 
 
 @dataclass
 class Scan:
-    """What pass 1 found in a slice. ``documents`` and ``errors`` have one entry for each file."""
+    """What pass 1 found in a slice. ``documents``, ``read`` and ``errors`` have one entry for each file."""
 
     ids: npt.NDArray[np.uint8]  # (documents, 16)
     sizes: npt.NDArray[np.uint32]  # (documents,) UTF-8 bytes
-    documents: list[int]
-    errors: list[str | None]  # why a file cannot be used; nothing of it is
+    kept: npt.NDArray[np.bool_]  # (documents read,) False where a rule dropped one
+    documents: list[int] = field(default_factory=list)  # kept
+    read: list[int] = field(default_factory=list)  # kept and dropped
+    errors: list[str | None] = field(default_factory=list)  # why a file cannot be used; nothing of it is
     rejected: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)  # by rule and reason
     places: list[tuple[int, str, int, str]] = field(default_factory=list)  # file, member, line, reason
+    samples: dict[str, list[Sample]] = field(default_factory=dict)  # of what was dropped, by rule and reason
+    sites: dict[str, int] = field(default_factory=dict)  # bytes of what was kept, by host of its URL
     lines: int = 0
 
-    def save(self, path: Path) -> None:
-        body = self.ids.tobytes() + self.sizes.astype("<u4").tobytes()
-        header = {
-            "documents": self.documents,
-            "errors": self.errors,
-            "rejected": self.rejected,
-            "places": self.places,
-            "lines": self.lines,
-            "body": sha256_bytes(body),
-        }
+    def save(self, path: Path, minhash: Path | None = None) -> None:
+        """Write the scan; ``minhash``, the file beside it with the signatures of its documents, belongs to it."""
+        body = self.ids.tobytes() + self.sizes.astype("<u4").tobytes() + np.packbits(self.kept).tobytes()
+        names = ("documents", "read", "errors", "rejected", "dropped", "places", "samples", "sites", "lines")
+        header = {name: getattr(self, name) for name in names}
+        header["samples"] = {rule: [list(sample) for sample in some] for rule, some in self.samples.items()}
+        header |= {"body": sha256_bytes(body), "minhash": minhash and sha256_file(minhash)}
         write_file(path, orjson.dumps(header) + b"\n" + body)
 
     @classmethod
@@ -58,15 +84,28 @@ class Scan:
         try:
             head, _, body = path.read_bytes().partition(b"\n")
             header = orjson.loads(head)
+            minhash = header.pop("minhash")
+            if check and minhash is not None and sha256_file(minhash_path(path)) != minhash:
+                return None
         except (FileNotFoundError, orjson.JSONDecodeError):
             return None
         wanted = header.pop("body", None)
         if check and wanted != sha256_bytes(body):
             return None
-        count = sum(header["documents"])
-        ids = np.frombuffer(body, np.uint8, count * ID_BYTES).reshape(count, ID_BYTES)
-        places = [tuple(place) for place in header.pop("places")]
-        return cls(ids, np.frombuffer(body, "<u4", count, count * ID_BYTES), places=places, **header)
+        count, read = sum(header["documents"]), sum(header["read"])
+        header["places"] = [tuple(place) for place in header["places"]]
+        header["samples"] = {rule: [Sample(*s) for s in some] for rule, some in header["samples"].items()}
+        return cls(
+            np.frombuffer(body, np.uint8, count * ID_BYTES).reshape(count, ID_BYTES),
+            np.frombuffer(body, "<u4", count, count * ID_BYTES),
+            np.unpackbits(np.frombuffer(body, np.uint8, offset=count * (ID_BYTES + 4)), count=read).astype(bool),
+            **header,
+        )
+
+
+def minhash_path(scan: Path) -> Path:
+    """Where the signatures of a scan's documents lie."""
+    return scan.with_suffix(".minhash")
 
 
 def identity(text: bytes) -> bytes:
@@ -74,44 +113,132 @@ def identity(text: bytes) -> bytes:
     return blake2b(text, digest_size=ID_BYTES).digest()
 
 
-def scan_slice(part: Slice, report: Callable[[int], None]) -> Scan:
-    """Read every file of a slice; ``report`` is told the bytes read so far.
+def clean(text: str, rules: Sequence[Rule]) -> str | tuple[str, Drop]:
+    """What the rules leave of a text, or the name of the first one that drops it with what that said."""
+    for rule in rules:
+        result = rule.apply(text)
+        if isinstance(result, Drop):
+            return f"{rule.name}: {result.reason}", result
+        text = result
+        if rule.changes:
+            text = unicodedata.normalize("NFC", text)
+            if not text or text.isspace():
+                return f"{rule.name}: nothing left", Drop("nothing left")
+    return text
+
+
+class _Found:
+    """What comes together from one file, and goes if the file turns out to be damaged."""
+
+    def __init__(self, file: int, near: NearDuplicates | None) -> None:
+        self.file, self.near = file, near
+        self.ids, self.sizes, self.kept = bytearray(), array("I"), bytearray()
+        self.rejected, self.dropped, self.sites = Counter[str](), Counter[str](), Counter[str]()
+        self.places: list[tuple[int, str, int, str]] = []
+        self.samples: dict[str, list[Sample]] = {}
+        self.minhash: list[Signatures] = []
+        self._waiting: list[str] = []
+        self._bytes = 0
+
+    def reject(self, item: Reject) -> None:
+        self.rejected[item.reason] += 1
+        if len(self.places) < PLACES:
+            self.places.append((self.file, item.member, item.line, item.reason))
+
+    def drop(self, rule: str, drop: Drop, text: str, line: int) -> None:
+        self.kept.append(0)
+        self.dropped[rule] += 1
+        some = self.samples.setdefault(rule, [])
+        if len(some) < SAMPLES:
+            some.append(Sample(self.file, line, drop.value, text[:_EXCERPT]))
+
+    def keep(self, text: str, url: str) -> None:
+        data = text.encode()
+        self.kept.append(1)
+        self.ids += identity(data)
+        self.sizes.append(len(data))
+        if url:
+            self.sites[site(url)] += len(data)
+        if self.near is not None:
+            self._waiting.append(text)
+            self._bytes += len(data)
+            if self._bytes >= _BATCH_BYTES:
+                self.sign()
+
+    def sign(self) -> None:
+        if self.near is not None and self._waiting:
+            self.minhash.append(signatures(self._waiting, self.near))
+            self._waiting, self._bytes = [], 0
+
+
+def site(url: str) -> str:
+    """The host of a URL without ``www.``; empty where there is none."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+    return host.removeprefix("www.")
+
+
+def scan_slice(
+    part: Slice, rules: Sequence[Rule], near: NearDuplicates | None, path: Path, report: Callable[[int], None]
+) -> None:
+    """Read and clean every file of a slice and save what was found; ``report`` is told the bytes read so far.
 
     Raises:
-        ChangedError: if a file changed; a damaged one is an entry of ``errors``.
+        UnsettledError: if a file changed or its server fails; a damaged one is an entry of ``errors``.
     """
-    ids, sizes, documents = bytearray(), array("I"), []
-    errors: list[str | None] = []
-    rejected: Counter[str] = Counter()
-    places: list[tuple[int, str, int, str]] = []
-    done = all_lines = 0
+    scan = Scan(np.zeros((0, ID_BYTES), np.uint8), np.zeros(0, np.uint32), np.zeros(0, bool))
+    good: list[_Found] = []
+    dropped, rejected, sites = Counter[str](), Counter[str](), Counter[str]()
+    done = 0
     for index, file in enumerate(part.files):
-        meter, before, found = Meter(), len(sizes), Counter[str]()
-        here: list[tuple[int, str, int, str]] = []
+        meter, found = Meter(), _Found(index, near)
         try:
             for item in part.documents(index, meter):
-                if isinstance(item, str):
-                    data = item.encode()
-                    ids += identity(data)
-                    sizes.append(len(data))
+                if isinstance(item, Reject):
+                    found.reject(item)
                 else:
-                    found[item.reason] += 1
-                    if len(here) < PLACES:
-                        here.append((index, item.member, item.line, item.reason))
-                if not (len(sizes) & 255):
+                    left = clean(item.text, rules)
+                    if isinstance(left, str):
+                        found.keep(left, item.url)
+                    else:
+                        found.drop(*left, item.text, meter.lines)
+                if not (len(found.kept) & 255):
                     report(done + meter.bytes)
-        except ChangedError:
+            found.sign()
+        except UnsettledError:
             raise
         except DataError as error:
-            errors.append(f"{error.what}\n{error.remedy or ''}")
-            del ids[before * ID_BYTES :], sizes[before:]
+            scan.errors.append(f"{error.what}\n{error.remedy or ''}")
+            found = _Found(index, None)
         else:
-            errors.append(None)
-            rejected.update(found)
-            places = (places + here)[:PLACES]
-        documents.append(len(sizes) - before)
-        all_lines += meter.lines
+            scan.errors.append(None)
+        good.append(found)
+        scan.documents.append(len(found.sizes))
+        scan.read.append(len(found.kept))
+        scan.places = (scan.places + found.places)[:PLACES]
+        for rule, some in found.samples.items():
+            scan.samples[rule] = (scan.samples.get(rule, []) + some)[:SAMPLES]
+        for total, more in ((dropped, found.dropped), (rejected, found.rejected), (sites, found.sites)):
+            total.update(more)
+        scan.lines += meter.lines
         done += part.bytes if part.end is not None else file.signature[0]
         report(done)
-    array_ids = np.frombuffer(bytes(ids), np.uint8).reshape(-1, ID_BYTES)
-    return Scan(array_ids, np.array(sizes, np.uint32), documents, errors, dict(rejected), places, all_lines)
+    scan.dropped, scan.rejected, scan.sites = dict(dropped), dict(rejected), _most(sites)
+    scan.ids = np.frombuffer(b"".join(f.ids for f in good), np.uint8).reshape(-1, ID_BYTES)
+    scan.sizes = np.frombuffer(b"".join(f.sizes.tobytes() for f in good), np.uint32)
+    scan.kept = np.frombuffer(b"".join(f.kept for f in good), bool)
+    if near is None:
+        scan.save(path)
+        return
+    signed = [block for found in good for block in found.minhash]
+    write_signatures(minhash_path(path), np.concatenate([signatures([], near), *signed]), near)
+    scan.save(path, minhash_path(path))
+
+
+def _most(sites: Counter[str]) -> dict[str, int]:
+    """The largest sites; the rest under the empty name."""
+    most = dict(sorted(sites.items(), key=lambda item: (-item[1], item[0]))[:SITES])
+    rest = sites.total() - sum(most.values())
+    return most | ({"": most.get("", 0) + rest} if rest else {})

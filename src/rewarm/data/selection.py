@@ -4,7 +4,9 @@ Texts are looked at in the order of ``recipe.texts``: of equal documents the fir
 out are whole panels; every document whose identity, read as a number, falls below the share; those
 that an earlier build of the workspace held out, of whatever text; and, when a source is built for
 the first time, those with the lowest identities until there are 32, of at most a tenth of its bytes.
-Memory: one byte for each document, and 60 for each of the few million looked at together.
+Where near-duplicates are looked for, nothing that is like a held-out document is trained on. Memory:
+one byte for each document (some 30 while near-duplicates are looked for), and 60 for each of the few
+million looked at together.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ import orjson
 
 from rewarm.core.manifest import canonical, to_json
 from rewarm.core.storage import sha256_bytes, write_file
-from rewarm.data.scan import ID_BYTES, Scan
-from rewarm.data.shards import DUPLICATE, HELD, TRAIN, Choice
+from rewarm.data.near_duplicates import near_duplicates
+from rewarm.data.scan import ID_BYTES, Scan, minhash_path
+from rewarm.data.shards import DUPLICATE, HELD, NEAR_DUPLICATE, TRAIN, Choice
+from rewarm.recipe.steps import NearDuplicates
 
 AT_LEAST = 32
 AT_MOST = 0.1
@@ -39,7 +43,9 @@ class TextScans:
     first: bool  # no earlier build read it
 
 
-def choose(texts: Sequence[TextScans], share: float, earlier: Identities) -> list[list[Choice]]:
+def choose(
+    texts: Sequence[TextScans], share: float, earlier: Identities, near: NearDuplicates | None = None
+) -> list[list[Choice]]:
     """For every text and scan, what becomes of each document; the ``earlier`` ones stay held out."""
     counts = [[len(_load(path).sizes) for path in text.scans] for text in texts]
     ends = np.cumsum([0, *(sum(c) for c in counts)])
@@ -62,12 +68,27 @@ def choose(texts: Sequence[TextScans], share: float, earlier: Identities) -> lis
         for number, top in enumerate(tops):
             mine = owner == number
             top.add(index[mine & ~held], sizes[mine & ~held], sizes[mine & held])
+    if near is not None:
+        _drop_near_duplicates(choice, texts, near)
     for text, top in zip(texts, tops, strict=True):
         if not text.panel and text.first:
-            choice[top.chosen()] = HELD
+            choice[top.chosen(choice)] = HELD
     pieces = np.split(choice, np.cumsum([n for c in counts for n in c])[:-1]) if any(counts) else []
     rest = iter(pieces)
     return [[next(rest) for _ in c] for c in counts]
+
+
+def _drop_near_duplicates(choice: Choice, texts: Sequence[TextScans], settings: NearDuplicates) -> None:
+    scans = [path for text in texts for path in text.scans]
+    sizes = np.concatenate([np.zeros(0, np.uint32), *(_load(path).sizes for path in scans)])
+    kept = near_duplicates(
+        [minhash_path(path) for path in scans],
+        sizes,
+        settings,
+        stays=choice == HELD,  # measured; what is like it must not be trained on
+        left_out=choice == DUPLICATE,
+    )
+    choice[(choice == TRAIN) & (kept != np.arange(len(kept)))] = NEAR_DUPLICATE
 
 
 class _TopUp:
@@ -86,12 +107,14 @@ class _TopUp:
         self.held_bytes += int(held.sum())
         self.bytes += int(sizes.sum()) + int(held.sum())
 
-    def chosen(self) -> list[int]:
+    def chosen(self, choice: Choice) -> list[int]:
         picked: list[int] = []
         size = self.held_bytes
         for index, more in zip(self.index, self.sizes, strict=True):
             if self.held + len(picked) >= AT_LEAST:
                 break
+            if choice[index] != TRAIN:
+                continue
             if size + more <= AT_MOST * self.bytes:  # a long one is passed over: several short ones measure better
                 picked.append(index)
                 size += more

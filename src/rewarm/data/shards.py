@@ -1,15 +1,21 @@
 """Pass 2 over a slice: the documents that were kept, tokenized, as one shard of its source.
 
-The files of a shard get their names when they are whole; the record of the shard is written last,
-so a shard without a record is made again, with the same bytes.
+A shard is a folder that is known by what it is made of: the texts, what becomes of each, and the
+tokenizer. It appears under its name when it is whole, so a killed build loses the shards in work and
+no more, and a source that grew is tokenized where it grew.
+
+    train/tokens.bin, train/documents.idx        documents to train on
+    held_out/tokens.bin, held_out/documents.idx  those that are never trained on
+    shard.json                                   its figures, who is held out, SHA-256 of each file
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,16 +23,19 @@ import numpy as np
 import numpy.typing as npt
 
 from rewarm.core.manifest import to_json
-from rewarm.core.storage import TEMPORARY, write_file
+from rewarm.core.storage import sha256_bytes, staged_folder
 from rewarm.data.dataset import HELD_OUT
 from rewarm.data.documents import Reject
 from rewarm.data.files import Meter
-from rewarm.data.scan import ID_BYTES, Scan, identity
+from rewarm.data.scan import ID_BYTES, Scan, clean, identity
 from rewarm.data.slices import ChangedError, Slice
+from rewarm.data.steps import Rule
 from rewarm.data.tokenizer import DocumentTokenizer, Ids
 
-TRAIN, DUPLICATE, HELD = 0, 1, 2
+TRAIN, DUPLICATE, HELD, NEAR_DUPLICATE = 0, 1, 2, 3
 """What becomes of a document."""
+RECORD, TRAINED = "shard.json", "train"
+TOKENS, INDEX = "tokens.bin", "documents.idx"
 _BATCH_BYTES = 1 << 19
 _BATCH_DOCUMENTS = 512
 
@@ -43,113 +52,133 @@ class Figures:
 
 
 class ShardWriter:
-    """Writes documents behind one another; the files appear under their names in ``close``."""
+    """Writes documents behind one another, and counts and hashes what it writes."""
 
-    def __init__(self, folder: Path, name: str, dtype: np.dtype[Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.figures, self._dtype, self._offsets = Figures(), dtype, [0]
-        self._folder, self._name = folder, name
-        self._file: BinaryIO = (folder / f"{TEMPORARY}tokens-{name}-{os.getpid()}").open("wb")
+    def __init__(self, folder: Path, dtype: np.dtype[Any]) -> None:
+        folder.mkdir(parents=True)
+        self.figures, self._dtype, self._offsets = Figures(), dtype, array("Q", [0])
+        self._folder, self._digest = folder, sha256()
+        self._file: BinaryIO = (folder / TOKENS).open("wb")
 
     def add(self, documents: list[Ids], sizes: int) -> None:
         """Append documents whose texts have ``sizes`` bytes together."""
+        if not documents:
+            return
+        data = np.concatenate(documents).astype(self._dtype).data
+        self._file.write(data)
+        self._digest.update(data)
         for ids in documents:
-            self._file.write(ids.astype(self._dtype).data)
             self._offsets.append(self._offsets[-1] + len(ids))
         self.figures.documents += len(documents)
         self.figures.tokens = self._offsets[-1]
         self.figures.bytes += sizes
 
-    def close(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def close(self) -> dict[str, Any]:
+        """Finish the files; of each, its bytes and SHA-256."""
         self._file.close()
-        if self.figures.documents == 0:
-            Path(self._file.name).unlink()
-            return
-        Path(self._file.name).replace(self._folder / f"tokens-{self._name}.bin")
-        write_file(self._folder / f"documents-{self._name}.idx", np.array(self._offsets, "<u8").tobytes())
+        index = np.array(self._offsets, "<u8").tobytes()
+        (self._folder / INDEX).write_bytes(index)
+        tokens = {"bytes": self.figures.tokens * self._dtype.itemsize, "sha256": self._digest.hexdigest()}
+        return {TOKENS: tokens, INDEX: {"bytes": len(index), "sha256": sha256_bytes(index)}}
 
 
 def tokenize_slice(
     part: Slice,
     scan: Scan,
     choice: Choice,
+    rules: Sequence[Rule],
     tokenizer: DocumentTokenizer,
     folder: Path,
-    record: Path,
+    staging: Path,
     report: Callable[[int], None],
 ) -> None:
-    """Write ``folder/tokens-N.bin`` and ``folder/held_out/tokens-N.bin`` with their offsets, and the record.
+    """Make the shard ``folder`` of a slice, in ``staging`` as long as it is not whole.
 
     Args:
-        choice: TRAIN, DUPLICATE or HELD for each document of the scan.
+        choice: TRAIN, DUPLICATE, HELD or NEAR_DUPLICATE for each document of the scan.
 
     Raises:
         ChangedError: if a document is not the one that was scanned.
     """
-    name = f"{part.number:05d}"
-    train, held = (ShardWriter(f, name, tokenizer.dtype) for f in (folder, folder / HELD_OUT))
     ids: list[dict[str, Any]] = []
+    waiting: tuple[list[int], list[int], Future[list[Ids]]] | None = None
+    with staged_folder(folder, staging) as staged, ThreadPoolExecutor(1) as encoder:
+        train, held = ShardWriter(staged / TRAINED, tokenizer.dtype), ShardWriter(staged / HELD_OUT, tokenizer.dtype)
 
-    def write(batch: list[str], flags: list[int], sizes: list[int], encoded: list[Ids]) -> None:
-        for flag, writer in ((TRAIN, train), (HELD, held)):
-            chosen = [i for i, f in enumerate(flags) if f == flag]
-            writer.add([encoded[i] for i in chosen], sum(sizes[i] for i in chosen))
+        def write(flags: list[int], sizes: list[int], encoded: list[Ids]) -> None:
+            for flag, writer in ((TRAIN, train), (HELD, held)):
+                chosen = [i for i, f in enumerate(flags) if f == flag]
+                writer.add([encoded[i] for i in chosen], sum(sizes[i] for i in chosen))
 
-    waiting: tuple[list[str], list[int], list[int], Future[list[Ids]]] | None = None
-    with ThreadPoolExecutor(1) as encoder:  # encoding runs outside the interpreter's lock: read and write meanwhile
-        for texts, flags, sizes in _batches(part, scan, choice, ids, report):
+        # encoding runs outside the interpreter's lock: read and write meanwhile
+        for texts, flags, sizes in _batches(part, scan, choice, rules, ids, report):
             future = encoder.submit(tokenizer.encode_batch, texts)
             if waiting:
-                write(waiting[0], waiting[1], waiting[2], waiting[3].result())
-            waiting = (texts, flags, sizes, future)
+                write(waiting[0], waiting[1], waiting[2].result())
+            waiting = (flags, sizes, future)
         if waiting:
-            write(waiting[0], waiting[1], waiting[2], waiting[3].result())
-    train.close()
-    held.close()
-    write_file(
-        record,
-        to_json({"shard": name, "train": asdict(train.figures), "held_out": asdict(held.figures), "documents": ids}),
-    )
+            write(waiting[0], waiting[1], waiting[2].result())
+        files = {f"{kind}/{n}": f for kind, w in ((TRAINED, train), (HELD_OUT, held)) for n, f in w.close().items()}
+        figures = {TRAINED: asdict(train.figures), HELD_OUT: asdict(held.figures)}
+        (staged / RECORD).write_bytes(to_json({**figures, "documents": ids, "files": files}))
 
 
 def _batches(
-    part: Slice, scan: Scan, choice: Choice, held: list[dict[str, Any]], report: Callable[[int], None]
+    part: Slice,
+    scan: Scan,
+    choice: Choice,
+    rules: Sequence[Rule],
+    held: list[dict[str, Any]],
+    report: Callable[[int], None],
 ) -> Iterator[tuple[list[str], list[int], list[int]]]:
     """The kept texts in batches, with what becomes of each and its bytes; those held out are noted in ``held``."""
     texts: list[str] = []
     flags: list[int] = []
     sizes: list[int] = []
-    known = scan.ids.tobytes()
-    position = done = total = 0
+    known, total = scan.ids.tobytes(), 0
+    for position, (text, done) in enumerate(_kept(part, scan, rules)):
+        data = text.encode()
+        mark = position * ID_BYTES
+        if identity(data) != known[mark : mark + ID_BYTES]:
+            raise ChangedError(part.files[int(np.searchsorted(np.cumsum(scan.documents), position, "right"))].path)
+        flag = int(choice[position])
+        if flag in (DUPLICATE, NEAR_DUPLICATE):
+            continue
+        if flag == HELD:
+            held.append({"id": known[mark : mark + ID_BYTES].hex(), "source": part.source, "bytes": len(data)})
+        texts.append(text)
+        flags.append(flag)
+        sizes.append(len(data))
+        total += len(data)
+        if total >= _BATCH_BYTES or len(texts) >= _BATCH_DOCUMENTS:
+            yield texts, flags, sizes
+            texts, flags, sizes, total = [], [], [], 0
+            report(done)
+    if texts:
+        yield texts, flags, sizes
+
+
+def _kept(part: Slice, scan: Scan, rules: Sequence[Rule]) -> Iterator[tuple[str, int]]:
+    """The documents that pass 1 kept, cleaned, with the bytes read so far."""
+    changing = [rule for rule in rules if rule.changes]  # what the others would say is known
+    first = done = 0
     for index, file in enumerate(part.files):
         if scan.errors[index] is not None:
             continue
-        meter, last = Meter(), position + scan.documents[index]
+        meter, kept = Meter(), scan.kept[first : first + scan.read[index]]
+        position = 0
         for item in part.documents(index, meter):
             if isinstance(item, Reject):
                 continue
-            data = item.encode()
-            mark = position * ID_BYTES
-            if position >= last or identity(data) != known[mark : mark + ID_BYTES]:
-                raise ChangedError(Path(file.path))
-            flag = int(choice[position])
+            if position >= len(kept):
+                raise ChangedError(file.path)
+            if kept[position]:
+                text = clean(item.text, changing)
+                if not isinstance(text, str):
+                    raise ChangedError(file.path)
+                yield text, done + meter.bytes
             position += 1
-            if flag == DUPLICATE:
-                continue
-            if flag == HELD:
-                held.append({"id": known[mark : mark + ID_BYTES].hex(), "source": part.source, "bytes": len(data)})
-            texts.append(item)
-            flags.append(flag)
-            sizes.append(len(data))
-            total += len(data)
-            if total >= _BATCH_BYTES or len(texts) >= _BATCH_DOCUMENTS:
-                yield texts, flags, sizes
-                texts, flags, sizes, total = [], [], [], 0
-                report(done + meter.bytes)
-        if position != last:
-            raise ChangedError(Path(file.path))
+        if position != len(kept):
+            raise ChangedError(file.path)
+        first += len(kept)
         done += file.signature[0]
-    if texts:
-        yield texts, flags, sizes

@@ -1,36 +1,46 @@
 """How the files of a source are cut into the parts that workers read: by the files alone.
 
 A slice holds small files together, one large file, or a byte range of a large unpacked jsonl file.
-Its size grows with the source, so that there is enough to share out and never too many shards.
+Where one group of small files ends and the next begins is drawn by lot from the name and size of
+each file, so a file that comes or goes changes its own group, or splits one, and no other. The size
+that slices aim at grows with the source, in steps of four: at 256 MiB, 1 GiB and 4 GiB, and at no
+other time, a source that grows is read anew.
 """
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from rewarm.core.errors import DataError
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes
-from rewarm.data.documents import Reject, column_of_head, detect_format, read_documents
-from rewarm.data.files import BLOCK, PACKED_MAGIC, Meter, signature, stem_and_format
+from rewarm.data import remote
+from rewarm.data.documents import Document, Reject, column_of_head, detect_format, read_documents
+from rewarm.data.files import PACKED_MAGIC, File, Meter, signature, stem_and_format
+from rewarm.data.signature import ChangedError, Signature
 
-_SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 64
-_MOST_FILES = 10_000
-VERSION = 1
+_SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
+_MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
+_NEXT_FILES = 8  # that are fetched ahead while one is read
+VERSION = 2
 """Goes up whenever the same file would be read as other documents."""
+__all__ = ["ChangedError", "Slice", "SliceFile", "slices_of"]
 
 
 @dataclass(frozen=True)
 class SliceFile:
-    """A file of a slice as it was when its content was hashed."""
+    """A file of a slice, and the hash that it is known by.
+
+    ``sha256`` is that of a local file's content, and of a remote one's URI, size and version.
+    """
 
     path: str
     sha256: str
-    signature: tuple[int, int, int]
+    signature: Signature
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,11 @@ class Slice:
     text_column: str | None
     start: int = 0
     end: int | None = None
+    connection: str | None = None
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Slice:
-        files = tuple(SliceFile(f["path"], f["sha256"], tuple(f["signature"])) for f in value["files"])
+        files = tuple(SliceFile(f["path"], f["sha256"], Signature(*f["signature"])) for f in value["files"])
         return cls(**{**value, "files": files})
 
     def to_json(self) -> dict[str, Any]:
@@ -56,7 +67,7 @@ class Slice:
     @property
     def bytes(self) -> int:
         """Bytes on disk."""
-        whole = sum(file.signature[0] for file in self.files)
+        whole = sum(file.signature.size for file in self.files)
         return whole if self.end is None else min(self.end, whole) - self.start
 
     def key(self) -> str:
@@ -65,87 +76,101 @@ class Slice:
         facts = [VERSION, unicodedata.unidata_version, [f.sha256 for f in self.files], names, self.format]
         return sha256_bytes(canonical([*facts, self.text_column, self.start, self.end]))
 
-    def documents(self, index: int, meter: Meter) -> Iterator[str | Reject]:
+    def documents(self, index: int, meter: Meter) -> Iterator[Document | Reject]:
         """Read file ``index``.
 
         Raises:
-            DataError: if the file is not what it was when it was hashed, or cannot be read to its end.
+            ChangedError: if the file is not what it was when it was hashed. UnsettledError: if its
+                server fails. DataError: if it cannot be read to its end.
         """
-        file = self.files[index]
-        path = Path(file.path)
-        _check_unchanged(path, file)
-        yield from read_documents(path, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
-        _check_unchanged(path, file)
+        named = self.files[index]
+        file = File(named.path, named.signature, self.connection)
+        following = self.files[index + 1 : index + 1 + _NEXT_FILES]
+        remote.expect(((next_one.path, next_one.signature) for next_one in following), self.connection)
+        _check_unchanged(file)
+        yield from read_documents(file, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
+        _check_unchanged(file)
 
 
-def _check_unchanged(path: Path, file: SliceFile) -> None:
-    if signature(path) != file.signature:
-        raise ChangedError(path)
-
-
-class ChangedError(DataError):
-    """A file that somebody writes to while it is read; never passed over as a merely damaged one."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("the file changed while it was read", where=path, remedy="run again when nobody writes to it")
+def _check_unchanged(file: File) -> None:
+    """Of a remote file, every block that is read is checked."""
+    if not remote.is_remote(file.uri) and signature(file.uri) != file.signature:
+        raise ChangedError(file.uri)
 
 
 def slice_bytes(total: int) -> int:
-    """Bytes of a slice in a source of ``total`` bytes: a power of two, so that growth seldom changes it."""
-    wanted = max(_SMALLEST, min(_LARGEST, total // _PARTS))
-    return 1 << (wanted - 1).bit_length()
+    """Bytes that a slice aims at in a source of ``total`` bytes: 1, 4, 16 or 64 MiB."""
+    size = _SMALLEST
+    while size < _LARGEST and size * _PARTS < total:
+        size *= 4
+    return size
 
 
-def slices_of(source: str, files: Sequence[SliceFile], format: str, text_column: str | None) -> list[Slice]:
+def slices_of(
+    source: str, files: Sequence[SliceFile], format: str, text_column: str | None, connection: str | None = None
+) -> list[Slice]:
     """The slices of a source, in reading order."""
-    size = slice_bytes(sum(file.signature[0] for file in files))
+    size = slice_bytes(sum(file.signature.size for file in files))
     parts: list[Slice] = []
-    for group, ranges in _groups(files, size, format):
+    for group, ranges in _groups(files, size, format, connection):
         # one file cut into ranges has one text column, as its first records show it
-        column = text_column or (_column(group[0]) if len(ranges) > 1 else None)
+        column = text_column
+        if column is None and len(ranges) > 1:
+            column = column_of_head(_file(group[0], connection).head(), group[0].path)
         for start, end in ranges:
-            parts.append(Slice(source, len(parts), group, format, column, start, end))
+            parts.append(Slice(source, len(parts), group, format, column, start, end, connection))
     return parts
 
 
-def _column(file: SliceFile) -> str | None:
-    path = Path(file.path)
-    return column_of_head(_head(path), path)
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(BLOCK)
+def _file(file: SliceFile, connection: str | None) -> File:
+    return File(file.path, file.signature, connection)
 
 
 def _groups(
-    files: Sequence[SliceFile], size: int, format: str
+    files: Sequence[SliceFile], size: int, format: str, connection: str | None
 ) -> Iterator[tuple[tuple[SliceFile, ...], list[tuple[int, int | None]]]]:
-    group: list[SliceFile] = []
-    held = 0
+    run: list[SliceFile] = []
     for file in files:
-        length = file.signature[0]
-        large = length > size
-        if group and (large or held + length > size or len(group) >= _MOST_FILES):
-            yield tuple(group), [(0, None)]
-            group, held = [], 0
-        if large and _can_be_cut(Path(file.path), format):
+        length = file.signature.size
+        cut = length > size and _can_be_cut(_file(file, connection), format)
+        if cut or _lot(file) < 1 / size:  # a lot for each byte: runs have `size` bytes on average
+            yield from ((group, [(0, None)]) for group in _not_too_large(run, size))
+            run = []
+        if cut:
             yield (file,), [(start, min(start + size, length)) for start in range(0, length, size)]
-            continue
-        group.append(file)
-        held += length
-    if group:
-        yield tuple(group), [(0, None)]
+        else:
+            run.append(file)
+    yield from ((group, [(0, None)]) for group in _not_too_large(run, size))
 
 
-def _can_be_cut(path: Path, format: str) -> bool:
-    """Whether lines can be read from the middle: an unpacked jsonl file."""
-    head = _head(path)
-    if head.startswith(PACKED_MAGIC):
+def _not_too_large(run: list[SliceFile], size: int) -> Iterator[tuple[SliceFile, ...]]:
+    """The run, or parts of it, cut where the lots are lowest, so that the cuts too stay where they are."""
+    held = sum(file.signature.size for file in run)
+    if len(run) > 1 and (held > _TOO_LARGE * size or len(run) > _MOST_FILES):
+        at = min(range(1, len(run)), key=lambda index: _lot(run[index]))
+        yield from _not_too_large(run[:at], size)
+        yield from _not_too_large(run[at:], size)
+    elif run:
+        yield tuple(run)
+
+
+def _lot(file: SliceFile) -> float:
+    """A number drawn by the name of a file and of the two folders above it, lower for larger files."""
+    name = "/".join(file.path.split("/")[-3:]).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=7).digest()) / 2**56 / max(1, file.signature.size)
+
+
+def _can_be_cut(file: File, format: str) -> bool:
+    """Whether lines can be read from the middle: an unpacked jsonl file. Other names are not opened for it."""
+    _, promised, packed = stem_and_format(file.name)
+    if packed or promised in ("txt", "csv", "parquet"):
+        return False
+    head = file.head()
+    if head.startswith(PACKED_MAGIC) or head[257:262] == b"ustar":
         return False
     if format != "auto":
         return format == "jsonl"
     try:
-        return detect_format(head, path.name, path) == "jsonl"
+        return detect_format(head, file.name, file.uri) == "jsonl"
     except DataError:
         return False

@@ -5,8 +5,12 @@ not looked for in text, and neither are added tokens that only look like control
 (``<tool_call>``, ``[INST]``, ``<|python_tag|>``), which some tokenizers do not mark as special.
 Added tokens for runs of white space stay what they are.
 
-A long document is encoded in parts where that provably gives the same ids. ``tokenizers`` needs
-about 160 bytes of memory for each byte of one text, and is faster on short ones. The common
+Ids are made by ``tokenizers``, or ten to forty times faster by ``fastokens`` where ``encoder.py`` has
+found that it makes the same. The other one then makes those of a text that ``fastokens`` refuses,
+which is one with a byte that the vocabulary lacks.
+
+With ``tokenizers`` a long document is encoded in parts where that provably gives the same ids. ``tokenizers`` needs
+about 160 bytes of memory for each byte of one text (``fastokens`` 4), and is faster on short ones. The common
 pre-tokenizers (``_PATTERNS``) cut text into words by a regular expression whose matches are then
 encoded one by one, and in each of those expressions
 
@@ -25,9 +29,12 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import fastokens
 import numpy as np
 import numpy.typing as npt
 import orjson
@@ -41,6 +48,8 @@ if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quart
     from rewarm.recipe.recipe import DocumentTokens
 
 Ids = npt.NDArray[np.uint32]
+STOCK, FAST = "tokenizers", "fastokens"
+"""The libraries that encode."""
 _PART = 32_768
 """Characters from which a document is encoded in parts, and about what each part has."""
 _GROUP = 1 << 19
@@ -57,15 +66,16 @@ _CONTROL = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|<\|.*\|>", re.DOTALL)
 
 
 class DocumentTokenizer:
-    """Encodes whole documents. Build it with ``load``."""
+    """Encodes whole documents. Build it with ``load``, or in a worker from the ``spec`` of another one."""
 
-    def __init__(self, loaded: _Loaded, bos_id: int | None, eos_id: int | None, digest: str) -> None:
-        self.bos_id, self.eos_id, self.hash, self.vocab_size = bos_id, eos_id, digest, loaded.vocab_size
-        self._tokenizer, self._in_parts = loaded.tokenizer, loaded.in_parts
+    def __init__(self, definition: _Definition, bos_id: int | None, eos_id: int | None, encoder: str = STOCK) -> None:
+        self.bos_id, self.eos_id, self.encoder, self.vocab_size = bos_id, eos_id, encoder, definition.vocab_size
+        self.hash = sha256_bytes(canonical({"tokenizer": definition.sha256, "bos": bos_id, "eos": eos_id}))
+        self._definition = definition
 
     @classmethod
     def load(cls, folder: Path, document_tokens: DocumentTokens | None = None) -> DocumentTokenizer:
-        """The tokenizer of a Hugging Face folder.
+        """The tokenizer of a Hugging Face folder, encoding with ``tokenizers``.
 
         BOS is added where the tokenizer's own convention adds it, EOS is the ``eos_token`` of
         ``tokenizer_config.json``; ``document_tokens`` overrides either, and null there means none.
@@ -74,23 +84,42 @@ class DocumentTokenizer:
             ModelError: if ``tokenizer.json`` is missing or broken.
             DataError: if ``document_tokens`` names a token that the tokenizer lacks.
         """
-        given = (
-            {}
-            if document_tokens is None
-            else {n: getattr(document_tokens, n) for n in document_tokens.model_fields_set}
-        )
-        return cls.from_names(folder, given)
+        given: dict[str, str | None] = {}
+        if document_tokens is not None:
+            given = {name: getattr(document_tokens, name) for name in document_tokens.model_fields_set}
+        definition, config = _read(folder), _config(folder)
+        stock = definition.stock
+        bos = _named(stock, given["bos"], "bos") if "bos" in given else _convention(stock, config)
+        eos = _named(stock, given["eos"], "eos") if "eos" in given else _eos(stock, config)
+        return cls(definition, bos, eos)
 
     @classmethod
-    def from_names(cls, folder: Path, given: dict[str, str | None]) -> DocumentTokenizer:
-        """``load``, with the given ones of ``bos`` and ``eos`` as a dictionary."""
-        data = _read(folder)
-        loaded, config = _load(folder, data), _config(folder)
-        tokenizer = loaded.tokenizer
-        bos = _named(tokenizer, given["bos"], "bos") if "bos" in given else _convention(tokenizer, config)
-        eos = _named(tokenizer, given["eos"], "eos") if "eos" in given else _eos(tokenizer, config)
-        facts = {"tokenizer": sha256_bytes(data), "bos": bos, "eos": eos}
-        return cls(loaded, bos, eos, sha256_bytes(canonical(facts)))
+    def from_spec(cls, spec: dict[str, Any]) -> DocumentTokenizer:
+        """The tokenizer that a ``spec`` describes; only the library that it names is loaded.
+
+        Raises:
+            ModelError: if ``tokenizer.json`` is not what it was.
+        """
+        found = cls(_read(Path(spec["folder"])), spec["bos_id"], spec["eos_id"], spec["encoder"])
+        if found.hash != spec["hash"]:
+            raise ModelError("the tokenizer was changed meanwhile", where=spec["folder"], remedy="run again")
+        return found
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What makes the same tokenizer in another process, as JSON holds it."""
+        folder = str(self._definition.path.parent)
+        ids = {"bos_id": self.bos_id, "eos_id": self.eos_id}
+        return {"folder": folder, **ids, "hash": self.hash, "encoder": self.encoder}
+
+    @property
+    def added_tokens(self) -> list[str]:
+        """The names of all tokens that are no part of the model's own vocabulary."""
+        return [token.content for token in self._definition.stock.get_added_tokens_decoder().values()]
+
+    def with_encoder(self, encoder: str) -> DocumentTokenizer:
+        """The same tokenizer, encoding with the other library."""
+        return DocumentTokenizer(self._definition, self.bos_id, self.eos_id, encoder)
 
     @property
     def context_id(self) -> int:
@@ -113,23 +142,45 @@ class DocumentTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Ids]:
         """The ids of each text, with BOS before and EOS after it where there are such."""
+        if self.encoder == FAST:
+            return self._encode_fast(texts)
         before = [] if self.bos_id is None else [array("I", [self.bos_id])]
         after = [] if self.eos_id is None else [array("I", [self.eos_id])]
-        pieces = [_parts(text) if self._in_parts and len(text) > _PART else [text] for text in texts]
+        pieces = [_parts(text) if self._definition.in_parts and len(text) > _PART else [text] for text in texts]
         arrays = iter(self._encode([part for parts in pieces for part in parts]))
         return [_joined([*before, *(next(arrays) for _ in parts), *after]) for parts in pieces]
 
     def _encode(self, texts: list[str]) -> list[array[int]]:
         """The ids of each text, in groups: an encoding takes far more memory than its ids."""
+        stock = self._definition.stock
         found: list[array[int]] = []
         begin = size = 0
         for index, text in enumerate(texts):
             size += len(text)
             if size >= _GROUP or index == len(texts) - 1:
-                encodings = self._tokenizer.encode_batch_fast(texts[begin : index + 1], add_special_tokens=False)
+                encodings = stock.encode_batch_fast(texts[begin : index + 1], add_special_tokens=False)
                 found.extend(array("I", encoding.ids) for encoding in encodings)
                 begin, size = index + 1, 0
         return found
+
+    def _encode_fast(self, texts: Sequence[str]) -> list[Ids]:
+        fast = self._definition.fast
+        try:
+            ids, offsets = fast.encode_batch_flat(list(texts), add_special_tokens=False, split_special_tokens=True)
+        except ValueError:  # `tokenizers` leaves out the byte that has no token
+            if len(texts) == 1:
+                return self.with_encoder(STOCK).encode_batch(texts)
+            half = len(texts) // 2
+            return [*self._encode_fast(texts[:half]), *self._encode_fast(texts[half:])]
+        ends = np.frombuffer(offsets, "<u8").astype(np.int64)
+        around = [(ends[:-1], self.bos_id), (ends[1:], self.eos_id)]
+        places = [place for place, token in around if token is not None]
+        tokens = [token for _, token in around if token is not None]
+        flat: Ids = np.frombuffer(ids, "<u4")
+        if tokens:  # in the order of documents: an empty one has both of its tokens in one place
+            flat = np.insert(flat, np.stack(places, axis=1).ravel(), np.tile(tokens, len(texts)))
+            ends = ends + len(tokens) * np.arange(len(ends))
+        return [flat[begin:end] for begin, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
     def decode(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
         """The text of a document's ids; a BOS in front and an EOS at the end are left out."""
@@ -138,7 +189,7 @@ class DocumentTokenizer:
             values = values[1:]
         if values and self.eos_id is not None and values[-1] == self.eos_id:
             values = values[:-1]
-        text: str = self._tokenizer.decode(values, skip_special_tokens=False)
+        text: str = self._definition.stock.decode(values, skip_special_tokens=False)
         return text
 
 
@@ -182,25 +233,45 @@ def _can_be_cut(value: dict[str, Any]) -> bool:
     )
 
 
-def _read(folder: Path) -> bytes:
-    try:
-        return (folder / "tokenizer.json").read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"the tokenizer cannot be read: {error.strerror}",
-            where=folder / "tokenizer.json",
-            remedy="use a model folder that holds tokenizer.json (AutoTokenizer.save_pretrained writes it)",
-        ) from None
+@dataclass
+class _Definition:
+    """What ``tokenizer.json`` says, without the parts that would find control tokens in text."""
 
-
-class _Loaded(NamedTuple):
-    tokenizer: Tokenizer
+    path: Path
+    sha256: str
+    text: str
     vocab_size: int
     in_parts: bool
 
+    @cached_property
+    def stock(self) -> Tokenizer:
+        try:
+            tokenizer = Tokenizer.from_str(self.text)
+        except Exception as error:  # the Rust side raises Exception itself
+            raise ModelError(f"the tokenizer is broken: {error}", where=self.path) from None
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True
+        return tokenizer
 
-def _load(folder: Path, data: bytes) -> _Loaded:
-    """The tokenizer, told to find no control token in text, and what its JSON says besides."""
+    @cached_property
+    def fast(self) -> fastokens.Tokenizer:
+        tokenizer = fastokens.Tokenizer.from_json_str(self.text)
+        tokenizer.no_truncation()
+        return tokenizer
+
+
+def _read(folder: Path) -> _Definition:
+    path = folder / "tokenizer.json"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"the tokenizer cannot be read: {error.strerror}",
+            where=path,
+            remedy="use a model folder that holds tokenizer.json (AutoTokenizer.save_pretrained writes it)",
+        ) from None
+    digest = sha256_bytes(data)
     try:
         value = orjson.loads(data)
         added = value.get("added_tokens") or []
@@ -208,17 +279,13 @@ def _load(folder: Path, data: bytes) -> _Loaded:
             if not token["special"] and _CONTROL.fullmatch(token["content"].strip()):
                 token["special"] = True  # rather than dropped: that would shift the ids of those behind it
                 data = b""
-        tokenizer = Tokenizer.from_str((data or orjson.dumps(value)).decode())
+        text = (data or orjson.dumps(value)).decode()
         vocabulary = value["model"]["vocab"]  # asking the tokenizer for it takes 70 ms
         ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
         size = 1 + max(*(token["id"] for token in added), max(ids, default=-1), -1)
-        in_parts = _can_be_cut(value)
-    except Exception as error:  # the Rust side raises Exception itself
-        raise ModelError(f"the tokenizer is broken: {error}", where=folder / "tokenizer.json") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True
-    return _Loaded(tokenizer, size, in_parts)
+        return _Definition(path, digest, text, size, _can_be_cut(value))
+    except Exception as error:  # whatever a broken file may hold
+        raise ModelError(f"the tokenizer is broken: {error}", where=path) from None
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -21,15 +21,18 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from rewarm.core.errors import DataError, ModelError, ResourceError, UserError
 from rewarm.data.scan import Scan, scan_slice
 from rewarm.data.shards import tokenize_slice
 from rewarm.data.slices import Slice
+from rewarm.data.steps import Rule, build_steps
 from rewarm.data.tokenizer import DocumentTokenizer
+from rewarm.recipe.steps import NearDuplicates, Step
 
 Task = dict[str, Any]
 _POLL = 0.1
@@ -92,8 +95,20 @@ class _Worker:
         self.output.close()
 
 
+class Engine(Protocol):
+    """What maps tasks, each a pure function from its JSON to files, over cores: here, or on other machines."""
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def run(self, tasks: Sequence[Task], progress: Callable[[float], None]) -> Iterator[int]:
+        """Do all tasks; the index of each comes out when it is done, in any order."""
+        ...
+
+
 class Workers:
-    """Worker processes for as long as the context lasts; none is started before there is a task.
+    """The engine of one machine: worker processes as long as the context lasts; none starts before there is a task.
 
     Args:
         cores: at most that many workers; with fewer tasks than cores each gets several threads.
@@ -182,7 +197,7 @@ def main() -> None:
     while True:
         task = tasks.get()
         try:
-            _do(task, _reporter(out))
+            perform(task, _reporter(out))
             _say(out, {"done": True})
         except BaseException as error:
             _say(out, _described(error))
@@ -220,22 +235,30 @@ def _described(error: BaseException) -> dict[str, Any]:
     return {"error": "bug", "what": traceback.format_exc()}
 
 
-def _do(task: Task, report: Callable[[int], None]) -> None:
-    part = Slice.from_json(task["slice"])
+def perform(task: Task, report: Callable[[int], None]) -> None:
+    """A task is a pure function of what it names: a slice of the input to a scan, or to a shard."""
+    part, rules = Slice.from_json(task["slice"]), _rules(json.dumps(task["steps"]))
     if task["do"] == "scan":
-        scan_slice(part, report).save(Path(task["scan"]))
+        near = task["near"] and NearDuplicates.model_validate(task["near"])
+        scan_slice(part, rules, near, Path(task["scan"]), report)
         return
     scan = Scan.load(Path(task["scan"]))
     if scan is None:
         raise DataError("the record of the first pass is gone", where=task["scan"], remedy="run again")
     choice = np.fromfile(task["choice"], np.uint8, len(scan.ids), offset=task["offset"])
-    tokenizer = _tokenizer(task["tokenizer"], json.dumps(task["document_tokens"]))
-    tokenize_slice(part, scan, choice, tokenizer, Path(task["folder"]), Path(task["record"]), report)
+    tokenizer = _tokenizer(json.dumps(task["tokenizer"]))
+    with contextlib.suppress(FileExistsError):  # another build made the same shard meanwhile
+        tokenize_slice(part, scan, choice, rules, tokenizer, Path(task["shard"]), Path(task["staging"]), report)
+
+
+@lru_cache(4)
+def _rules(steps: str) -> list[Rule]:
+    return build_steps(TypeAdapter(list[Step]).validate_json(steps))
 
 
 @lru_cache(1)
-def _tokenizer(folder: str, given: str) -> DocumentTokenizer:
-    return DocumentTokenizer.from_names(Path(folder), json.loads(given))
+def _tokenizer(spec: str) -> DocumentTokenizer:
+    return DocumentTokenizer.from_spec(json.loads(spec))
 
 
 if __name__ == "__main__":

@@ -115,6 +115,21 @@ def run_tasks(
     return results
 
 
+def check_tasks(tasks: Sequence[str], task_path: Path | None) -> None:
+    """Look every task up by its name, before anything is scored or loaded.
+
+    Raises:
+        UserError: if the folder of own tasks is not there, or for an unknown task, with the nearest name.
+    """
+    if task_path and not task_path.is_dir():
+        raise UserError("evaluation.task_path: there is no such folder", where=task_path)
+    runner = _Runner(Path(), task_path, {}, "cpu", lambda what, done, total, unit: None)
+    with _quiet():
+        for name in tasks:
+            if not runner.is_own(name):
+                runner.find(name)
+
+
 class _Runner:
     """Loads the harness and the model when the first task needs them, and not before."""
 
@@ -152,23 +167,31 @@ class _Runner:
 
     def _load(self, name: str) -> tuple[Any, dict[str, Any]]:
         """A task manager, and its tasks that ``name`` stands for, by their names."""
-        if self.task_path:  # own tasks first: to index the harness's thousands takes ten seconds
+        if self.is_own(name):
             own = self._manager(defaults=False)
             with contextlib.suppress(LookupError, TypeError, ValueError):  # one that builds on the harness's tasks
-                if name in own.all_tasks:
-                    return own, _loaded(own, [name])
+                return own, _loaded(own, [name])
+        names = self.find(name)
+        try:
+            return self._manager(defaults=True), _loaded(self._manager(defaults=True), names)
+        except (LookupError, TypeError, ValueError) as error:
+            raise _unloadable(name, error) from error
+
+    def is_own(self, name: str) -> bool:
+        """Whether a task of the user's folder is called so; to index the harness's thousands takes ten seconds."""
+        return self.task_path is not None and name in self._manager(defaults=False).all_tasks
+
+    def find(self, name: str) -> list[str]:
+        """The tasks that ``name`` stands for."""
         manager = self._manager(defaults=True)
-        names = [name] if name in manager.all_tasks else manager.match_tasks([name])
+        names: list[str] = [name] if name in manager.all_tasks else manager.match_tasks([name])
         if not names:
             guess = nearest(name, manager.all_tasks)
             raise UserError(
                 f"evaluation.tasks: no task is called {name!r}" + (f"; did you mean {guess!r}?" if guess else ""),
                 remedy="see the names with: lm_eval ls tasks; own task files need evaluation.task_path",
             )
-        try:
-            return manager, _loaded(manager, names)
-        except (LookupError, TypeError, ValueError) as error:
-            raise _unloadable(name, error) from error
+        return names
 
     def _manager(self, defaults: bool) -> Any:
         from lm_eval.tasks import TaskManager

@@ -134,9 +134,22 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
         raise ModelError(
             f"{len(absent)} weights are missing, the first {min(absent)!r}", where=folder, remedy="fetch it again"
         )
+    _refuse_half_tied(folder, hf)
     model = CausalModel(hf).eval()
     check_packing(model)
     return model.to(device)
+
+
+def _refuse_half_tied(folder: Path, hf: PreTrainedModel) -> None:
+    """A head of its own in a model that says its head is the embedding would be trained, and lost in the export."""
+    head, embedding = hf.get_output_embeddings(), hf.get_input_embeddings()
+    tied = hf.config.get_text_config().tie_word_embeddings
+    if tied and head is not None and head.weight is not embedding.weight:
+        raise ModelError(
+            "config.json ties the head to the embedding, but the weights hold a head of their own",
+            where=folder,
+            remedy="copy the folder and set tie_word_embeddings to false in config.json",
+        )
 
 
 def _unloadable(folder: Path, error: Exception) -> UserError:

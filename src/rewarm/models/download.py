@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
-from rewarm.core.errors import ModelError
+from rewarm.core.errors import ModelError, ResourceError
 from rewarm.core.storage import require_space
 
 Progress = Callable[[str, float, float, str], None]
@@ -59,6 +60,14 @@ def download(model: str, progress: Progress) -> Path:
         raise ModelError(
             f"not a hub id: {error}", where=model, remedy="write organisation/name, ./folder or name@version"
         ) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise ResourceError(
+                f"the hub's cache cannot be written: {error.strerror}",
+                where=error.filename or constants.HF_HUB_CACHE,
+                remedy="free some space there, or set HF_HOME to a folder that you may write to",
+            ) from error
+        raise _unreachable(model, error) from error
     except _UNREACHABLE as error:
         raise _unreachable(model, error) from error
     return Path(folder)

@@ -22,11 +22,12 @@ from rewarm.core.errors import DataError
 from rewarm.core.manifest import to_json, verify
 from rewarm.core.storage import write_file
 from rewarm.models.causal import CausalModel, load_model, quiet_transformers
-from rewarm.models.folder import check_folder
+from rewarm.models.folder import check_folder, weights_dtype
 from rewarm.models.lora import add_lora, merged, save_adapter
 from rewarm.recipe.hyperparameters import Hyperparameters
 
 SHARD = "5GB"
+_DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float32}
 _COPIED = (
     "tokenizer.json",
     "tokenizer.model",
@@ -59,7 +60,7 @@ def export(
         DataError: the parameters are not those of the base.
     """
     config = check_folder(base)
-    dtype = dtype or _dtype(config)
+    dtype = dtype or _DTYPES.get(weights_dtype(base), torch.bfloat16)
     named = merged(model) if isinstance(model, CausalModel) else model.items()
     with quiet_transformers():
         skeleton = _skeleton(base, named, dtype)
@@ -136,12 +137,6 @@ def _skeleton(base: Path, named: Iterable[tuple[str, Tensor]], dtype: torch.dtyp
         odd = f"lacks {absent[0]!r}" if absent else f"has {report.unexpected_keys[0]!r} more"
         raise DataError(f"the trained model {odd} than its base", where=base)
     return skeleton
-
-
-def _dtype(config: dict[str, Any]) -> torch.dtype:
-    named = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    name = config.get("dtype") or config.get("torch_dtype")
-    return named.get(str(name).removeprefix("torch."), torch.bfloat16)
 
 
 def _write_config(target: Path, base: dict[str, Any], skeleton: Any, dtype: torch.dtype) -> None:

@@ -11,6 +11,7 @@ import importlib
 import math
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +91,14 @@ def count_parameters(folder: Path) -> int:
     if _text(_config(folder)).get("tie_word_embeddings"):
         tensors.pop("lm_head.weight", None)
     return sum(tensor.count for tensor in tensors.values())
+
+
+def weights_dtype(folder: Path) -> str:
+    """The type that most of a checked folder's numbers have, as safetensors names it: F32, BF16, ..."""
+    counts = Counter[str]()
+    for tensor in _tensors(folder).values():
+        counts[tensor.dtype] += tensor.count
+    return counts.most_common(1)[0][0]
 
 
 def fingerprint(folder: Path) -> str:

@@ -47,7 +47,7 @@ def generate(
         sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature > 0 else {}
         settings = GenerationConfig(
             max_new_tokens=max_new_tokens,
-            eos_token_id=_ends(model, tokenizer),
+            eos_token_id=ends_of_text(model, tokenizer),
             pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
             **sampling,
         )
@@ -64,11 +64,10 @@ def _dtype(device: torch.device | str) -> torch.dtype:
     return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
 
 
-def _ends(model: Any, tokenizer: Any) -> list[int] | None:
+def ends_of_text(model: Any, tokenizer: Any) -> list[int] | None:
     """Every token that ends a text by the model's or the tokenizer's word, and <|endoftext|>."""
     named = [model.generation_config.eos_token_id, tokenizer.eos_token_id]
     ids = {token for entry in named for token in (entry if isinstance(entry, list) else [entry]) if token is not None}
-    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    if end is not None and end != tokenizer.unk_token_id:
+    if (end := tokenizer.get_vocab().get("<|endoftext|>")) is not None:
         ids.add(end)
     return sorted(ids) or None

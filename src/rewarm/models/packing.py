@@ -31,19 +31,22 @@ def check_packing(model: CausalModel) -> None:
         ModelError: if they differ, if the family cannot run packed, or if the weights give no finite numbers.
     """
     family = getattr(model.config, "model_type", type(model.hf).__name__)
-    training = model.training
+    training, finite = model.training, True
     model.eval()
     try:
         ids = torch.randint(0, model.vocab_size, (sum(LENGTHS),), generator=torch.Generator().manual_seed(1309))
         documents = torch.split(ids, list(LENGTHS))
         plain = torch.cat([_plain_nll(model, document) for document in documents])
-        if not torch.isfinite(plain).all():
-            raise ModelError("the model gives no finite numbers: its weights are damaged")
+        finite = bool(torch.isfinite(plain).all())
+        if not finite:
+            raise ModelError("its weights give no finite numbers")
         model.hf.set_attn_implementation(CHECKED)
         model.token_nll(_packed(documents[:1]))  # one document: its masks can be read off
         model.hf.set_attn_implementation(PACKED)
         packed = model.token_nll(_packed(documents))
     except ModelError as error:
+        if not finite:
+            raise ModelError(error.what, remedy="fetch the model again: its weights are damaged") from error
         raise ModelError(f"{family} models cannot be trained here: {error.what}", remedy=REMEDY) from error
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]

@@ -14,13 +14,11 @@ import time
 import traceback
 from pathlib import Path
 
-import torch
-
 from rewarm.core import states
 from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
 from rewarm.core.events import EventLog
-from rewarm.core.run import STAGES, Run, claim, read_launch, sole_process
-from rewarm.core.storage import is_disk_full, sweep
+from rewarm.core.run import STAGES, Run, Status, claim, read_launch, sole_process
+from rewarm.core.storage import is_disk_full, remove_folder, sweep
 from rewarm.core.workspace import Workspace
 from rewarm.pipeline.baseline import BASELINE
 from rewarm.pipeline.evaluate import EVALUATE
@@ -29,6 +27,7 @@ from rewarm.pipeline.prepare import PREPARE
 from rewarm.pipeline.publish import PUBLISH
 from rewarm.pipeline.train import TRAIN
 from rewarm.recipe.load import load_recipe
+from rewarm.train.job import is_out_of_memory
 
 logger = logging.getLogger("rewarm")
 ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
-    run = Run(options.run.resolve())
+    run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads
     try:
         with sole_process(run):
             return attempt(run, options.first)
@@ -53,29 +52,25 @@ def main(arguments: list[str]) -> int:
 
 def attempt(run: Run, first: str | None) -> int:
     """One attempt at ``run``; its end is in the record before this returns the exit code."""
-    before = run.status()
     stop = StopSignal(run)
     stop.listen()
-    record = claim(run)
-    log = EventLog(run.events, record["attempt"])
-    state = _state_before(log, before.state if before.attempt else None)
-
-    def move(new: str, **fields: object) -> None:
-        nonlocal state
-        states.check_move(state, new)
-        log.state(new, **fields)
-        state = new
-
-    move("starting", pid=record["pid"], host=record["host"])
+    log: EventLog | None = None
     try:
-        move("running")
+        told = Status.told(run)
+        record = claim(run)
+        log = EventLog(run.events, record["attempt"])
+        if told in states.LIVE:
+            log.state("lost", reason="its process ended without a word")
+        log.state("starting", pid=record["pid"], host=record["host"])
+        log.state("running")
         x = _stages(run, log, stop, first)
-        x.insist(lambda: move("succeeded"))
+        x.with_space("the record", lambda: x.log.state("succeeded"))
         return EXIT_DONE
     except Stopped as stopped:
         with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
-            move("stopping", reason=stopped.reason)
-            move(stopped.state, reason=stopped.reason)
+            if log:
+                log.state("stopping", reason=stopped.reason)
+                log.state(stopped.state, reason=stopped.reason)
         run.stop_file.unlink(missing_ok=True)
         logger.info("%s; go on with: rewarm resume %s", stopped.state, run.id)
         return stopped.exit_code
@@ -85,12 +80,12 @@ def attempt(run: Run, first: str | None) -> int:
         return error.exit_code
     except Exception as error:
         logger.error("%s", traceback.format_exc())
-        short = is_disk_full(error) or isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        code = EXIT_RESOURCE if short else EXIT_BUG
+        code = EXIT_RESOURCE if is_disk_full(error) or is_out_of_memory(error) else EXIT_BUG
         _fail(log, f"{type(error).__name__}: {error}", code)
         return code
     finally:
-        log.close()
+        if log:
+            log.close()
 
 
 def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Execution:
@@ -103,19 +98,22 @@ def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Exe
         stop=stop,
     )
     sweep(run.path)
+    for name in STAGES[STAGES.index(first) :] if first else ():
+        run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
     if first in STAGES[: STAGES.index("train") + 1]:
         _set_aside(run.checkpoints)  # else training would go on from its own end
-    again = False
     for stage in ORDER:
         log.stage = stage.name
-        again = again or stage.name == first
-        facts = None if again else finished(x, stage)
+        facts = finished(x, stage)
         if facts is None:
             logger.info("%s", stage.name)
             started = time.time()
             x.show_progress(stage.name, 0, 0, "")
             facts = perform(x, stage)
+            x.performed.add(stage.name)
             _tell(x, {"name": stage.name, "seconds": time.time() - started, "skipped": False})
+            if stage is TRAIN:
+                _forget_given_up(run)
         else:
             _tell(x, {"name": stage.name, "seconds": 0, "skipped": True})
         x.facts[stage.name] = facts
@@ -123,26 +121,29 @@ def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Exe
 
 
 def _tell(x: Execution, stage: dict[str, object]) -> None:
-    x.insist(lambda: x.log.result("stage", stage))
+    x.with_space("the record", lambda: x.log.result("stage", stage))
 
 
 def _set_aside(checkpoints: Path) -> None:
     if checkpoints.is_dir():
-        number = len(list(checkpoints.parent.glob(f"{checkpoints.name}.before-*"))) + 1
-        checkpoints.rename(checkpoints.with_name(f"{checkpoints.name}.before-{number}"))
+        numbers = [int(path.name.rpartition("-")[2]) for path in _given_up(checkpoints)]
+        checkpoints.rename(checkpoints.with_name(f"{checkpoints.name}.before-{max(numbers, default=0) + 1}"))
 
 
-def _state_before(log: EventLog, state: str | None) -> str | None:
-    """A process that died wrote no last state; the record says so before the next attempt begins."""
-    if state in states.LIVE or state == "lost":
-        log.state("lost", reason="its process ended without a word")
-        return "lost"
-    return state
+def _given_up(checkpoints: Path) -> list[Path]:
+    return list(checkpoints.parent.glob(f"{checkpoints.name}.before-*"))
 
 
-def _fail(log: EventLog, reason: str, code: int) -> None:
+def _forget_given_up(run: Run) -> None:
+    """Delete the checkpoints of trainings that this one took the place of, and damaged ones."""
+    for path in (*_given_up(run.checkpoints), *run.checkpoints.glob("damaged-*")):
+        remove_folder(path)
+
+
+def _fail(log: EventLog | None, reason: str, code: int) -> None:
     with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
-        log.state("failed", reason=reason, exit_code=code)
+        if log:
+            log.state("failed", reason=reason, exit_code=code)
 
 
 if __name__ == "__main__":

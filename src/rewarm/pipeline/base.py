@@ -38,7 +38,7 @@ def locate(reference: str, workspace: Workspace, progress: Progress) -> Base:
     Raises:
         ModelError: if it cannot be found, or its folder cannot be trusted.
     """
-    if "@" in reference:
+    if "@" in reference and not reference.startswith((".", "/", "~")):
         version = find(workspace.models, reference)
         version.verify()
         folder = version.path

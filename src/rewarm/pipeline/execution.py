@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -20,10 +20,12 @@ from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import MANIFEST, canonical, to_json, verify
 from rewarm.core.run import Run
-from rewarm.core.storage import free_bytes, is_disk_full, sha256_bytes, sha256_file, write_file
+from rewarm.core.space import with_space
+from rewarm.core.storage import sha256_bytes, sha256_file, write_file
 from rewarm.core.workspace import Workspace
 from rewarm.recipe.recipe import Recipe
 
+T = TypeVar("T")
 logger = logging.getLogger("rewarm")
 PROGRESS_SECONDS = 0.5
 
@@ -96,6 +98,8 @@ class Execution:
     stop: StopSignal
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each finished stage told the later ones."""
+    performed: set[str] = field(default_factory=set)
+    """The stages that this attempt has done itself."""
     _shown: _Shown | None = None
 
     def progress(self, what: str, done: float, total: float, unit: str) -> None:
@@ -130,38 +134,16 @@ class Execution:
         write_file(path, to_json(value))
         return path
 
-    def wait_for_space(self, error: BaseException) -> None:
-        """Pause until the disk has room again, or until a stop is asked for.
-
-        Raises:
-            Stopped: if so.
-        """
-        reason = f"the disk is full ({error}); free some space and the run goes on by itself"
-        logger.warning("%s", reason)
-        before = free_bytes(self.run.path)
-        self.insist(lambda: self.log.state("paused", reason=reason))
-        while free_bytes(self.run.path) < before + 2**20:
-            if self.stop():
-                raise Stopped(self.stop.reason)
-            time.sleep(1)
-        self.insist(lambda: self.log.state("running"))
-
-    def insist(self, write: Callable[[], object]) -> None:
-        """Write to the record, and while the disk is too full for that, wait.
+    def with_space(self, purpose: str, work: Callable[[], T]) -> T:
+        """Do ``work``, and while the disk is too full for it, wait.
 
         Raises:
             Stopped: if a stop is asked for meanwhile.
         """
-        while True:
-            try:
-                write()
-                return
-            except OSError as error:  # the record lies on the same full disk
-                if not is_disk_full(error):
-                    raise
-                if self.stop():
-                    raise Stopped(self.stop.reason) from None
-                time.sleep(1)
+        done = with_space(lambda: (work(),), purpose=purpose, folder=self.run.path, log=self.log, stop=self.stop)
+        if done is None:
+            raise Stopped(self.stop.reason)
+        return done[0]
 
 
 @dataclass(frozen=True)
@@ -213,21 +195,19 @@ def perform(x: Execution, stage: Stage) -> dict[str, Any]:
     """Run ``stage`` and write its record; on a full disk pause and go on."""
     started = time.time()
     inputs = _hash(stage.inputs(x))  # before the work: what changes meanwhile is not what was worked on
-    while True:
-        try:
-            facts, outputs = stage.work(x)
-            record = {
-                "inputs": inputs,
-                "outputs": {str(path.relative_to(x.run.path)): sha256_file(path) for path in outputs},
-                "facts": facts,
-                "seconds": round(time.time() - started, 3),
-            }
-            write_file(x.run.stage_record(stage.name), to_json(record))
-            return facts
-        except Exception as error:
-            if not is_disk_full(error):
-                raise
-            x.wait_for_space(error)
+
+    def work() -> dict[str, Any]:
+        facts, outputs = stage.work(x)
+        record = {
+            "inputs": inputs,
+            "outputs": {str(path.relative_to(x.run.path)): sha256_file(path) for path in outputs},
+            "facts": facts,
+            "seconds": round(time.time() - started, 3),
+        }
+        write_file(x.run.stage_record(stage.name), to_json(record))
+        return facts
+
+    return x.with_space(f"stage {stage.name}", work)
 
 
 def _hash(inputs: Any) -> str:

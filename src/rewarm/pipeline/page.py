@@ -82,11 +82,15 @@ ul { padding-left: 1.2em; margin: 0; } li { margin-bottom: 6px; }
 def page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
     """The whole page, drawn from report.json's content and its plots."""
     name = escape(report["name"])
+
+    def of(section: str) -> list[Plot]:
+        return [plot for plot in plots if plot.section == section]
+
     body = [
         _head(report),
-        _section("Before and after", _plots(plots[: _about_rows(plots)]), _results(report["rows"])),
-        _section("Training", _plots(plots[_about_rows(plots) :], beside=_facts(words.training_facts(report)))),
-        _section("Data", _data(report["data"])),
+        _section("Before and after", _plots(of("rows")), _results(report["rows"])),
+        _section("Training", _plots(of("tokens"), beside=_facts(words.training_facts(report)))),
+        _section("Data", _plots(of("data")), _data(report["data"])),
         _section("What this does not show", _list(report["limits"])),
         _settings(report),
         _repeat(report),
@@ -97,10 +101,6 @@ def page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         f"<title>{name}: before and after</title>\n<style>{_STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{''.join(body)}</main>\n</body>\n</html>\n"
     )
-
-
-def _about_rows(plots: Sequence[Plot]) -> int:
-    return sum(not plot.over_tokens for plot in plots)
 
 
 def _head(report: Mapping[str, Any]) -> str:
@@ -145,7 +145,15 @@ def _results(rows: Sequence[Row]) -> str:
 def _data(data: Mapping[str, Any]) -> str:
     notes = "".join(f"<p>{escape(note)}</p>" for note in words.data_notes(data))
     cells = [words.data_cells(text) for text in data["texts"]]
-    return _table(words.DATA_HEADS, cells, words=2) + f'<div class="notes">{notes}</div>'
+    samples = [
+        (text["name"], rule, f"{one['file']}:{one['line']}", one["text"])
+        for text in data["texts"]
+        for rule, some in text["samples"].items()
+        for one in some
+    ]
+    table = _table(("Text", "Rule", "Where", "How it begins"), samples, words=4)
+    shown = f"<details><summary>Some documents that rules filtered</summary>{table}</details>" if samples else ""
+    return _table(words.DATA_HEADS, cells, words=2) + f'<div class="notes">{notes}</div>{shown}'
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:

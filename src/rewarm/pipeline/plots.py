@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rewarm.core.amounts import amount
 from rewarm.pipeline import words
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ class Plot:
     title: str
     caption: str
     svg: str
-    over_tokens: bool = False
+    section: str = "rows"
+    """Where it stands: with the table's rows, over tokens, or with the data."""
     tall: bool = False
     """Whether it stands beside two others."""
 
@@ -99,7 +101,10 @@ def draw_plots(report: Mapping[str, Any]) -> list[Plot]:
         plots.append(_curve("Training loss", "nats per token", curves["train/loss"], INK))
     if len(curves.get("train/lr", ())) > 1:
         plots.append(_curve("Learning rate", "", curves["train/lr"], MUTED, zero=True))
-    return plots
+    lossy = [
+        text for text in report["data"]["texts"] if sum(text["filtered"].values()) + sum(text["rejected"].values())
+    ]
+    return [*plots, *(_waterfall(text) for text in lossy)]
 
 
 # --- rows ---
@@ -202,6 +207,32 @@ def _height(rows: Sequence[Row]) -> float:
     return 46 + 48 * len(rows)
 
 
+# --- where the documents went ---
+
+
+def _waterfall(text: Mapping[str, Any]) -> Plot:
+    """What came in, what each rule took away, and what is left of a text."""
+    bars = words.waterfall(text)
+
+    def draw(axes: Axes) -> None:
+        left = text["documents_in"]
+        for y, (name, count) in enumerate(bars):
+            whole = y in (0, len(bars) - 1)
+            start = 0 if whole else left - count
+            colour = GAIN if y == len(bars) - 1 else MUTED if whole else FORGETTING
+            axes.barh(y, count, 0.26, left=start, color=colour)
+            left -= 0 if whole else count
+            _name(axes, y, name, f"{count:,}")
+        _rows(axes, len(bars))
+        axes.set_xlim(0, text["documents_in"])
+        axes.xaxis.set_major_formatter(lambda value, _: amount(value))
+
+    title = f"{text['name']}: where the documents went"
+    label = "Documents in, filtered by each rule, and accepted"
+    svg = _svg(f"waterfall-{text['name']}", 46 + 40 * len(bars), draw, label)
+    return Plot(title, "Documents, in the order of the rules.", svg, "data")
+
+
 # --- curves over tokens ---
 
 
@@ -215,7 +246,9 @@ def _curve(title: str, unit: str, points: Sequence[Sequence[float]], colour: str
     first, last = points[0][2], points[-1][2]
     shown = (lambda v: _tick(float(f"{v:.2g}"), 0)) if zero else words.number
     caption = f"{unit + ', ' if unit else ''}over training tokens: {shown(first)} at first, {shown(last)} at last."
-    return Plot(title, caption[0].upper() + caption[1:], _svg(title, 220, draw, f"{title} over training tokens"), True)
+    return Plot(
+        title, caption[0].upper() + caption[1:], _svg(title, 220, draw, f"{title} over training tokens"), "tokens"
+    )
 
 
 def _held_out(watched: Mapping[str, Sequence[Sequence[float]]], kinds: Mapping[str, str]) -> Plot:
@@ -239,7 +272,7 @@ def _held_out(watched: Mapping[str, Sequence[Sequence[float]]], kinds: Mapping[s
         "Held-out bits per byte over the training",
         "Change from the base in per cent, over training tokens. Dashed: text of the kind that was replayed.",
         _svg("held-out", 220, draw, "Held-out bits per byte over training tokens, change from the base in per cent"),
-        over_tokens=True,
+        section="tokens",
     )
 
 
@@ -262,7 +295,7 @@ def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
 
 
 def _tokens(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(lambda value, _: words.amount(value))
+    axes.xaxis.set_major_formatter(lambda value, _: amount(value))
     axes.yaxis.set_major_formatter(_tick)
     axes.locator_params(axis="x", nbins=5)
     axes.locator_params(axis="y", nbins=5)

@@ -8,19 +8,23 @@ from typing import Any
 
 import rewarm
 from rewarm.core.errors import UserError
-from rewarm.core.manifest import canonical
+from rewarm.core.manifest import MANIFEST, canonical
 from rewarm.core.run import read_launch
 from rewarm.core.storage import require_space, sha256_bytes, sha256_file
 from rewarm.data.dataset import Dataset
+from rewarm.data.plan import sizes_of
 from rewarm.data.prepare import Stopped as BuildStopped
 from rewarm.data.prepare import build_dataset
+from rewarm.evaluate.harness import check_tasks
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.base import Base, locate
 from rewarm.pipeline.execution import Execution, Stage, Stopped
+from rewarm.pipeline.replay import with_replay
 from rewarm.recipe.estimate import estimate
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.hyperparameters import Hyperparameters
-from rewarm.recipe.resolve import Resolved, resolve, training_tokens
+from rewarm.recipe.recipe import Infrastructure
+from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
 
 
 def inputs(x: Execution) -> Any:
@@ -29,10 +33,14 @@ def inputs(x: Execution) -> Any:
 
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
+    refuse_early(x)
+    settings = x.recipe.evaluation
+    check_tasks(settings.tasks, Path(settings.task_path) if settings.task_path else None)
     base = locate(x.recipe.base_model, x.workspace, x.progress)
+    check_length(x.recipe, base.facts)
     try:
         dataset = build_dataset(
-            x.recipe,
+            with_replay(x, base),
             base.folder,
             x.workspace.datasets,
             workers=x.recipe.infrastructure.threads,
@@ -41,15 +49,18 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         )
     except BuildStopped:
         raise Stopped(x.stop.reason) from None
-    if x.recipe.evaluation.task_path and not Path(x.recipe.evaluation.task_path).is_dir():
-        raise UserError("evaluation.task_path: there is no such folder", where=x.recipe.evaluation.task_path)
+    for source in dataset.manifest["sources"]:
+        for bad in source["bad_files"]:
+            x.warn(f"damaged and passed over: {bad['file']}: {bad['reason']}", source=source["name"])
     machine = Machine.here()
-    tokens = {name: source.tokens for name, source in dataset.sources.items()}
+    tokens = sizes_of(dataset)
     resolved = resolve(x.recipe, base.facts, tokens, machine)
     for item in resolved.ignored:
         x.warn(str(item))
     for note in resolved.advice:
         x.warn(note)
+    if (reason := dataset.manifest["encoder"]["fallback"]) is not None:
+        x.warn(f"text was encoded with tokenizers, which is slower, because of {reason}")
     _check_room(x, base, resolved, tokens, machine)
     about = {
         # Reports and cards travel: they name a local folder, not where it lies on this computer.
@@ -66,6 +77,18 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "device": resolved.device,
     }
     return facts, [path]
+
+
+def refuse_early(x: Execution) -> None:
+    """Raise ``UserError`` for what would otherwise fail hours from now."""
+    device_for(x.recipe, Machine.here())
+    wanted = x.recipe.hyperparameters.resume_from_checkpoint
+    if wanted not in ("no", "last") and not (x.run.path / wanted / MANIFEST).is_file():
+        raise UserError(
+            "hyperparameters.resume_from_checkpoint: there is no such checkpoint in this run",
+            where=x.run.path / wanted,
+            remedy="leave it out for a new run; to learn more from another run, name its model as base_model",
+        )
 
 
 def _check_room(x: Execution, base: Base, resolved: Resolved, tokens: dict[str, int], machine: Machine) -> None:
@@ -111,6 +134,8 @@ def check(x: Execution, facts: dict[str, Any]) -> None:
     folder = Path(facts["base"]["folder"])
     if not folder.is_dir() or fingerprint(folder) != facts["base"]["fingerprint"]:
         raise UserError("the base model was changed or is gone", where=folder)
+    if facts["device"] == "cuda":
+        device_for(x.recipe.model_copy(update={"infrastructure": Infrastructure(devices="cuda")}), Machine.here())
 
 
 PREPARE = Stage("prepare", inputs, work, check)

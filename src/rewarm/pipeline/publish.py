@@ -11,17 +11,21 @@ from typing import Any
 import orjson
 import yaml
 
-from rewarm.core.errors import ModelError
-from rewarm.core.events import metrics, read_events
-from rewarm.core.manifest import verify
+import rewarm
+from rewarm.core.errors import ModelError, UserError
+from rewarm.core.events import TRAINING_FROM, metrics, read_events
+from rewarm.core.manifest import canonical, verify
 from rewarm.core.run import read_launch
-from rewarm.hub.models import Version, list_models, publish
+from rewarm.core.storage import sha256_bytes, sha256_file
+from rewarm.data.dataset import Dataset
+from rewarm.data.plan import sizes_of
+from rewarm.hub.models import Version, find, list_models, publish
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.card import write_card
 from rewarm.pipeline.execution import Execution, Stage
-from rewarm.pipeline.prepare import dataset_of
+from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of
 from rewarm.pipeline.report import build_report, write_report
-from rewarm.pipeline.train import mixture
+from rewarm.recipe.mixture import build_mixture, describe
 
 
 def inputs(x: Execution) -> Any:
@@ -30,7 +34,6 @@ def inputs(x: Execution) -> Any:
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     report = draw_report(x)
-    resolved = orjson.loads((x.run.path / "resolved.json").read_bytes())
     base = x.facts["prepare"]["base"]
 
     def fill(folder: Path) -> None:
@@ -39,6 +42,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         )
         shutil.copytree(x.run.report, folder / "report")
         shutil.copy2(x.run.recipe, folder / "recipe.yaml")
+        shutil.copy2(x.run.path / "resolved.json", folder / "resolved.json")
         write_card(report, folder / "README.md", license=base_license(Path(base["folder"])))
 
     x.show_progress("publish", 0, 1, "version")
@@ -46,8 +50,10 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     lineage = {
         "base": {key: base[key] for key in ("reference", "fingerprint")},
         "dataset": x.facts["prepare"]["dataset"],
-        "recipe": resolved["recipe"],
-        "code": resolved["code"],
+        "recipe": sha256_file(x.run.recipe),
+        "overrides": read_launch(x.run)["overrides"],
+        "hyperparameters": sha256_bytes(canonical(x.facts["prepare"]["hyperparameters"])),
+        "code": {"version": rewarm.__version__, "sha256": code_hash()},
         "run": x.run.id,
         "model": fingerprint(x.run.path / "model"),
     }
@@ -55,16 +61,16 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     x.show_progress("publish", 1, 1, "version")
     x.log.result("model", {"version": str(version), "path": str(version.path)})
     x.log.result("report", str(x.run.report / "report.html"))
-    facts = {"version": str(version), "path": str(version.path)}
-    return facts, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
+    return {"version": str(version)}, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
 
 
 def _published(x: Execution, lineage: dict[str, Any]) -> Version | None:
     """The version that an attempt of this run has published already, and died before it could say so."""
     same = ("run", "model")
     for version in list_models(x.workspace.models):
-        if version.name == x.recipe.name and all(version.lineage.get(key) == lineage[key] for key in same):
-            return version
+        with contextlib.suppress(UserError):  # another version may be damaged
+            if version.name == x.recipe.name and all(version.lineage.get(key) == lineage[key] for key in same):
+                return version
     return None
 
 
@@ -97,11 +103,24 @@ def draw_report(x: Execution) -> dict[str, Any]:
         recipe_text=x.run.recipe.read_text(),
         resolved=orjson.loads((x.run.path / "resolved.json").read_bytes()),
         training=training_facts(x),
-        mixture=mixture(x.recipe),
+        mixture=_mixture(x, dataset),
         command=_command(x),
     )
     write_report(report, x.run.report)
     return report
+
+
+def _mixture(x: Execution, dataset: Dataset) -> dict[str, Any]:
+    data, sizes = x.recipe.data, sizes_of(dataset)
+    rows = describe(build_mixture(data, sizes), sizes, hyperparameters_of(x).epochs)
+    names = {source.name for source in data.sources}
+    return {
+        "sources": [(row["name"], row["times"]) for row in rows if row["name"] in names],
+        "replay": (data.replay.name, data.replay.share) if data.replay and data.replay.share > 0 else None,
+        "anneal": data.anneal and {
+            "share": data.anneal.share, "shares": [(row["name"], row["anneal_share"]) for row in rows]
+        },
+    }  # fmt: skip
 
 
 def _command(x: Execution) -> str:
@@ -112,10 +131,17 @@ def training_facts(x: Execution) -> dict[str, Any]:
     """Steps, tokens and device of the training, and its seconds over all attempts."""
     spans: dict[int, list[float]] = {}
     for event, _ in read_events(x.run.events):
+        if event["kind"] == "result" and event["name"] == TRAINING_FROM and event["value"] == 0:
+            spans.clear()  # what came before was given up
         if event["stage"] == "train":
             spans.setdefault(event["attempt"], []).append(event["time"])
     seconds = sum(times[-1] - times[0] for times in spans.values())
     return {**x.facts["train"], "device": x.facts["prepare"]["device"], "seconds": round(seconds, 3)}
 
 
-PUBLISH = Stage("publish", inputs, work)
+def check(x: Execution, facts: dict[str, Any]) -> None:
+    """Raise ``UserError`` where the version is gone or was changed."""
+    find(x.workspace.models, facts["version"]).verify()
+
+
+PUBLISH = Stage("publish", inputs, work, check)

@@ -58,7 +58,8 @@ def build_report(
         data: the dataset's manifest.
         resolved: resolved.json: hyperparameters with origin and reason, ignored, hashes, machine.
         training: steps, tokens, seconds and device.
-        mixture: ``{"sources": [(name, weight)], "replay": (name, share) or None}``.
+        mixture: ``{"sources": [(name, times seen an epoch)], "replay": (name, share) or None}``, and where it changes
+            in the end ``"anneal": {"share": of the tokens, "shares": [(name, share there)]}``.
         command: what repeats the run.
         created: ISO 8601; now unless given.
     """
@@ -80,7 +81,10 @@ def build_report(
             "hash": resolved.get("dataset"),
             "tokenizer": data.get("tokenizer"),
             "texts": texts,
+            "english_bytes_per_token": data.get("english_bytes_per_token"),
+            "near_duplicates": data.get("near_duplicates"),
             "replay_share": mixture["replay"][1] if mixture and mixture["replay"] else None,
+            "anneal": mixture.get("anneal") if mixture else None,
         },
         "training": _training(training, metrics),
         "hyperparameters": dict(resolved.get("hyperparameters", {})),
@@ -120,7 +124,8 @@ def limits(report: Mapping[str, Any]) -> list[str]:
         found.append(f"Each interval holds by itself with 95 %; all {len(rows)} together hold with less.")
     found.append(
         "The held-out text comes from the same sources as the training text. Exact duplicates were removed, near "
-        "duplicates were not looked for, so other text of the kind may gain less."
+        f"duplicates were {'too' if report['data']['near_duplicates'] else 'not looked for'}; other text of the kind "
+        "may gain less."
     )
     if forgetting is None:
         found.append("Forgetting was not measured: there is no panel and no replayed text.")
@@ -152,7 +157,7 @@ def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = N
         "name": entry["name"],
         "role": entry["role"],
         "documents_in": entry["documents_in"],
-        "trained": entry["accepted"],
+        "accepted": entry["accepted"],
         "held_out": entry["held_out"],
         "rejected": rejected,
         "filtered": filtered,
@@ -162,6 +167,10 @@ def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = N
         "held_out_tokens": entry["held_out_tokens"],
         "bytes_per_token": size / tokens if tokens else None,
         "weight": weights.get(entry["name"]),
+        "bad_files": list(entry.get("bad_files", [])),
+        "ignored_files": dict(entry.get("ignored_files", {"count": 0, "first": []})),
+        "samples": dict(entry.get("samples", {})),
+        "sites": list(entry.get("sites", [])),
     }
 
 

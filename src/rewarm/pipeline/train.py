@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rewarm.data.batches import Batches
-from rewarm.data.dataset import Dataset
-from rewarm.data.plan import Plan
+from rewarm.data.plan import build_plan
 from rewarm.evaluate.bits_per_byte import bits_per_byte
 from rewarm.models.causal import CausalModel
 from rewarm.pipeline.execution import Execution, Stage, Stopped
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
 from rewarm.pipeline.scores import device_of, measured_texts, record_point, score_text, threads_of, tokenizer_of
-from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.recipe import Recipe
 from rewarm.train.checkpoint import read_state
 from rewarm.train.loop import Job, train
@@ -24,32 +22,21 @@ def inputs(x: Execution) -> Any:
     return {
         "base": facts["base"]["fingerprint"],
         "dataset": facts["dataset"],
-        "mixture": mixture(x.recipe),
+        "mixture": mixture_settings(x.recipe),
         "hyperparameters": facts["hyperparameters"],
         "device": facts["device"],
     }
 
 
-def mixture(recipe: Recipe) -> dict[str, Any]:
-    """The weights of the sources and the share of the replay."""
-    replay = recipe.data.replay
+def mixture_settings(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe, beside the dataset, decides how many tokens of each source come when."""
+    data = recipe.data
     return {
-        "sources": [(source.name, source.weight) for source in recipe.data.sources],
-        "replay": (replay.name, replay.share) if replay and replay.share > 0 else None,
+        "sources": [(source.name, source.times, source.tokens) for source in data.sources],
+        "replay": (data.replay.name, data.replay.share) if data.replay else None,
+        "temperature": data.temperature,
+        "anneal": data.anneal.model_dump() if data.anneal else None,
     }
-
-
-def build_plan(recipe: Recipe, dataset: Dataset, values: Hyperparameters) -> Plan:
-    """Which documents the run trains on, in which order."""
-    mixed = mixture(recipe)
-    return Plan(
-        dataset,
-        sources=mixed["sources"],
-        replay=mixed["replay"],
-        epochs=values.epochs,
-        sequence_length=values.max_sequence_length,
-        seed=values.seed,
-    )
 
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
@@ -57,8 +44,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     plan = build_plan(x.recipe, dataset, values)
     steps = Batches(plan, values.batch_size, values.gradient_accumulation_steps).steps
     tokenizer = tokenizer_of(x)
-    if x.log.attempt > 1 and values.resume_from_checkpoint == "no":
-        values = values.model_copy(update={"resume_from_checkpoint": "last"})  # resuming the run asked for it
+    if "prepare" not in x.performed:  # what the recipe says is where the run begins, not where each attempt does
+        values = values.model_copy(update={"resume_from_checkpoint": "last"})
 
     def evaluate(model: CausalModel, step: int, tokens: int) -> float | None:
         if step == steps and not values.save_best_checkpoint:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rewarm.core.amounts import amount, duration, size
+
 if TYPE_CHECKING:
     from rewarm.evaluate.compare import Row
 
@@ -18,9 +20,9 @@ DATA_HEADS = (
     "Text",
     "Role",
     "Documents in",
-    "Trained on",
+    "Accepted",
     "Held out",
-    "Left out",
+    "Filtered",
     "Rejected",
     "Bytes",
     "Tokens",
@@ -57,26 +59,6 @@ def interval(low: float | None, high: float | None, digits: int = 3) -> str:
     if low is None or high is None:
         return "\N{EN DASH}"
     return f"{number(low, digits, True)}{RANGE}{number(high, digits, True)}"
-
-
-def amount(value: float | None, unit: str = "") -> str:
-    """A count or a size with three digits: 1.5 M, 288 kB."""
-    if value is None:
-        return "\N{EN DASH}"
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= 0.9995 * size:  # what rounds up to the size
-            return f"{value / size:.3g} {letter}{unit}"
-    return f"{value:,.0f} {unit}".rstrip()
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "\N{EN DASH}"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def short_date(iso: str) -> str:
@@ -190,11 +172,11 @@ def data_cells(text: Mapping[str, Any]) -> list[str]:
         text["name"],
         text["role"],
         f"{text['documents_in']:,}",
-        f"{text['trained']:,}",
+        f"{text['accepted']:,}",
         f"{text['held_out']:,}",
         f"{sum(text['filtered'].values()):,}",
         f"{sum(text['rejected'].values()):,}",
-        amount(text["bytes"], "B"),
+        size(text["bytes"]),
         amount(text["tokens"]),
         number(text["bytes_per_token"], 2),
     ]
@@ -207,26 +189,75 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
         reasons = [f"{count:,} {reason}" for reason, count in (text["filtered"] | text["rejected"]).items() if count]
         if reasons:
             found.append(f"Of {text['name']}: {', '.join(reasons)}.")
+        found += [f"Damaged and passed over: {bad['file']} ({bad['reason']})." for bad in text["bad_files"]]
+        if (ignored := text["ignored_files"])["count"]:
+            shown = ", ".join(ignored["first"][:3]) + (", ..." if ignored["count"] > 3 else "")
+            found.append(f"Of {text['name']}, {ignored['count']:,} files hold no documents by their names: {shown}.")
     apart = [text["name"] for text in data["texts"] if _missing(text)]
     if apart:
         found.append(
-            f"Of {_list(apart)} the documents in do not equal those trained on, held out, left out and rejected."
+            f"Of {_list(apart)} the documents in do not equal those accepted, held out, filtered and rejected."
         )
     elif data["texts"]:
         found.append(
-            "Documents in = trained on + held out + left out + rejected. Bytes and tokens: trained on and held out."
+            "Documents in = accepted (trained on) + held out + filtered + rejected. Bytes and tokens are of those "
+            "accepted or held out."
         )
-    weights = [f"{text['name']} {text['weight']:g}" for text in data["texts"] if text["weight"] is not None]
+    found += tokenizer_notes(data["texts"], data.get("english_bytes_per_token"))
+    for text in data["texts"]:
+        if sites := text.get("sites"):
+            largest = ", ".join(
+                f"{site['site']} {percent(100 * site['bytes'] / text['bytes'], False)}" for site in sites[:3]
+            )
+            found.append(f"Largest sites of {text['name']}, by bytes: {largest}.")
+    weights = [f"{text['name']} {text['weight']:.3g}" for text in data["texts"] if text["weight"] is not None]
     if weights:
         found.append(f"Weights (times seen an epoch): {', '.join(weights)}.")
     if data["replay_share"] is not None:
         found.append(f"Replay: {100 * data['replay_share']:g} % of the training tokens.")
+    if anneal := data.get("anneal"):
+        shares = [f"{name} {100 * share:.3g} %" for name, share in anneal["shares"] if share]
+        found.append(f"The last {100 * anneal['share']:g} % of the training tokens: {', '.join(shares)}.")
     return found
+
+
+def tokenizer_notes(texts: Sequence[Mapping[str, Any]], english: float | None) -> list[str]:
+    """Whether the tokenizer serves the language of each text, against English in bytes per token."""
+    found = []
+    for text in texts:
+        if not english or not text["bytes_per_token"] or text["role"] == "replay":
+            continue
+        times = english / text["bytes_per_token"]
+        about = (
+            f"a token holds {number(text['bytes_per_token'], 2)} bytes of {text['name']} and {number(english, 2)} of"
+        )
+        if times <= 1.25:
+            found.append(f"The tokenizer serves {text['name']} as well as English: {about} English.")
+        elif times <= 2:
+            found.append(f"The tokenizer serves {text['name']} less well than English: {about} English.")
+        else:
+            found.append(
+                f"The tokenizer serves {text['name']} badly: {about} English, so it takes {number(times, 1)} times the "
+                "tokens, time and context. A larger vocabulary is worth a thought from about 2 G tokens on."
+            )
+    return found
+
+
+def waterfall(text: Mapping[str, Any], most: int = 8) -> list[tuple[str, int]]:
+    """Where the documents of a text went, in order: what came in, what each rule took away, what is left."""
+    losses = [*text["filtered"].items(), *((f"rejected: {reason}", n) for reason, n in text["rejected"].items())]
+    if len(losses) > most:
+        large = {name for name, _ in sorted(losses, key=lambda item: -item[1])[: most - 1]}
+        rest = sum(n for name, n in losses if name not in large)
+        losses = [*((name, n) for name, n in losses if name in large), ("other reasons", rest)]
+    held = [("held out", text["held_out"])] if text["held_out"] and text["accepted"] else []
+    left = ("accepted", text["accepted"]) if text["accepted"] else ("held out", text["held_out"])
+    return [("documents in", text["documents_in"]), *losses, *held, left]
 
 
 def _missing(text: Mapping[str, Any]) -> int:
     left = sum(text["filtered"].values()) + sum(text["rejected"].values())
-    return int(text["documents_in"] - text["trained"] - text["held_out"] - left)
+    return int(text["documents_in"] - text["accepted"] - text["held_out"] - left)
 
 
 def training_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -261,8 +292,8 @@ def repeat_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _machine(machine: Mapping[str, Any]) -> str:
-    parts = [str(machine["system"]), f"{machine['cores']} cores", f"{amount(machine['memory'], 'B')} of memory"]
-    return ", ".join([*parts, *(f"{name} with {amount(memory, 'B')}" for name, memory in machine.get("gpus", ()))])
+    parts = [str(machine["system"]), f"{machine['cores']} cores", f"{size(machine['memory'])} of memory"]
+    return ", ".join([*parts, *(f"{name} with {size(memory)}" for name, memory in machine.get("gpus", ()))])
 
 
 # --- Markdown ---

@@ -7,10 +7,12 @@ torch: a model is described by its config.json, a GPU by the driver's own librar
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -27,6 +29,9 @@ PEAK_FLOPS = {
     "RTX 4090": 165e12,
 }
 """Dense bf16 FLOP/s by a part of the device's name, as NVIDIA's data sheets give them; the first match counts."""
+
+CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container is granted (version 2)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Machine:
         return cls(
             system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             cores=usable_cores(),
-            memory=psutil.virtual_memory().total,
+            memory=usable_memory(),
             gpus=_gpus(),
         )
 
@@ -111,10 +116,31 @@ class Machine:
         return wanted if wanted != "auto" else "cuda" if self.gpus else "cpu"
 
 
+def allowed_cores(limits: Path = CGROUP) -> int:
+    """The cores that this process may use: those it is bound to, and no more than its container is granted."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _limit(limits / "cpu.max").partition(" ")
+    granted = math.ceil(int(quota) / int(period)) if quota.isdigit() and period.isdigit() else bound
+    return max(1, min(bound, granted))
+
+
 def usable_cores() -> int:
-    """Physical cores that this process may run on: hyper-threads slow a training step down."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Physical cores that this process may use: hyper-threads slow a training step down."""
+    allowed = allowed_cores()
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def usable_memory(limits: Path = CGROUP) -> int:
+    """Bytes of memory that this process may use: the machine's, or those that its container is granted."""
+    total, granted = psutil.virtual_memory().total, _limit(limits / "memory.max")
+    return min(total, int(granted)) if granted.isdigit() else total
+
+
+def _limit(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:  # no Linux, or no such limit
+        return ""
 
 
 def _gpus() -> tuple[tuple[str, int], ...]:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rewarm.core.config import Frozen
+from rewarm.core.errors import UserError
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.steps import NearDuplicates, Step
 
 Format = Literal["auto", "jsonl", "json", "txt", "csv", "parquet"]
 
@@ -25,13 +27,15 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class Text(Frozen):
-    """Where documents come from: a file, a folder or a glob pattern, or a list of these."""
+    """Where documents come from: a file, a folder, a glob pattern or a URI, or a list of these."""
 
     name: Name
-    path: str | list[str] = Field(description="file, folder or glob; relative to the recipe")
+    path: str | list[str] = Field(description="file, folder, glob or URI; relative to the recipe")
+    connection: str | None = Field(None, description="the connection that s3://, hf:// and https:// are read through")
     format: Format = Field("auto", description="how documents lie in the files")
     text_column: str | None = Field(None, description="the field that holds the text; detected when unset")
     on_bad_file: Literal["stop", "skip"] = Field("stop", description="what a damaged file does")
+    steps: list[Step] | None = Field(None, description="how this text is cleaned; data.steps for sources when unset")
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -45,17 +49,62 @@ class Text(Frozen):
         return value
 
 
-class Source(Text):
-    """Text to learn. A source of weight w is seen w times an epoch."""
+class Trained(Text):
+    """Text that is trained on."""
 
-    weight: float = Field(1.0, gt=0, le=100, description="times that the source is seen in an epoch")
+    max_epochs: float = Field(4.0, gt=0, description="passes in the whole run beyond which there is a warning")
 
 
-class Replay(Text):
-    """Text of the old distribution, so that it is not forgotten."""
+class Source(Trained):
+    """Text to learn. A source of weight w is seen w times an epoch; or so many tokens of it are."""
+
+    weight: float | None = Field(None, ge=0, le=100, description="times that the source is seen in an epoch; 1")
+    tokens: int | None = Field(None, ge=1, description="tokens of the source in an epoch, in place of the weight")
+
+    @property
+    def times(self) -> float:
+        """The weight, as given or 1."""
+        return 1.0 if self.weight is None else self.weight
+
+    @model_validator(mode="after")
+    def _weight_or_tokens(self) -> Source:
+        if self.weight is not None and self.tokens is not None:
+            raise ValueError(f"source {self.name}: give its weight or its tokens, not both")
+        return self
+
+
+class Generate(Frozen):
+    """Replay that the base model writes itself, from nothing (arXiv 2403.01244)."""
+
+    tokens: int = Field(5_000_000, ge=1, description="tokens to write, repeated texts not counted")
+    temperature: float = Field(1.0, gt=0, le=10, description="1 is what the model believes")
+    top_p: float = Field(1.0, gt=0, le=1, description="draw among the likeliest tokens of this probability; 1: all")
+    max_tokens: int = Field(1024, ge=2, description="tokens after which a text is broken off")
+    seed: int = Field(0, ge=0, description="decides what is drawn")
+
+
+class Replay(Trained):
+    """Text of the old distribution, so that it is not forgotten: a corpus, or what the base model writes."""
 
     name: Name = "replay"
+    path: str | list[str] = Field(default_factory=list, description="file, folder or glob; relative to the recipe")
     share: float = Field(0.25, ge=0, lt=1, description="share of all training tokens")
+    generate: Generate | None = Field(None, description="sampled from the base model, in place of path")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        if self.generate is not None:
+            raise UserError(
+                "data.replay.generate: the base model writes this text when a run begins; there is nothing to read yet",
+                remedy="start the run, or leave replay out",
+            )
+        return super().paths
+
+    @model_validator(mode="after")
+    def _path_or_generate(self) -> Replay:
+        if bool(self.path) == (self.generate is not None):
+            raise ValueError("give path, or generate to let the base model write it; one of them")
+        return self
 
 
 class Panel(Text):
@@ -69,12 +118,49 @@ class DocumentTokens(Frozen):
     eos: str | None = Field(None, description="token after each document; null for none")
 
 
+class Anneal(Frozen):
+    """The last part of the run, on the best data."""
+
+    share: float = Field(0.1, gt=0, lt=1, description="of the run's tokens: the last ones")
+    weights: dict[str, Annotated[float, Field(ge=0, le=1_000_000)]] = Field(
+        min_length=1, description="weights of the sources there, relative to one another; 0 for those not named"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _some_weight(cls, value: dict[str, float]) -> dict[str, float]:
+        if not any(value.values()):
+            raise ValueError("at least one weight must be above 0")
+        return value
+
+
 class Data(Frozen):
     sources: list[Source] = Field(min_length=1, description="what to learn")
     replay: Replay | None = Field(None, description="what not to forget")
+    temperature: float = Field(1.0, gt=0, le=100, description="evens out sizes: tokens ~ size ** (1/temperature)")
+    anneal: Anneal | None = Field(None, description="another mixture over the last part of the run")
     held_out: float = Field(0.001, gt=0, lt=0.5, description="share of documents held out of training")
+    steps: list[Step] = Field(default_factory=list, description="how the sources are cleaned, in this order")
+    near_duplicates: NearDuplicates | None = Field(None, description="removes near-duplicates; {} for the defaults")
     max_rejected: float = Field(0.01, ge=0, le=1, description="share of bad records that ends the run")
     document_tokens: DocumentTokens | None = Field(None, description="overrides the tokenizer's convention")
+
+    @property
+    def trained(self) -> tuple[Trained, ...]:
+        """Everything that is trained on."""
+        return (*self.sources, self.replay) if self.replay else tuple(self.sources)
+
+    @model_validator(mode="after")
+    def _mixture_is_whole(self) -> Data:
+        late = self.anneal.weights if self.anneal else {}
+        known = [text.name for text in self.trained]
+        if unknown := [name for name in late if name not in known]:
+            raise ValueError(f"anneal.weights: no source is called {unknown[0]!r}; there are {', '.join(known)}")
+        if unseen := [s.name for s in self.sources if s.weight == 0 and not late.get(s.name)]:
+            raise ValueError(f"source {unseen[0]}: of weight 0, and anneal.weights does not name it: it would not come")
+        if all(s.weight == 0 for s in self.sources):
+            raise ValueError("sources: at least one needs a weight above 0")
+        return self
 
 
 class Infrastructure(Frozen):
@@ -128,6 +214,12 @@ class Recipe(Frozen):
         replay = (self.data.replay,) if self.data.replay else ()
         return (*self.evaluation.panels, *self.data.sources, *replay)
 
+    def steps_of(self, text: Text) -> list[Step]:
+        """How a text of the recipe is cleaned: panels and replay are taken as they are unless they say otherwise."""
+        if text.steps is not None:
+            return text.steps
+        return self.data.steps if isinstance(text, Source) else []
+
     def located(self, folder: Path) -> Recipe:
         """The recipe with its relative paths made absolute, as seen from ``folder``."""
 
@@ -135,6 +227,8 @@ class Recipe(Frozen):
             return str(folder / Path(path).expanduser())
 
         def pattern(path: str) -> str:
+            if re.match(r"(s3|hf|https?)://", path):
+                return path
             # What looks like a pattern in the name of the recipe's own folder is none.
             if path.startswith(("/", "~")) or not glob.has_magic(path) or Path(at(path)).exists():
                 return at(path)
@@ -143,7 +237,8 @@ class Recipe(Frozen):
         def text(value: Any) -> Any:
             return value.model_copy(
                 update={
-                    "path": pattern(value.path) if isinstance(value.path, str) else [pattern(p) for p in value.path]
+                    "path": pattern(value.path) if isinstance(value.path, str) else [pattern(p) for p in value.path],
+                    "steps": None if value.steps is None else [step.located(at) for step in value.steps],
                 }
             )
 
@@ -152,6 +247,7 @@ class Recipe(Frozen):
             update={
                 "sources": [text(source) for source in self.data.sources],
                 "replay": text(self.data.replay) if self.data.replay else None,
+                "steps": [step.located(at) for step in self.data.steps],
             }
         )
         task_path = self.evaluation.task_path

@@ -16,6 +16,7 @@ from rewarm.recipe import verdicts
 from rewarm.recipe.estimate import memory_bytes
 from rewarm.recipe.facts import Machine, ModelFacts
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.mixture import build_mixture, check_passes
 from rewarm.recipe.recipe import Recipe
 
 
@@ -48,10 +49,30 @@ class Resolved:
 
 
 def training_tokens(recipe: Recipe, tokens: dict[str, int], epochs: int) -> int:
-    """Tokens that the run trains on: each source ``weight`` times an epoch, and the replay's share."""
-    new = sum(source.weight * tokens.get(source.name, 0) for source in recipe.data.sources)
-    share = recipe.data.replay.share if recipe.data.replay else 0.0
-    return int(epochs * new / (1 - share))
+    """Tokens that the run trains on: what the mixture takes of each source an epoch, and the replay's share."""
+    return int(epochs * build_mixture(recipe.data, tokens).total)
+
+
+def device_for(recipe: Recipe, machine: Machine) -> str:
+    """``cpu`` or ``cuda``. Raises ``UserError`` where the recipe asks for one that is not there."""
+    device = machine.device(recipe.infrastructure.devices)
+    if device == "cuda" and not machine.gpus:
+        raise UserError(
+            "infrastructure.devices: there is no CUDA device here that torch can use", remedy="set it to auto or cpu"
+        )
+    return device
+
+
+def check_length(recipe: Recipe, model: ModelFacts) -> None:
+    """Raise ``UserError`` where a row would be longer than the base model can look back."""
+    length = recipe.hyperparameters.max_sequence_length
+    given = "max_sequence_length" in recipe.hyperparameters.model_fields_set  # else one that fits is recommended
+    if given and model.positions and length > model.positions:
+        raise UserError(
+            f"hyperparameters.max_sequence_length: {length} tokens are more than the {model.positions} that the base "
+            "model was made for",
+            remedy=f"set it to {model.positions} or less",
+        )
 
 
 def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: Machine) -> Resolved:
@@ -61,11 +82,7 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
         UserError: for a combination that is refused.
     """
     verdicts.refuse(recipe)
-    device = machine.device(recipe.infrastructure.devices)
-    if device == "cuda" and not machine.gpus:
-        raise UserError(
-            "infrastructure.devices: there is no CUDA device here that torch can use", remedy="set it to auto or cpu"
-        )
+    device = device_for(recipe, machine)
     origins: dict[str, Origin] = {}
     values = recipe.hyperparameters
     for name in Hyperparameters.model_fields:
@@ -80,18 +97,13 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
             value, reason = found
             values = values.model_copy(update={name: value})
             origins[name] = Origin(value, "recommended", reason)
-    if model.positions and values.max_sequence_length > model.positions:
-        raise UserError(
-            f"hyperparameters.max_sequence_length: {values.max_sequence_length} tokens are more than the "
-            f"{model.positions} that the base model was made for",
-            remedy=f"set it to {model.positions} or less",
-        )
+    check_length(recipe, model)
     given = recipe.hyperparameters.model_fields_set
     return Resolved(
         hyperparameters=values,
         origins=origins,
         ignored=verdicts.ignored(given, values),
-        advice=verdicts.advice(recipe, values),
+        advice=[*verdicts.advice(recipe, values), *check_passes(recipe, tokens, values.epochs)],
         device=device,
     )
 

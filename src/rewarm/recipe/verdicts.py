@@ -37,6 +37,16 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Hyperparameters], bool], Callable
     ),
     (("eval_steps",), lambda h: h.eval_strategy != "steps", lambda h: f'eval_strategy is "{h.eval_strategy}"'),
     (("zero_stage",), lambda h: h.distributed_backend == "ddp", lambda h: 'distributed_backend is "ddp"'),
+    (
+        ("distributed_backend", "zero_stage"),
+        lambda h: h.distributed_backend == "deepspeed",
+        lambda h: "this version trains on one device, where there is nothing to share out",
+    ),
+    (
+        ("flash_attention_v2",),
+        lambda h: h.flash_attention_v2,
+        lambda h: "packed documents always go through the fastest attention that torch has for them",
+    ),
     (_LORA, lambda h: h.finetuning_type == "full", lambda h: 'finetuning_type is "full"'),
     (_PREFERENCE, lambda h: True, lambda h: "the trainer is Pre-training"),
     (
@@ -101,18 +111,16 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
             "no replay: expect forgetting of everything that is not in the new text; data.replay with share 0.25 for "
             "a new language, 0.15 for a new domain"
         )
+    elif recipe.data.replay.generate is not None:
+        notes.append(
+            f"replay: the base model first writes {recipe.data.replay.generate.tokens:,} tokens, once for this base "
+            "and these settings; minutes on a GPU, hours on a CPU"
+        )
     if not recipe.evaluation.panels:
         notes.append(
             "no panel of text that is neither learned nor replayed (evaluation.panels): forgetting is measured "
             "on the replayed kind only"
         )
-    if values.epochs > 4:
-        notes.append(f"{values.epochs} epochs: little is gained from a text after 4 passes")
     if recipe.notify.email:
         notes.append("notify.email: not available in this version; nobody is mailed")
-    if values.distributed_backend == "deepspeed":
-        notes.append(
-            "distributed_backend: deepspeed is accepted; this version trains on one device, where there is nothing to "
-            "shard"
-        )
     return notes

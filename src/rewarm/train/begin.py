@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from rewarm.core.errors import ResourceError
+from rewarm.core.events import TRAINING_FROM
 from rewarm.core.manifest import verify
 from rewarm.core.storage import remove_folder, sweep
-from rewarm.models.causal import CausalModel, load_model
+from rewarm.models.causal import load_model
 from rewarm.models.lora import add_lora
-from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.train.calendar import Calendar
 from rewarm.train.checkpoint import (
     Training,
@@ -20,7 +20,6 @@ from rewarm.train.checkpoint import (
     expected_bytes,
     latest,
     load,
-    load_parameters,
     missing_bytes,
     read_state,
 )
@@ -41,6 +40,7 @@ def begin(job: Job, calendar: Calendar) -> Training:
         for change in changed_surroundings(state, job.device, job.world_size):
             job.log.warning(f"since {path.name}, {change}: equality to the last bit is not promised", path=str(path))
     _require_disk(job, training, calendar)
+    job.log.result(TRAINING_FROM, training.step)
     return training
 
 
@@ -96,17 +96,3 @@ def _require_disk(job: Job, training: Training, calendar: Calendar) -> None:
             remedy="free some space, set hyperparameters.number_of_checkpoints lower, or put the workspace on a "
             "larger disk with REWARM_HOME",
         )
-
-
-def load_trained(checkpoint: Path, base: Path, hyperparameters: Hyperparameters, device: torch.device) -> CausalModel:
-    """The model as a checkpoint holds it, fp32; with LoRA, the base with its adapter beside it, not merged.
-
-    Raises:
-        DataError: a file of the checkpoint is missing or was changed, or belongs to another model.
-    """
-    verify(checkpoint)
-    model = load_model(base, device=device)
-    if hyperparameters.finetuning_type == "lora":
-        add_lora(model, hyperparameters)
-    load_parameters(checkpoint, model)
-    return model

@@ -180,7 +180,7 @@ def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) 
         raise UserError(
             f"the checkpoint belongs to another training: {changes}",
             where=path,
-            remedy="start a new run, or train from the base model with hyperparameters.resume_from_checkpoint=no",
+            remedy="start a new run, or train from the base model again: rewarm resume RUN --from train",
         )
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import torch
@@ -16,12 +16,14 @@ import torch
 from rewarm.core.errors import ResourceError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import canonical
+from rewarm.core.space import with_space
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import Plan
 from rewarm.models.causal import CausalModel
 from rewarm.models.folder import fingerprint
 from rewarm.recipe.hyperparameters import Hyperparameters
 
+T = TypeVar("T")
 Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 
 _ACT_OTHERWISE = (
@@ -74,6 +76,10 @@ class Job:
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
 
+    def with_space(self, purpose: str, work: Callable[[], T], needed: int = 0) -> T | None:
+        """``core.space.with_space`` for this run."""
+        return with_space(work, purpose=purpose, folder=self.checkpoints, log=self.log, stop=self.stop, needed=needed)
+
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued: base, data, plan, hyperparameters that act on weights."""
@@ -85,7 +91,7 @@ class Job:
             "base model": fingerprint(self.base),
             "dataset": self.dataset.hash,
             "sources": list(self.plan.names),
-            "tokens of each epoch": self.plan.epoch_tokens.tolist(),
+            "tokens of each source": self.plan.part_tokens.tolist(),
             "world size": self.world_size,
         }
         return dict(orjson.loads(canonical(facts)))  # as it reads back from a checkpoint
@@ -122,14 +128,18 @@ def process_settings(job: Job) -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says, in one of torch's many words for it, that memory ran out."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 @contextlib.contextmanager
 def memory_errors(job: Job) -> Iterator[None]:
     """Too little memory, in torch's many words for it, as a ``ResourceError`` that says what to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        if not known:
+        if not is_out_of_memory(error):
             raise
         given = job.hyperparameters
         steps = ["lower hyperparameters.batch_size and raise gradient_accumulation_steps"] * (given.batch_size > 1)

@@ -21,7 +21,6 @@ from rewarm.models.causal import PackedBatch
 from rewarm.train.begin import begin
 from rewarm.train.calendar import Calendar, build_calendar
 from rewarm.train.checkpoint import Training, expected_bytes, keep_rng, list_checkpoints, retire, save, step_of
-from rewarm.train.disk import with_space
 from rewarm.train.job import Autocast, autocast, memory_errors, process_settings
 from rewarm.train.job import Job as Job
 from rewarm.train.job import Outcome as Outcome
@@ -146,7 +145,7 @@ def evaluate(job: Job, training: Training, calendar: Calendar, report: Report) -
 
     try:
         with report.set_aside():
-            loss = with_space(job, "the evaluation", work, needed=1 << 20)
+            loss = job.with_space("the evaluation", work, needed=1 << 20)
     finally:
         model.train()
     if not job.stop():  # else it may have ended early; a resumed training does it again
@@ -169,7 +168,7 @@ def write_checkpoint(job: Job, training: Training, calendar: Calendar, report: R
         return save(job.checkpoints, training, job.identity, rank=job.rank, world_size=job.world_size)
 
     with report.set_aside() as watch:
-        path = with_space(job, "a checkpoint", work, needed=expected_bytes(training))
+        path = job.with_space("a checkpoint", work, needed=expected_bytes(training))
         if path is None:
             return False
         report.checkpoint_written(path, watch())

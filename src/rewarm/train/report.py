@@ -11,7 +11,6 @@ from rewarm.core.errors import UserError
 from rewarm.data.batches import Batch
 from rewarm.train.calendar import Calendar
 from rewarm.train.checkpoint import Training
-from rewarm.train.disk import with_space
 from rewarm.train.job import Job
 from rewarm.train.metrics import Clock, flops_per_token, memory_gb, peak_flops
 
@@ -74,7 +73,7 @@ class Report:
             "best": training.best is not None and training.best[0] == training.step,
         }
         name = path.relative_to(self.job.folder).as_posix()
-        with_space(self.job, "an event", lambda: self.job.log.checkpoint(training.step, name, **fields))
+        self.job.with_space("an event", lambda: self.job.log.checkpoint(training.step, name, **fields))
 
     @contextlib.contextmanager
     def set_aside(self) -> Iterator[Callable[[], float]]:
@@ -100,7 +99,7 @@ class Report:
         if self._utilisation is not None:
             values["perf/mfu"] = self._utilisation * values["perf/tokens_per_second"]
         values["perf/memory_gb"] = memory_gb(self.job.device)
-        with_space(self.job, "an event", lambda: self.job.log.metric(training.step, training.tokens, values))
+        self.job.with_space("an event", lambda: self.job.log.metric(training.step, training.tokens, values))
         if seen["skipped"] and not training.tally.scaled:
             self._warn(
                 f"{seen['skipped']:.0f} updates up to step {seen['last_skipped']:.0f} were skipped: "
@@ -126,7 +125,7 @@ class Report:
         )
 
     def _warn(self, message: str, **fields: object) -> None:
-        with_space(self.job, "an event", lambda: self.job.log.warning(message, **fields))
+        self.job.with_space("an event", lambda: self.job.log.warning(message, **fields))
 
     def _progress(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -135,4 +134,4 @@ class Report:
         self._next = now + PROGRESS_SECONDS
         done, total = self.training.tokens + self._partial, self.job.plan.total_tokens
         fields = {"step": self.training.step, "steps": self.calendar.total, "speed": self.clock.speed(done)}
-        with_space(self.job, "an event", lambda: self.job.log.progress(min(done, total), total, "tokens", **fields))
+        self.job.with_space("an event", lambda: self.job.log.progress(min(done, total), total, "tokens", **fields))

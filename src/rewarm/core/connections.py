@@ -1,0 +1,160 @@
+"""Connections: the servers that texts and models come from, and the secrets that open them.
+
+Each is a file of the workspace, ``connections/NAME.json``, its secrets encrypted with the key in
+``secret.key``. Whoever needs one reads it there: a secret is never part of a command line, an
+environment, a recipe, a message or a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import uuid
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError
+
+from rewarm.core.config import Frozen
+from rewarm.core.errors import UserError
+from rewarm.core.manifest import to_json
+from rewarm.core.storage import TEMPORARY, write_file
+from rewarm.core.workspace import Workspace
+
+HUB = "huggingface"
+"""The name of the connection that hub ids and hf:// use when none is named."""
+_SECRETS = "secrets"
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an address such as https://s3.example.com")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a name or password")
+    return value.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class S3Connection(Frozen):
+    """An S3 server. The endpoint is the server's address, or one bucket's own (``https://BUCKET.s3.example.com``)."""
+
+    kind: Literal["s3"] = "s3"
+    endpoint: Address | None = Field(None, description="address of the server; Amazon's own when unset")
+    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,64}$", description="region that requests are signed for")
+    access_key: str = Field(min_length=1, description="name of the key")
+    secret_key: SecretStr = Field(min_length=1, description="the key itself")
+
+
+class HubConnection(Frozen):
+    """A Hugging Face hub and a token for what is gated or private there."""
+
+    kind: Literal["hf"] = "hf"
+    endpoint: Address | None = Field(None, description="address of the hub; HF_ENDPOINT or huggingface.co when unset")
+    token: SecretStr = Field(min_length=1, description="a token that may read")
+
+
+class WebConnection(Frozen):
+    """A web server that asks for a bearer token; no other server ever gets to see it."""
+
+    kind: Literal["http"] = "http"
+    endpoint: Address = Field(description="address of the server")
+    token: SecretStr | None = Field(None, description="a bearer token")
+
+
+Connection = Annotated[S3Connection | HubConnection | WebConnection, Field(discriminator="kind")]
+_ANY: TypeAdapter[S3Connection | HubConnection | WebConnection] = TypeAdapter(Connection)
+
+
+def connection_names(workspace: Workspace) -> list[str]:
+    """The names of all connections, sorted."""
+    return sorted(path.stem for path in workspace.connections.glob("*.json") if not path.name.startswith("."))
+
+
+def save_connection(workspace: Workspace, name: str, connection: Connection) -> None:
+    """Write a connection, its secrets encrypted.
+
+    Raises:
+        UserError: if the name breaks the rule, or there is a connection of that name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9-]{3,64}", name):
+        raise UserError("a connection's name has 3 to 64 letters, digits and hyphens", where=name)
+    path = workspace.connections / f"{name}.json"
+    if path.exists():
+        raise UserError("there is a connection of that name", where=name, remedy=f"rewarm connections rm {name}")
+    values = connection.model_dump(exclude_none=True)
+    secrets = {key: values.pop(key).get_secret_value() for key in list(values) if isinstance(values[key], SecretStr)}
+    values[_SECRETS] = _cipher(workspace).encrypt(orjson.dumps(secrets)).decode()
+    write_file(path, to_json(values))
+
+
+def load_connection(workspace: Workspace, name: str) -> S3Connection | HubConnection | WebConnection:
+    """The connection ``name``, its secrets decrypted (and shown as asterisks).
+
+    Raises:
+        UserError: if there is none, or its secrets cannot be decrypted.
+    """
+    if name not in connection_names(workspace):
+        known = ", ".join(connection_names(workspace)) or "there is none yet"
+        raise UserError(f"there is no connection {name!r} (known: {known})", remedy="rewarm connections add")
+    from cryptography.fernet import InvalidToken  # a tenth of a second, and few commands need it
+
+    try:
+        values = orjson.loads((workspace.connections / f"{name}.json").read_bytes())
+        values |= orjson.loads(_cipher(workspace).decrypt(values.pop(_SECRETS)))
+        return _ANY.validate_json(orjson.dumps(values))
+    except InvalidToken:
+        what = f"its secrets were not encrypted with {workspace.secret_key}"
+    except (orjson.JSONDecodeError, ValidationError, KeyError, TypeError, AttributeError):
+        what = "the file is damaged"
+    raise UserError(
+        what, where=f"connection {name}", remedy=f"rewarm connections rm {name}, then add it again"
+    ) from None
+
+
+def remove_connection(workspace: Workspace, name: str) -> None:
+    """Delete a connection. Raises ``UserError`` if there is none."""
+    if name not in connection_names(workspace):
+        raise UserError(f"there is no connection {name!r}", remedy="rewarm connections ls")
+    (workspace.connections / f"{name}.json").unlink()
+
+
+def hub_connection(workspace: Workspace, name: str | None = None) -> HubConnection | None:
+    """The hub connection ``name``, or the one called ``huggingface``; None where neither is there.
+
+    Raises:
+        UserError: if ``name`` is not there or leads elsewhere.
+    """
+    if name is None and HUB not in connection_names(workspace):
+        return None
+    found = load_connection(workspace, name or HUB)
+    if not isinstance(found, HubConnection):
+        raise UserError(f"connection {name or HUB!r} is of kind {found.kind}; a hub needs one of kind hf")
+    return found
+
+
+def _cipher(workspace: Workspace):  # type: ignore[no-untyped-def]  # the type would cost the import below
+    """What the workspace's key encrypts and decrypts with; the key is made when there is none."""
+    from cryptography.fernet import Fernet
+
+    path = workspace.secret_key
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+        with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(Fernet.generate_key())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # another process was first: its key stays
+            os.link(beside, path)
+        beside.unlink()
+    if (mode := path.stat().st_mode & 0o777) & 0o077:
+        raise UserError(f"others may read the key (mode {mode:o})", where=path, remedy=f"chmod 600 {path}")
+    try:
+        return Fernet(path.read_bytes().strip())
+    except ValueError:
+        raise UserError("this is not a key", where=path, remedy="restore it; without it no secret opens") from None

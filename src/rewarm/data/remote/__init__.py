@@ -1,0 +1,133 @@
+"""Files that lie elsewhere: ``s3://``, ``hf://`` and ``http(s)://``, listed, read and cached."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import BinaryIO, cast
+
+from rewarm.core.connections import (
+    HUB,
+    S3Connection,
+    WebConnection,
+    hub_connection,
+    load_connection,
+)
+from rewarm.core.errors import UserError
+from rewarm.core.workspace import Workspace
+from rewarm.data.remote.cache import BlockCache
+from rewarm.data.remote.file import RemoteFile, fetch_ahead
+from rewarm.data.remote.place import Entry, Place
+from rewarm.data.signature import Signature
+
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def is_remote(uri: str) -> bool:
+    return uri.startswith(("s3://", "hf://", "http://", "https://"))
+
+
+def browse(uri: str, connection: str | None) -> list[Entry]:
+    """The file ``uri``, or what lies in that folder directly.
+
+    Raises:
+        DataError: if the server refuses, or cannot be reached.
+    """
+    return list(place_of(uri, connection).entries(uri, deep=False))
+
+
+def files(uri: str, connection: str | None) -> dict[str, Signature]:
+    """The file ``uri``, or those below that folder that are not hidden, with their signatures."""
+    found = place_of(uri, connection).entries(uri, deep=True)
+    return {e.uri: e.signature for e in found if e.signature and "/." not in e.uri[len(uri.rstrip("/")) :]}
+
+
+def matches(pattern: str, connection: str | None) -> dict[str, Signature]:
+    """The files that a glob pattern matches, and all those below folders that it matches."""
+    fixed = pattern[: _MAGIC.search(pattern).start()]  # type: ignore[union-attr]  # there is one
+    wanted = re.compile(_translated(pattern))
+    below = files(fixed[: fixed.rindex("/") + 1], connection)
+    return {uri: known for uri, known in below.items() if wanted.match(uri)}
+
+
+def has_magic(uri: str) -> bool:
+    """Whether it may be a glob pattern; an address on the web is none, whatever it holds."""
+    return uri.startswith(("s3://", "hf://")) and _MAGIC.search(uri) is not None
+
+
+def _translated(pattern: str) -> str:
+    """A glob pattern as a regular expression for the URI of a file that matches, or lies below what matches."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
+    words = {"**/": "(?:[^/.][^/]*/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    text = ""
+    for index, part in enumerate(parts):
+        if index % 2 == 0:
+            text += re.escape(part)
+        elif part[0] == "[":
+            text += f"[{'^' if part[1] == '!' else ''}{re.escape(part[2 if part[1] == '!' else 1 : -1])}]".replace(
+                r"\-", "-"
+            )
+        else:
+            text += words[part]
+    return f"(?s){text}(?:/|$)"
+
+
+def signature(uri: str, connection: str | None) -> Signature:
+    """Size and version of a remote file, asked of its server."""
+    return place_of(uri, connection).signature(uri)
+
+
+def open_remote(uri: str, connection: str | None, known: Signature) -> BinaryIO:
+    """A remote file, to be read as it was when it had the signature ``known``."""
+    file = RemoteFile(place_of(uri, connection), uri, known, _cache())
+    return cast(BinaryIO, io.BufferedReader(file, 1 << 17))
+
+
+def expect(files: Iterable[tuple[str, Signature]], connection: str | None) -> None:
+    """Begin to fetch small files that will be read soon."""
+    for uri, known in files:
+        if is_remote(uri):
+            fetch_ahead(place_of(uri, connection), uri, known, _cache())
+
+
+def place_of(uri: str, connection: str | None) -> Place:
+    """The server that a URI names, through the connection of that name.
+
+    Raises:
+        UserError: if there is no such connection, or it leads to servers of another kind.
+    """
+    workspace = Workspace.default()
+    path = workspace.connections / f"{connection or HUB}.json"
+    written = path.stat().st_mtime_ns if path.is_file() else 0
+    return _place(uri.partition("://")[0].replace("https", "http"), connection, workspace, written)
+
+
+@lru_cache
+def _place(kind: str, name: str | None, workspace: Workspace, written: int) -> Place:
+    if kind == "hf":
+        from rewarm.data.remote.hub import HubPlace  # each of the three imports what only it needs
+
+        return HubPlace(hub_connection(workspace, name))
+    known = load_connection(workspace, name) if name else None
+    if kind == "s3" and isinstance(known, S3Connection):
+        from rewarm.data.remote.s3 import S3Place
+
+        return S3Place(known)
+    if kind == "http" and (known is None or isinstance(known, WebConnection)):
+        from rewarm.data.remote.web import WebPlace
+
+        return WebPlace(known)
+    if known is None:
+        raise UserError("s3:// needs a connection", remedy="rewarm connections add s3 NAME; then connection: NAME")
+    raise UserError(f"connection {name!r} is of kind {known.kind}", remedy=f"name one of kind {kind}")
+
+
+def _cache() -> BlockCache:
+    limit = os.environ.get("REWARM_CACHE_BYTES")
+    return _cache_of(Workspace.default(), int(limit) if limit else None)
+
+
+_cache_of = lru_cache(lambda workspace, limit: BlockCache(workspace.cache, limit))

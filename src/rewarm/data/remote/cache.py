@@ -1,0 +1,101 @@
+"""Blocks of remote files on this disk, so that the second pass and the next build find them here.
+
+Each block is a file of its own that begins with its checksum: what a killed process, a bad disk or
+another program left of it is noticed and fetched again. Any number of processes may use one cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+from rewarm.core.storage import TEMPORARY, free_bytes
+
+_CHECK = 16
+_NOTED = 1 << 20  # bytes that one byte of the journal stands for
+_JOURNAL = "written"
+
+
+class BlockCache:
+    """A folder of blocks that stays under a number of bytes: the least recently used go first.
+
+    Args:
+        limit: in bytes; a tenth of the free disk, and 20 GB at most, when None. 0 keeps nothing.
+    """
+
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        self._folder = folder
+        self.limit = min(20_000_000_000, free_bytes(folder) // 10) if limit is None else limit
+        self._unnoted = 0
+
+    def _path(self, uri: str, version: str, block: int) -> Path:
+        name = hashlib.sha256(f"{uri}\0{version}\0{block}".encode("utf-8", "surrogateescape")).hexdigest()
+        return self._folder / name[:2] / name
+
+    def get(self, uri: str, version: str, block: int, length: int) -> bytes | None:
+        """A block of ``length`` bytes; None where it is not there, or not as it was written."""
+        path = self._path(uri, version, block)
+        try:
+            stored = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        data = stored[_CHECK:]
+        if len(data) == length and hashlib.blake2b(data, digest_size=_CHECK).digest() == stored[:_CHECK]:
+            return data
+        path.unlink(missing_ok=True)
+        return None
+
+    def put(self, uri: str, version: str, block: int, data: bytes) -> None:
+        """Keep a block; a disk without room, or one that may not be written, keeps none."""
+        if len(data) > self.limit // 8:
+            return
+        path = self._path(uri, version, block)
+        beside = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with beside.open("wb") as file:  # not flushed to the disk: the checksum tells
+                    file.write(hashlib.blake2b(data, digest_size=_CHECK).digest())
+                    file.write(data)
+                beside.replace(path)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+            self._note(len(data) + 4096)
+
+    def drop(self, uri: str, version: str, blocks: int) -> None:
+        """Forget the first ``blocks`` blocks of a file."""
+        for block in range(blocks):
+            self._path(uri, version, block).unlink(missing_ok=True)
+
+    def _note(self, size: int) -> None:
+        """Count what all processes wrote since the last sweep: the journal has a byte for every MiB."""
+        self._unnoted += size
+        count, self._unnoted = divmod(self._unnoted, _NOTED)
+        if not count:
+            return
+        with (self._folder / _JOURNAL).open("ab") as journal:
+            journal.write(b"." * count)
+            written = journal.tell() * _NOTED
+        if written > self.limit // 8:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Delete the oldest blocks, so that with the next eighth the cache still is within its limit."""
+        os.truncate(self._folder / _JOURNAL, 0)  # first, so that no other process sweeps meanwhile
+        found = []
+        for folder in self._folder.glob("??"):
+            for entry in os.scandir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    info = entry.stat()
+                    found.append((info.st_mtime_ns, info.st_blocks * 512, entry.path))
+        held = sum(size for _, size, _ in found)
+        for _, size, name in sorted(found):
+            if held <= self.limit * 3 // 4:
+                return
+            Path(name).unlink(missing_ok=True)
+            held -= size

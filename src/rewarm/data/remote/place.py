@@ -1,0 +1,256 @@
+"""A server that files lie on, and reading parts of them whatever the line to it does.
+
+Every answer is checked for its place in the file, its length and the file's version. What fails in
+passing (status 500, 503 or 429, timeouts, resets, cut bodies) is asked for again, from where the
+last answer ended, with pauses that grow. Bodies of error answers are never shown: they can hold
+what was sent.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+import urllib.request
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import urllib3
+
+from rewarm.core.errors import DataError
+from rewarm.data.signature import ChangedError, Signature, UnsettledError
+
+T = TypeVar("T")
+FAILURES = 10
+"""Failures one behind the other after which a server counts as gone: about a minute and a half."""
+QUESTION = "\0?"
+"""Stands between a URI and a question about it that is no file; no file's name holds it."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 20.0  # seconds
+_PROGRESS = 64 << 10  # bytes that make a cut answer count as no failure
+_PIECE = 1 << 20
+_TIMEOUT = urllib3.Timeout(connect=10, read=30)
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+_ERRORS = (urllib3.exceptions.HTTPError, OSError)
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "rewarm"}
+_WITHOUT_RANGES = 256 << 20
+
+
+class Entry(NamedTuple):
+    """What a listing shows: a file, or (without a signature) a folder."""
+
+    uri: str
+    signature: Signature | None
+
+
+class PassingError(Exception):
+    """Asking again may help."""
+
+    def __init__(self, what: str, pause: float = 0.0) -> None:
+        super().__init__(what)
+        self.pause = pause
+
+
+class Place(ABC):
+    """One server, as one connection sees it."""
+
+    redirects = 0
+    """How often an answer may lead elsewhere."""
+
+    @abstractmethod
+    def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """The URL and the headers, signed or with a token, to get ``uri`` with."""
+
+    @abstractmethod
+    def entries(self, uri: str, deep: bool) -> Iterator[Entry]:
+        """The file ``uri`` itself, or what lies in that folder: directly, or (``deep``) all files below it."""
+
+    def version(self, headers: Mapping[str, str]) -> str:
+        """What an answer says the version of the file is."""
+        return headers.get("ETag", "").strip('"')
+
+    def condition(self, signature: Signature) -> dict[str, str]:
+        """Headers that make the server refuse another version."""
+        return {}
+
+    def refused(self, uri: str, status: int, code: str) -> DataError:
+        """The error for a status that asking again does not help against."""
+        if status in (401, 403):
+            remedy = "name a connection that may read it: rewarm connections add"
+            return UnsettledError(f"the server refused to show it (HTTP {status})", where=uri, remedy=remedy)
+        if status in (404, 410):
+            return DataError("there is no such file", where=uri, remedy="correct the path in the recipe")
+        return UnsettledError(f"the server answered HTTP {status}", where=uri)
+
+    def digest(self, signature: Signature) -> Any:
+        """A hash that, fed with the whole file, must give the version; None where there is none."""
+        return None
+
+    # ---- reading ----
+
+    def signature(self, uri: str) -> Signature:
+        """Size and version of a file.
+
+        Raises:
+            DataError: if it is not there or not to be had.
+        """
+        return self.patiently(uri, lambda: self._first_byte(uri))
+
+    def _first_byte(self, uri: str) -> Signature:
+        response, version = self._send(uri, {"Range": "bytes=0-0"}, (200, 206, 416))
+        try:
+            total = _range_of(response)[2] if response.status != 200 else response.headers.get("Content-Length")
+            if total is None or not version:
+                missing = "its size" if total is None else "what its version is (ETag or Last-Modified)"
+                raise DataError(f"the server does not say {missing}", where=uri, remedy="download it first")
+            size = int(total)
+        finally:
+            _let_go(response)
+        if response.status == 200 and size > _WITHOUT_RANGES:
+            raise DataError("the server cannot send parts of files", where=uri, remedy="download it first")
+        return Signature(size, version)
+
+    def read(self, uri: str, signature: Signature, start: int, length: int, patient: bool = True) -> bytes:
+        """``length`` bytes of a file from ``start`` on.
+
+        Args:
+            patient: False gives up at the first failure.
+
+        Raises:
+            ChangedError: if the file has another version by now. UnsettledError: if it cannot be read.
+        """
+        data = bytearray()
+
+        def go_on() -> None:
+            before = len(data)
+            try:
+                self._append(data, uri, signature, start, length)
+            except (PassingError, *_ERRORS):
+                if not patient or len(data) - before < _PROGRESS:
+                    raise
+
+        while len(data) < length:
+            self.patiently(uri, go_on, FAILURES if patient else 1)
+        return bytes(data)
+
+    def _append(self, data: bytearray, uri: str, signature: Signature, start: int, length: int) -> None:
+        first, last = start + len(data), start + length - 1
+        wanted = {"Range": f"bytes={first}-{last}", **self.condition(signature)}
+        response, version = self._send(uri, wanted, (200, 206, 404, 412, 416))
+        try:
+            if response.status == 404:
+                raise ChangedError(uri, "the file is no longer there")
+            begin, total = first, response.headers.get("Content-Length")
+            if response.status == 206:
+                begin, _, total = _range_of(response)
+            elif response.status == 200:  # the whole file: what lies before is passed over
+                begin = 0
+            if response.status in (412, 416) or version != signature.version or str(total) != str(signature.size):
+                raise ChangedError(uri)
+            if begin not in (0, first):
+                raise PassingError(f"bytes {begin} on instead of {first} on")
+            skip = first - begin
+            while len(data) < length and (piece := response.read1(_PIECE)):
+                data += memoryview(piece)[skip : skip + length - len(data)]
+                skip = max(0, skip - len(piece))
+        finally:
+            _let_go(response)
+        if len(data) < length:
+            raise PassingError("a cut answer")
+
+    def _send(
+        self, uri: str, headers: Mapping[str, str], wanted: tuple[int, ...]
+    ) -> tuple[urllib3.BaseHTTPResponse, str]:
+        """An answer with one of the ``wanted`` statuses, its body unread, and the version that it names."""
+        url, sent = self.ask(uri, {**_HEADERS, **headers})
+        version, uri = "", uri.partition(QUESTION)[0]
+        for left in range(self.redirects, -1, -1):
+            response = _pool(urlsplit(url)).request(
+                "GET", url, headers=sent, redirect=False, retries=False, preload_content=False, timeout=_TIMEOUT
+            )
+            if response.status in wanted:
+                return response, version or self.version(response.headers)
+            version = version or response.headers.get("X-Linked-Etag", "").strip('"')  # a hub, on the way to the bytes
+            target = response.get_redirect_location()
+            if not target:
+                break
+            _let_go(response)
+            before, url = url, urljoin(url, target)
+            if left == 0 or not _may_lead(urlsplit(before), urlsplit(url)):
+                where = urlsplit(url).netloc.rpartition("@")[2]
+                what = f"the server leads elsewhere ({where}), and that is not followed"
+                raise UnsettledError(what, where=uri, remedy="correct the endpoint or the region of the connection")
+            if urlsplit(before)[:2] != urlsplit(url)[:2]:
+                sent = {key: value for key, value in sent.items() if key != "Authorization"}
+        try:
+            code = re.search(rb"<Code>([A-Za-z]{1,64})</Code>", response.read(_PIECE))
+        except _ERRORS:
+            code = None
+        _let_go(response)
+        if response.status in PASSING or (code and code[1] in (b"SlowDown", b"RequestTimeout", b"InternalError")):
+            pause = response.headers.get("Retry-After", "")
+            raise PassingError(f"HTTP {response.status}", float(pause) if pause.isdigit() else 0.0)
+        raise self.refused(uri, response.status, code[1].decode() if code else response.headers.get("X-Error-Code", ""))
+
+    def whole(self, uri: str, parse: Callable[[bytes], T]) -> T:
+        """The whole answer to a short question such as a listing, parsed."""
+
+        def once() -> T:
+            response, _ = self._send(uri, {}, (200,))
+            try:
+                return parse(response.read())
+            finally:
+                _let_go(response)
+
+        return self.patiently(uri, once)
+
+    def patiently(self, uri: str, action: Callable[[], T], failures: int = FAILURES) -> T:
+        """What ``action`` returns; after a ``PassingError`` or a broken line it is tried again."""
+        for failed in range(failures):
+            try:
+                return action()
+            except (PassingError, *_ERRORS) as error:
+                problem = str(error) if isinstance(error, PassingError) else type(error).__name__
+                pause = min(_LONGEST_PAUSE, max(getattr(error, "pause", 0.0), _FIRST_PAUSE * 2**failed))
+            if failed + 1 < failures:
+                time.sleep(pause * random.uniform(0.5, 1))  # so that many workers do not come back at once
+        raise UnsettledError(
+            f"the server fails ({problem}; {failures} times one behind the other)",
+            where=uri.partition(QUESTION)[0],
+            remedy="look at the connection (rewarm connections test), then run again: what was fetched is kept",
+        )
+
+
+def _range_of(response: urllib3.BaseHTTPResponse) -> tuple[int, int, str | None]:
+    """First byte, last byte and size of the file, as an answer says."""
+    text = response.headers.get("Content-Range", "")
+    if found := re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", text):
+        return int(found[1]), int(found[2]), found[3]
+    if found := re.fullmatch(r"bytes \*/(\d+)", text):
+        return 0, 0, found[1]
+    if response.status == 416:
+        return 0, 0, None
+    raise PassingError("an answer that does not say which bytes it holds")
+
+
+def _may_lead(before: SplitResult, after: SplitResult) -> bool:
+    return after.scheme == "https" or (after.scheme == "http" and before.scheme == "http")
+
+
+def _let_go(response: urllib3.BaseHTTPResponse) -> None:
+    """Keep the line where the answer was read to its end, and close it where it was not."""
+    if response.length_remaining:
+        response.close()
+    response.release_conn()
+
+
+def _pool(url: SplitResult) -> urllib3.PoolManager:
+    proxy = urllib.request.getproxies().get(url.scheme)
+    return _pool_through(None if proxy is None or urllib.request.proxy_bypass(url.hostname or "") else proxy)
+
+
+@lru_cache
+def _pool_through(proxy: str | None) -> urllib3.PoolManager:
+    return urllib3.ProxyManager(proxy, maxsize=16) if proxy else urllib3.PoolManager(maxsize=16)

@@ -1,0 +1,117 @@
+"""Objects of an S3 server: ``s3://BUCKET/KEY``, the key as it is, prefixes as folders.
+
+Requests are signed by botocore and sent like those to any other server. (Reading 8 MiB ranges from
+a server on the same machine: botocore's own client 530 MB/s, its signatures alone 400, obstore 640, s3fs 160.
+But obstore cannot list a folder in which one key holds a newline, and checks no version.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, unquote_plus, urlencode, urlsplit
+
+from rewarm.core.connections import S3Connection
+from rewarm.core.errors import DataError, UserError
+from rewarm.data.remote.place import QUESTION, Entry, PassingError, Place
+from rewarm.data.signature import Signature, UnsettledError
+
+_WORDS = {
+    "InvalidAccessKeyId": "the server does not know this access key",
+    "SignatureDoesNotMatch": "the secret key is not the one of this access key (or the endpoint is wrong)",
+    "AccessDenied": "this access key may not read it",
+    "ExpiredToken": "the key has expired",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "NoSuchBucket": "there is no such bucket",
+}
+_PAGE = 1000
+_REMEDY = "look at the connection: rewarm connections test"
+
+
+class S3Place(Place):
+    """An S3 server, or one bucket's own address."""
+
+    def __init__(self, connection: S3Connection) -> None:
+        try:
+            from botocore.auth import S3SigV4Auth
+            from botocore.credentials import Credentials
+        except ImportError:
+            raise UserError("s3:// needs the extra s3", remedy="pip install 'rewarm[s3]'") from None
+        self.endpoint = connection.endpoint or f"https://s3.{connection.region}.amazonaws.com"
+        keys = Credentials(connection.access_key, connection.secret_key.get_secret_value())
+        self._signer = S3SigV4Auth(keys, "s3", connection.region)
+
+    def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        from botocore.awsrequest import AWSRequest
+
+        uri, _, question = uri.partition(QUESTION)
+        bucket, key = split(uri)
+        own = (urlsplit(self.endpoint).hostname or "").startswith(f"{bucket}.") and bucket
+        path = "/" + quote(key, safe="/~") if own or not bucket else f"/{bucket}/" + quote(key, safe="/~")
+        request = AWSRequest("GET", f"{self.endpoint}{path}{'?' if question else ''}{question}")
+        self._signer.add_auth(request)
+        return request.url, {**headers, **dict(request.headers.items())}
+
+    def condition(self, signature: Signature) -> dict[str, str]:
+        return {"If-Match": f'"{signature.version}"'}
+
+    def digest(self, signature: Signature) -> Any:
+        return hashlib.md5(usedforsecurity=False) if re.fullmatch("[0-9a-f]{32}", signature.version) else None
+
+    def refused(self, uri: str, status: int, code: str) -> DataError:
+        if code in _WORDS:
+            return UnsettledError(_WORDS[code], where=uri, remedy=_REMEDY)
+        if status in (401, 403):
+            return UnsettledError(_WORDS["AccessDenied"], where=uri, remedy=_REMEDY)
+        return super().refused(uri, status, code)
+
+    def entries(self, uri: str, deep: bool) -> Iterator[Entry]:
+        bucket, key = split(uri)
+        if not bucket:
+            names = self.whole("s3://", _xml).findall("Buckets/Bucket/Name")
+            yield from (Entry(f"s3://{name.text}/", None) for name in names)
+            return
+        if key and not key.endswith("/"):
+            # of all keys that begin with this one, it is itself the first
+            if (first := next(self._pages(bucket, key, "", 1), None)) and first.uri == uri:
+                yield first
+                return
+            key += "/"
+        yield from self._pages(bucket, key, "" if deep else "/")
+
+    def _pages(self, bucket: str, prefix: str, delimiter: str, most: int | None = None) -> Iterator[Entry]:
+        question = {"list-type": "2", "prefix": prefix, "max-keys": str(most or _PAGE), "encoding-type": "url"}
+        question |= {"delimiter": delimiter} if delimiter else {}
+        where = f"s3://{bucket}/"
+        while True:
+            asked = urlencode(sorted(question.items()), quote_via=quote)
+            page = self.whole(f"{where}{QUESTION}{asked}", _xml)
+            for item in page.findall("Contents"):
+                key, etag = unquote_plus(item.findtext("Key", "")), item.findtext("ETag", "").strip('"')
+                if not key.endswith("/"):  # the mark of an empty folder
+                    yield Entry(where + key, Signature(int(item.findtext("Size", "0")), etag))
+            for item in page.findall("CommonPrefixes/Prefix"):
+                yield Entry(where + unquote_plus(item.text or ""), None)
+            following = page.findtext("NextContinuationToken")
+            if page.findtext("IsTruncated") != "true" or not following or most:
+                return
+            question["continuation-token"] = following
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _xml(answer: bytes) -> ET.Element:
+    """A listing, its elements without the namespace."""
+    try:
+        return ET.fromstring(re.sub(rb' xmlns="[^"]*"', b"", answer, count=1))
+    except ET.ParseError:
+        if re.match(rb"\s*(<\?xml[^>]*>\s*)?<List", answer):
+            raise PassingError("a cut listing") from None
+        raise DataError("the server does not answer like S3", remedy=_REMEDY) from None

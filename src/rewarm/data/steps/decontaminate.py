@@ -1,0 +1,125 @@
+"""Drops documents that hold a piece of a benchmark: a run of words that also stands in one of its items.
+
+13 words in a row, in lower case and without punctuation, as GPT-3 did (arXiv 2005.14165). A shorter item
+of at least eight words is looked for whole. In a script without spaces every character is a word, and
+two of them count as one.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from rewarm.core.errors import DataError
+from rewarm.core.storage import sha256_file
+from rewarm.data.steps.rule import Apply, Drop
+from rewarm.data.steps.words import JUDGED, Hashes, n_grams, split_words
+from rewarm.recipe.steps import Decontaminate
+
+VERSION = 1
+CHANGES = False
+SHORTEST = 8
+"""Words of an item that is still looked for: shorter ones are everyday phrases."""
+_OVERLAP = 10_000  # characters that two pieces of a long document share
+
+
+@dataclass(frozen=True)
+class BenchmarkNgrams:
+    """The runs of words of benchmark items: for each length, sorted hashes and the item of each."""
+
+    items: list[tuple[str, str]]  # task, id
+    grams: dict[int, tuple[Hashes, npt.NDArray[np.int32]]]
+    too_short: int  # items that cannot be looked for
+
+    def matches(self, text: str) -> list[tuple[str, str]]:
+        """Task and id of the items that share a run with the text, in the order of the file."""
+        found: set[int] = set()
+        for piece in _pieces(text):
+            hashes = split_words(piece, inner_punctuation=False).hashes
+            for n, (keys, owners) in self.grams.items():
+                wanted = n_grams(hashes, n)
+                low, high = (np.searchsorted(keys, wanted, side) for side in ("left", "right"))
+                for begin in np.flatnonzero(low < high):
+                    found.update(owners[low[begin] : high[begin]].tolist())
+        return [self.items[index] for index in sorted(found)]
+
+
+def _pieces(text: str) -> Iterator[str]:
+    text = text.lower()
+    for begin in range(0, max(1, len(text) - _OVERLAP), JUDGED - _OVERLAP):
+        yield text[begin : begin + JUDGED]
+
+
+def benchmark_ngrams(path: str | Path, words: int = 13) -> BenchmarkNgrams:
+    """Read the items of a jsonl file of ``{"task", "id", "text"}``. Takes 12 bytes for each word of them.
+
+    Raises:
+        DataError: if the file cannot be read, a line is no item, or there is none.
+    """
+    items: list[tuple[str, str]] = []
+    grams: dict[int, list[tuple[Hashes, int]]] = {}
+    too_short = 0
+    for task, name, text in _items(path):
+        items.append((task, name))
+        found = split_words(unicodedata.normalize("NFC", text)[:JUDGED].lower(), inner_punctuation=False)
+        doubled = 2 if found.unspaced else 1
+        n = min(words * doubled, len(found))
+        if n < min(SHORTEST, words) * doubled:
+            too_short += 1
+        else:
+            grams.setdefault(n, []).append((np.unique(n_grams(found.hashes, n)), len(items) - 1))
+    if not items:
+        raise DataError("there is no benchmark item in it", where=path)
+    return BenchmarkNgrams(items, {n: _sorted(some) for n, some in sorted(grams.items())}, too_short)
+
+
+def _sorted(some: list[tuple[Hashes, int]]) -> tuple[Hashes, npt.NDArray[np.int32]]:
+    keys = np.concatenate([hashes for hashes, _ in some])
+    owners = np.repeat(np.array([item for _, item in some], np.int32), [len(hashes) for hashes, _ in some])
+    order = np.argsort(keys, kind="stable")
+    return keys[order], owners[order]
+
+
+def _items(path: str | Path) -> Iterator[tuple[str, str, str]]:
+    try:
+        with Path(path).open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield _item(line, f"{path}:{number}")
+    except OSError as error:
+        raise DataError(f"the benchmark items cannot be read: {error.strerror}", where=path) from None
+
+
+def _item(line: bytes, where: str) -> tuple[str, str, str]:
+    try:
+        value = orjson.loads(line)
+        task, name, text = value["task"], value["id"], value["text"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        task = name = text = None
+    if not isinstance(task, str) or not isinstance(name, str | int) or not isinstance(text, str):
+        raise DataError("not a benchmark item", where=where, remedy='a line is {"task": ..., "id": ..., "text": ...}')
+    return task, str(name), text
+
+
+def build(step: Decontaminate) -> Apply:
+    index = benchmark_ngrams(step.path, step.words)
+
+    def apply(text: str) -> str | Drop:
+        matches = index.matches(text)
+        return Drop(f"{step.words}-gram of {matches[0][0]}", matches[0][1]) if matches else text
+
+    return apply
+
+
+def facts(step: Decontaminate) -> dict[str, Any]:
+    try:
+        return {"benchmarks": sha256_file(Path(step.path))}
+    except OSError as error:
+        raise DataError(f"the benchmark items cannot be read: {error.strerror}", where=step.path) from None

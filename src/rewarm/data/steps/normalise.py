@@ -1,0 +1,71 @@
+"""Characters that carry no text are removed, and text decoded with the wrong encoding is repaired.
+
+The repair is ftfy's, and its own judgement of what is broken: on 6.6 MB of Vietnamese law, Japanese,
+German, Finnish and English manuals it changed nothing that was right. It reads 1.5 MB/s, so only lines
+that hold the pair of characters that every such accident leaves behind are shown to it.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from typing import Any
+
+from rewarm.data.steps.rule import Apply, Drop
+from rewarm.recipe.steps import Normalise
+
+VERSION = 1
+CHANGES = True
+NO_TEXT = "no text left"
+_LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufffe\uffff]")
+# Joiners shape Arabic, Indic scripts and emoji, and a zero-width space parts the words of Thai, Khmer, Lao and
+# Burmese: there they stay. Direction marks, soft hyphens, word joiners and byte order marks are layout.
+_ZERO_WIDTH = re.compile(
+    "[\u00ad\u180e\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+    "|(?:(?<=[\t-\u058f\u1e00-\u1fff\u2010-\u20ff\u3000-\u9fff\uac00-\ud7af])|^)[\u200c\u200d]+"
+    "|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b+",
+    re.MULTILINE,
+)
+_TRAILING = re.compile(r"[^\S\n]+$", re.MULTILINE)
+_EMPTY_LINES = re.compile(r"\n{3,}")
+_WRONG = ("latin-1", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp437", "mac-roman", "iso-8859-2")
+
+
+def _mojibake() -> re.Pattern[str]:
+    """Two characters in a row that are the first two bytes of a UTF-8 sequence, read in a wrong encoding."""
+    pairs = []
+    for encoding in _WRONG:
+        first, second = (
+            re.escape("".join(sorted(bytes(codes).decode(encoding, "ignore"))))
+            for codes in (range(0xC2, 0xF5), range(0x80, 0xC0))
+        )
+        pairs.append(f"[{first}][{second}]")
+    return re.compile("|".join([*pairs, "[\xc2\xc3] "]))
+
+
+def build(step: Normalise) -> Apply:
+    if step.mojibake:
+        from ftfy import fix_encoding  # its tables cost 0.1 s
+
+        pair = _mojibake()
+
+    def repaired(line: str) -> str:
+        return fix_encoding(line) if pair.search(line) else line
+
+    def apply(text: str) -> str | Drop:
+        if step.mojibake and not text.isascii() and pair.search(text):
+            text = "\n".join(map(repaired, text.split("\n")))
+        if step.control:
+            text = _CONTROL.sub("", _LINE_END.sub("\n", text))
+        if step.zero_width and not text.isascii():
+            text = _ZERO_WIDTH.sub("", text)
+        if step.line_ends:
+            text = _EMPTY_LINES.sub("\n\n", _TRAILING.sub("", text)).strip("\n")
+        return text if text and not text.isspace() else Drop(NO_TEXT)
+
+    return apply
+
+
+def facts(step: Normalise) -> dict[str, Any]:
+    return {"libraries": {"ftfy": version("ftfy")}} if step.mojibake else {}

@@ -1,0 +1,125 @@
+"""Texts that a model writes from nothing: samples of what it knows, for replay where its training data is closed.
+
+Each begins from the one token that stands before every document and goes on as the model believes (temperature 1,
+no cut of the unlikely: Huang et al. 2024, arXiv 2403.01244, and 2605.26097 for samples without a prompt), until
+the model ends it. Text number n is decided by the seed and n: which texts are written side by side changes nothing
+but the rounding of the model's own sums.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from rewarm.models.causal import quiet_transformers
+from rewarm.models.folder import check_folder
+from rewarm.models.generate import ends_of_text
+from rewarm.recipe.recipe import Generate
+
+_PAUSE = re.compile(r"""\n|[.!?।]["'”’»)\]]*\s|[。！？]""")
+
+
+class Sample(NamedTuple):
+    text: str
+    tokens: int  # of the text, as the tokenizer encodes it again
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A model with what it needs to write. Build it with ``load_sampler``."""
+
+    model: Any
+    tokenizer: Any
+    start: int
+    ends: Tensor
+    device: torch.device
+
+
+def load_sampler(folder: Path, start: int, device: torch.device) -> Sampler:
+    """The model in ``folder``, to write texts that begin behind the token ``start``.
+
+    Raises:
+        ModelError: the folder cannot be used.
+    """
+    check_folder(folder, hashes=False)
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+        ).to(device)
+        ends = {start, tokenizer.bos_token_id, *(ends_of_text(model, tokenizer) or ())} - {None}
+    return Sampler(model.eval(), tokenizer, start, torch.tensor(sorted(ends), device=device), device)
+
+
+@torch.inference_mode()
+def sample(
+    sampler: Sampler, numbers: range, settings: Generate, told: Callable[[int], None] = lambda tokens: None
+) -> list[Sample]:
+    """The texts with these numbers, written side by side; ``told`` hears after each token how many were written.
+
+    A text that is broken off after ``max_tokens`` is cut back to its last full sentence, so that replay does not
+    teach the model to end in the middle of one. A text may be empty.
+    """
+    limit = settings.max_tokens
+    if isinstance(positions := getattr(sampler.model.config.get_text_config(), "max_position_embeddings", None), int):
+        limit = min(limit, positions - 1)
+    draws = torch.stack([_draws(settings.seed, number, limit) for number in numbers]).to(sampler.device)  # (B, L)
+    written = torch.zeros(draws.shape, dtype=torch.long, device=sampler.device)
+    lengths = torch.zeros(len(numbers), dtype=torch.long, device=sampler.device)
+    alive = torch.arange(len(numbers), device=sampler.device)  # rows of the texts that have not ended
+    last, cache = torch.full_like(alive, sampler.start), None
+    for step in range(limit):
+        out = sampler.model(input_ids=last[:, None], past_key_values=cache, use_cache=True)
+        last = _choose(out.logits[:, -1, : len(sampler.tokenizer)], draws[alive, step], settings)
+        cache, going = out.past_key_values, ~torch.isin(last, sampler.ends)
+        if not going.all():
+            kept = going.nonzero()[:, 0]
+            alive, last = alive[kept], last[kept]
+            if not len(alive):
+                break
+            cache.batch_select_indices(kept)
+        written[alive, step] = last
+        lengths[alive] += 1
+        told(len(alive))
+    return _texts(sampler, [row[:n] for row, n in zip(written.tolist(), lengths.tolist(), strict=True)], limit)
+
+
+def _draws(seed: int, number: int, count: int) -> Tensor:
+    """``count`` numbers in [0, 1) for a text: the same for ever, as the order of training is (Philox)."""
+    digest = hashlib.sha256(f"text\0{seed}\0{number}".encode()).digest()
+    generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    return torch.from_numpy(generator.random(count))
+
+
+def _choose(logits: Tensor, draws: Tensor, settings: Generate) -> Tensor:
+    """The token at the point ``draws`` of each row's cumulated probabilities, (B, V) and (B,) to (B,)."""
+    probabilities = torch.softmax(logits.float() / settings.temperature, -1)
+    if settings.top_p < 1:
+        ordered, index = probabilities.sort(dim=-1, descending=True)
+        unlikely = ordered.cumsum(-1) - ordered >= settings.top_p  # what comes before them is enough
+        probabilities = torch.zeros_like(ordered).scatter(-1, index, ordered.masked_fill(unlikely, 0.0))
+    upto = probabilities.double().cumsum(-1)  # in fp32 the last of 100,000 sums would be off by whole tokens
+    chosen = torch.searchsorted(upto, (draws * upto[:, -1])[:, None], right=True)[:, 0]
+    return chosen.clamp_max(logits.shape[-1] - 1)
+
+
+def _texts(sampler: Sampler, rows: list[list[int]], limit: int) -> list[Sample]:
+    decoded = sampler.tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    texts = []
+    for text, row in zip(decoded, rows, strict=True):
+        pauses = [match.end() for match in _PAUSE.finditer(text)] if len(row) == limit else []
+        texts.append((text[: pauses[-1]] if pauses else text.rstrip("\ufffd")).strip())
+    encoded = sampler.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return [Sample(text, len(ids)) for text, ids in zip(texts, encoded, strict=True)]

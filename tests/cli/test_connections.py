@@ -1,0 +1,103 @@
+"""Connections from the terminal: every verb against a real server, and the secret in none of it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from rewarm.cli.main import main
+from rewarm.core.workspace import Workspace
+from tests.servers import BUCKET, KEY, SECRET, Store
+
+
+class Done(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Terminal:
+    """The command line, in this process, for a workspace of its own; remembers all that was printed."""
+
+    def __init__(self, home: Path, patch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]) -> None:
+        self.home, self.printed, self._patch, self._capture = home, "", patch, capture
+        patch.setenv("REWARM_HOME", str(home))
+
+    def __call__(self, *arguments: str, secret: str = "") -> Done:
+        self._patch.setattr("sys.argv", ["rewarm", "connections", *arguments])
+        self._patch.setattr("sys.stdin", io.StringIO(secret))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = self._capture.readouterr()
+        self.printed += out + err
+        return Done(int(ended.value.code or 0), out, err)
+
+
+@pytest.fixture
+def rewarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path / "home", monkeypatch, capsys)
+    yield terminal
+    assert "canary" not in terminal.printed and "Traceback" not in terminal.printed
+    kept = b"".join(path.read_bytes() for path in terminal.home.rglob("*") if path.is_file())
+    assert b"canary" not in kept
+
+
+def test_every_verb(store: Store, rewarm: Terminal) -> None:
+    uri = store.put("cli/a b\n.jsonl", b'{"text": "first", "url": "https://example.com/1"}\n{"text": 7}\n')
+    store.put("cli/more/b.txt", b"second")
+    folder = f"s3://{BUCKET}/cli"
+    assert "make one with" in rewarm("ls").stdout
+    added = rewarm("add", "s3", "store", "--endpoint", store.address, "--access-key", KEY, "--secret-stdin",
+                   secret=SECRET + "\n")  # fmt: skip
+    assert added.returncode == 0, added.stderr
+    assert store.address in rewarm("ls").stdout
+    assert json.loads(rewarm("ls", "--json").stdout) == [
+        {"connection": "store", "kind": "s3", "endpoint": store.address, "problem": None}
+    ]
+    assert "store works" in rewarm("test", "store").stdout
+    assert json.loads(rewarm("test", "store", folder, "--json").stdout)["entries"] == 2
+    assert "more/" in rewarm("browse", "store", folder).stdout
+    assert {e["uri"]: e["bytes"] for e in json.loads(rewarm("browse", "store", folder, "--json").stdout)} == {
+        uri: 62,
+        f"{folder}/more/": None,
+    }
+    assert "first" in rewarm("preview", "store", folder).stdout
+    assert json.loads(rewarm("preview", "store", uri, "--json").stdout)["documents"] == [
+        {"text": "first", "url": "https://example.com/1"},
+        {"rejected": "text is not a string"},
+    ]
+    assert rewarm("rm", "store").returncode == 0
+    assert rewarm("rm", "store").returncode == 2
+
+
+def test_mistakes(store: Store, rewarm: Terminal) -> None:
+    def failed(code: int, words: str, *arguments: str, secret: str = "canary\n") -> None:
+        done = rewarm(*arguments, secret=secret)
+        assert (done.returncode, done.stdout) == (code, ""), done.stderr
+        assert words in done.stderr
+
+    failed(2, "needs a name", "add", "s3")
+    failed(2, "3 to 64", "add", "s3", "s3", "--access-key", "a", "--secret-stdin")
+    failed(2, "no terminal", "add", "hf")
+    failed(2, "is empty", "add", "hf", "--secret-stdin", secret="\n")
+    failed(2, "belong to kind s3", "add", "hf", "--region", "x", "--secret-stdin")
+    failed(2, "endpoint", "add", "http", "web", "--endpoint", "me:canary@x", "--secret-stdin", secret="t")
+    failed(2, "No such option", "add", "hf", "--token", "x")
+    failed(2, "no connection 'store'", "test", "store")
+    wrong = ("add", "s3", "store", "--endpoint", store.address, "--access-key", KEY, "--secret-stdin")
+    assert rewarm(*wrong, secret="canary-wrong\n").returncode == 0
+    failed(3, "secret key is not the one", "test", "store")
+    failed(2, "of that name", *wrong)
+    assert rewarm("add", "hf", "--secret-stdin", secret="canary").returncode == 0
+    failed(2, "say what to look at", "test", "huggingface")
+
+
+def test_a_damaged_one_is_listed_with_its_problem(rewarm: Terminal) -> None:
+    assert rewarm("add", "hf", "--secret-stdin", secret="canary").returncode == 0
+    (Workspace(rewarm.home).connections / "huggingface.json").write_text("{}")
+    assert "the file is damaged" in rewarm("ls").stdout

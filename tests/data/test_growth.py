@@ -1,0 +1,95 @@
+"""A corpus that grows is read and tokenized where it grew; the work is the same whatever maps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewarm.data.prepare import build_dataset
+from rewarm.data.workers import Workers, perform
+from rewarm.recipe.recipe import Recipe
+from tests.data.conftest import MakeRecipe, write_jsonl
+from tests.data.test_prepare import bytes_of, entry_of, texts_of
+
+
+class Watched(Workers):
+    """Worker processes, and a list of what they were given to do."""
+
+    tasks: list[dict[str, Any]]
+
+    def run(self, tasks: Sequence[dict[str, Any]], progress: Callable[[float], None]) -> Iterator[int]:
+        type(self).tasks += tasks
+        return super().run(tasks, progress)
+
+
+class Serial:
+    """Another engine: one task after the other in this process, the last one first."""
+
+    def __init__(self, cores: int, stop: Callable[[], bool]) -> None:
+        pass
+
+    def __enter__(self) -> Serial:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, tasks: Sequence[dict[str, Any]], progress: Callable[[float], None]) -> Iterator[int]:
+        for index in reversed(range(len(tasks))):
+            perform(tasks[index], lambda done: None)
+            yield index
+
+
+def read_again(tasks: list[dict[str, Any]], what: str) -> int:
+    return sum(len(task["slice"]["files"]) for task in tasks if task["do"] == what)
+
+
+@pytest.fixture
+def library(tmp_path: Path, english: list[str]) -> Path:
+    """A folder of 300 files."""
+    for n in range(300):
+        write_jsonl(tmp_path / "library" / f"{n:03d}.jsonl", [f"{n} {text}" * 20 for text in english[n % 7 :: 9]])
+    return tmp_path / "library"
+
+
+@pytest.mark.parametrize("name", ["000a", "149a", "999"])
+def test_a_new_file_costs_what_it_holds(
+    tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str], name: str
+) -> None:
+    def build(recipe: Recipe) -> Any:
+        Watched.tasks = []
+        return build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2, engine=Watched)
+
+    before = build(make_recipe(library))
+    assert read_again(Watched.tasks, "scan") == read_again(Watched.tasks, "tokenize") == 300
+    write_jsonl(library / f"{name}.jsonl", [f"new {text}" for text in english[:9]])
+    after = build(make_recipe(library))
+    assert after.hash != before.hash
+    assert entry_of(after)["documents_in"] == entry_of(before)["documents_in"] + 9
+    assert read_again(Watched.tasks, "scan") <= 60  # at most two slices of the 300 files
+    assert read_again(Watched.tasks, "tokenize") <= 60
+    fresh = build_dataset(make_recipe(library), tokenizer_folder, tmp_path / "fresh", workers=2)
+    kept, held = (set(part) for part in texts_of(after, tokenizer_folder))
+    assert kept | held == set().union(*texts_of(fresh, tokenizer_folder))
+    assert set(texts_of(before, tokenizer_folder)[1]) <= held
+
+
+def test_nothing_is_done_twice(
+    tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    for _ in range(2):
+        Watched.tasks = []
+        build_dataset(make_recipe(library), tokenizer_folder, tmp_path / "d", workers=2, engine=Watched)
+    assert Watched.tasks == []
+
+
+def test_whatever_maps_the_work_the_bytes_are_the_same(
+    tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(library, near_duplicates={})
+    one = build_dataset(recipe, tokenizer_folder, tmp_path / "a", workers=2)
+    other = build_dataset(recipe, tokenizer_folder, tmp_path / "b", workers=2, engine=Serial)
+    assert bytes_of(one.path) == bytes_of(other.path)

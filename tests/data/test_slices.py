@@ -1,0 +1,77 @@
+"""Slices follow from the files alone, and a source that grows keeps almost all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+
+from rewarm.data.signature import Signature
+from rewarm.data.slices import Slice, SliceFile, slice_bytes, slices_of
+
+
+def file_of(name: str, size: int = 0) -> SliceFile:
+    size = size or 5_000 + int(hashlib.sha256(name.encode()).hexdigest()[:6], 16) % 200_000
+    return SliceFile(f"/corpus/{name}", hashlib.sha256(name.encode()).hexdigest(), Signature(size, "1"))
+
+
+def keys(files: list[SliceFile]) -> list[str]:
+    return [part.key() for part in slices_of("law", sorted(files, key=lambda f: f.path), "txt", None)]
+
+
+@pytest.mark.parametrize("same_name", [False, True])
+def test_a_file_more_or_less_changes_its_own_slice(same_name: bool) -> None:
+    """A thousand files, and one more of any name and size: the others stay together as they were."""
+    lot = random.Random(5)
+    names = [f"{lot.randbytes(4).hex()}/page.txt" if same_name else f"{n:04d}.txt" for n in range(1000)]
+    files = [file_of(name) for name in names]
+    before = keys(files)
+    assert 40 < len(before) < 300
+    for new in range(60):
+        more = f"{lot.randbytes(4).hex()}/page.txt" if same_name else f"{lot.randrange(1000):04d}-{new}.txt"
+        after = keys([*files, file_of(more)])
+        assert len(set(after) - set(before)) <= 2
+        assert len(set(before) - set(after)) <= 2
+    for gone in lot.sample(files, 30):
+        assert len(set(keys([f for f in files if f is not gone])) - set(before)) <= 2
+
+
+def test_slices_hold_every_file_once_in_order_and_none_is_far_too_large() -> None:
+    files = sorted((file_of(f"{n}.txt") for n in range(3000)), key=lambda f: f.path)
+    parts = slices_of("law", files, "txt", None)
+    assert [file for part in parts for file in part.files] == files
+    assert [part.number for part in parts] == list(range(len(parts)))
+    size = slice_bytes(sum(f.signature.size for f in files))
+    assert max(part.bytes for part in parts) <= 6 * size
+    assert size / 2 < sum(part.bytes for part in parts) / len(parts) < 2 * size
+
+
+def test_empty_files_are_shared_out_by_their_number() -> None:
+    files = [SliceFile(f"/c/{n:06d}.txt", f"{n}", Signature(0, "1")) for n in range(25_000)]
+    counts = [len(part.files) for part in slices_of("law", files, "txt", None)]
+    assert sum(counts) == 25_000
+    assert max(counts) <= 10_000
+
+
+def test_the_size_that_slices_aim_at_changes_three_times_at_most() -> None:
+    sizes = [slice_bytes(total) for total in range(0, 1 << 40, 1 << 24)]
+    assert sorted(set(sizes)) == [1 << 20, 4 << 20, 16 << 20, 64 << 20]
+    assert sizes == sorted(sizes)
+    assert all(total / size <= 256 or size == 64 << 20 for total, size in zip(range(0, 1 << 34, 1 << 24), sizes))  # noqa: B905
+
+
+def test_a_large_file_is_cut_and_its_neighbours_stay(tmp_path: Path) -> None:
+    large = tmp_path / "m.jsonl"
+    large.write_bytes(b'{"text": "a line"}\n' * 200_000)
+    cut = SliceFile(str(large), "large", Signature(large.stat().st_size, "1"))
+    small = [SliceFile(str(tmp_path / f"{n}.jsonl"), f"{n}", Signature(10, "1")) for n in "anz"]
+    parts = slices_of("law", [small[0], cut, *small[1:]], "auto", None)
+    assert [(part.start, part.end) for part in parts[1:-1]] == [
+        (start, min(start + (1 << 20), cut.signature.size)) for start in range(0, cut.signature.size, 1 << 20)
+    ]
+    assert parts[0].files == (small[0],)
+    assert parts[-1].files == tuple(small[1:])
+    assert {part.text_column for part in parts} == {None, "text"}
+    assert [Slice.from_json(part.to_json()) for part in parts] == parts
