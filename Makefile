@@ -2,8 +2,11 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
+PEERS  := .peers
+export REWARM_PEER_DATATROVE    ?= $(wildcard $(PEERS)/datatrove/bin/python)
+export REWARM_PEER_LLAMAFACTORY ?= $(wildcard $(PEERS)/llamafactory/bin/python)
 
-.PHONY: demo test nightly lint format bench clean
+.PHONY: demo test nightly lint format bench bench-peers clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -36,8 +39,25 @@ format: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev  ## the benchmarks that a laptop can run, in their quick form
 	$(BIN)/python benchmarks/tokenize.py --quick
+	$(BIN)/python benchmarks/prepare.py --quick
 	$(BIN)/python benchmarks/train.py --quick
 	$(BIN)/python benchmarks/resume.py --quick
+
+bench-peers: $(PEERS)/datatrove/.installed $(PEERS)/llamafactory/.installed ## others that benchmarks compare with, each in an environment of its own
+
+$(PEERS)/datatrove/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --disable-pip-version-check -q datatrove==0.10.1 'xxhash<4' orjson regex tokenizers spacy pyvi
+	touch $@
+
+# Of LLaMA-Factory what text needs: all of it would bring another torch, and torchaudio, which it imports and does not use.
+$(PEERS)/llamafactory/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --disable-pip-version-check -q --no-deps llamafactory==0.9.5
+	$(@D)/bin/pip install --disable-pip-version-check -q torch==2.13.0 'transformers>=4.57.1,<=5.6.0' 'datasets<=4.0.0' \
+		'accelerate<=1.11.0' 'peft<0.19' 'trl<=0.24.0' av einops fastapi fire matplotlib omegaconf pandas scipy \
+		sentencepiece sse-starlette tiktoken uvicorn
+	touch $$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/torchaudio.py $@
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -104,6 +104,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     finally:
         process.kill()  # it takes half a minute to end by itself
         process.wait(20)
+        for name, port in ports.items():  # what it left, under names that no flag changes
+            kind = f"{name.partition('.')[0]}{'-grpc' if 'grpc' in name else ''}"
+            Path(f"/tmp/seaweedfs-{kind}-{port}.sock").unlink(missing_ok=True)
 
 
 @dataclass

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from rewarm.cli.main import main
+from rewarm.core.connections import S3Connection, load_connection
 from rewarm.core.workspace import Workspace
 from tests.servers import BUCKET, KEY, SECRET, Store
 
@@ -101,3 +107,30 @@ def test_a_damaged_one_is_listed_with_its_problem(rewarm: Terminal) -> None:
     assert rewarm("add", "hf", "--secret-stdin", secret="canary").returncode == 0
     (Workspace(rewarm.home).connections / "huggingface.json").write_text("{}")
     assert "the file is damaged" in rewarm("ls").stdout
+
+
+def test_on_a_terminal_the_secret_is_asked_for_and_not_echoed(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    child, terminal = pty.fork()
+    if child == 0:
+        code = "from rewarm.cli.main import main; main()"
+        os.execve(
+            sys.executable,
+            [sys.executable, "-c", code, "connections", "add", "s3", "store", "--endpoint", "http://127.0.0.1:1"],
+            {**os.environ, "REWARM_HOME": str(home)},
+        )
+    shown = b""
+    for question, answer in ((b"access key: ", b"AKIATYPED\n"), (b"secret key: ", b"canary-typed\n")):
+        while not shown.endswith(question):
+            shown += os.read(terminal, 1000)
+        time.sleep(0.3)  # the echo is switched off after the question
+        os.write(terminal, answer)
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while data := os.read(terminal, 1000):
+            shown += data
+    assert os.waitpid(child, 0)[1] == 0, shown
+    os.close(terminal)
+    assert b"AKIATYPED" in shown and b"canary" not in shown
+    found = load_connection(Workspace(home), "store")
+    assert isinstance(found, S3Connection)
+    assert (found.access_key, found.secret_key.get_secret_value()) == ("AKIATYPED", "canary-typed")

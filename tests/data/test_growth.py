@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rewarm.data.prepare import build_dataset
+from rewarm.data.dataset import Dataset
+from rewarm.data.prepare import build_dataset, find_dataset
 from rewarm.data.workers import Workers, perform
 from rewarm.recipe.recipe import Recipe
 from tests.data.conftest import MakeRecipe, write_jsonl
@@ -77,9 +81,7 @@ def test_a_new_file_costs_what_it_holds(
     assert set(texts_of(before, tokenizer_folder)[1]) <= held
 
 
-def test_nothing_is_done_twice(
-    tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
-) -> None:
+def test_nothing_is_done_twice(tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe) -> None:
     for _ in range(2):
         Watched.tasks = []
         build_dataset(make_recipe(library), tokenizer_folder, tmp_path / "d", workers=2, engine=Watched)
@@ -93,3 +95,36 @@ def test_whatever_maps_the_work_the_bytes_are_the_same(
     one = build_dataset(recipe, tokenizer_folder, tmp_path / "a", workers=2)
     other = build_dataset(recipe, tokenizer_folder, tmp_path / "b", workers=2, engine=Serial)
     assert bytes_of(one.path) == bytes_of(other.path)
+
+
+def test_a_dataset_is_found_without_reading_where_nothing_changed(
+    tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    def find(**data: Any) -> Dataset | None:
+        return find_dataset(make_recipe(library, **data), tokenizer_folder, tmp_path / "d")
+
+    assert find() is None
+    old = time.time() - 60
+    for path in library.iterdir():
+        os.utime(path, (old, old))  # a file that changed a moment ago is not trusted to be the same
+    built = build_dataset(make_recipe(library), tokenizer_folder, tmp_path / "d", workers=2)
+    found = find()
+    assert found is not None and found.hash == built.hash
+    assert find(document_tokens={"eos": "<|endoftext|>"}) is None
+    write_jsonl(library / "new.jsonl", ["one more"])
+    assert find() is None
+
+
+def test_a_dataset_can_be_made_again_as_it_was_whatever_was_held_out_since(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str]
+) -> None:
+    path = write_jsonl(tmp_path / "law.jsonl", english)
+    first = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1)
+    before = bytes_of(first.path)
+    part = write_jsonl(tmp_path / "part.jsonl", texts_of(first, tokenizer_folder)[0])
+    build_dataset(make_recipe(part), tokenizer_folder, tmp_path / "d", workers=1)  # holds out others of these texts
+    shutil.rmtree(first.path)
+    other = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1)
+    assert other.hash != first.hash  # what is held out anywhere is not trained on in a new run
+    same = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1, again=first.hash)
+    assert bytes_of(same.path) == before

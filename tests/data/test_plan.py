@@ -258,3 +258,18 @@ def test_memory_is_bounded_by_the_documents_of_an_epoch(tmp_path: Path) -> None:
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 48 * count
+
+
+@settings(max_examples=40, deadline=None)
+@given(a=lengths, weight=weights, epochs=st.integers(1, 3), length=st.integers(1, 40), share=st.floats(0, 1))
+def test_what_is_seen_of_each_source(
+    tmp_path_factory: pytest.TempPathFactory, a: list[int], weight: float, epochs: int, length: int, share: float
+) -> None:
+    dataset = make_dataset(tmp_path_factory.mktemp("d"), {"a": a, "old": OLD})
+    plan = make_plan(dataset, {"a": weight}, epochs, length, 7, old=0.25)
+    rows = round(share * plan.total_rows)
+    pieces = [piece for row in range(rows) for piece in plan.pieces(row)]
+    for source, name in enumerate(plan.names):
+        mine = [piece for piece in pieces if piece.source == source]
+        assert plan.seen(rows)[name] == (len({p.document for p in mine}), sum(p.end - p.begin for p in mine))
+    assert sum(tokens for _, tokens in plan.seen(plan.total_rows).values()) == plan.total_tokens

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -520,6 +521,39 @@ def test_a_dataset_with_a_cut_shard_or_a_flipped_byte_is_made_again(
         Dataset.open(dataset.path)
     assert bytes_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1).path) == before
     assert "SHA-256" in caplog.text
+
+
+def test_a_shard_that_was_damaged_before_it_was_used_is_made_again(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(law)
+    first = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1)
+    before = bytes_of(first.path)
+    shutil.rmtree(first.path)
+    (shard,) = (tmp_path / "d" / ".shards").glob("*/train/tokens.bin")
+    shard.write_bytes(bytes([shard.read_bytes()[0] ^ 1]) + shard.read_bytes()[1:])
+    assert bytes_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1).path) == before
+
+
+def test_a_manifest_that_counts_other_tokens_than_there_are_is_refused(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = build_dataset(make_recipe(law), tokenizer_folder, tmp_path / "d", workers=1)
+    path = dataset.path / "manifest.json"
+    path.write_text(path.read_text().replace('"tokens": ', '"tokens": 9', 1))
+    with pytest.raises(DataError, match="counts of law"):
+        Dataset.open(dataset.path)
+
+
+def test_a_damaged_list_of_what_was_held_out_stops_the_build(
+    tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    build_dataset(make_recipe(law), tokenizer_folder, tmp_path / "d", workers=1)
+    (ledger,) = (tmp_path / "d" / ".held_out").glob("*.json")
+    ledger.write_bytes(ledger.read_bytes()[:-40])
+    with pytest.raises(DataError, match="held out of a text is damaged") as error:
+        build_dataset(make_recipe(law), tokenizer_folder, tmp_path / "d", workers=1)
+    assert error.value.where == str(ledger)
 
 
 def test_a_damaged_scan_is_made_again(

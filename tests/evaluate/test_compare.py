@@ -32,15 +32,29 @@ def test_pairing_cancels_what_is_hard_for_both() -> None:
     assert row["note"] is None
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 31, 32, 99, 100])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 31, 32, 99, 100])
 def test_few_documents_are_said_to_be_few_and_never_give_nan(n: int) -> None:
     row = compare("law", "bits_per_byte", "gain", *documents(n, 1.0, np.random.default_rng(n)), seed=1, resamples=500)
     for name, value in row.items():
         assert not (isinstance(value, float) and not math.isfinite(value)), name
-    assert (row["low"] is None) == (n < 4)
+    assert (row["low"] is None) == (row["percent_low"] is None) == (n < 5)
     assert (row["note"] is not None) == (n < 100)
     if row["note"]:
         assert str(n) in row["note"] or n == 1
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 12, 20])
+def test_a_row_has_one_interval(n: int) -> None:
+    for seed in range(12):  # changes near zero, where two estimators would disagree
+        base, result = documents(n, 1.2, np.random.default_rng(seed))
+        moved = [{**r, "nll": r["nll"] + 0.18 * b["nll"]} for b, r in zip(base, result, strict=True)]
+        row = compare("law", "bits_per_byte", "gain", base, moved, seed=1, resamples=300)
+        for name in ("percent", "percent_low", "percent_high"):
+            of = row[{"percent": "difference"}.get(name, name.removeprefix("percent_"))]  # type: ignore[literal-required]
+            assert row[name] == pytest.approx(100 * of / row["base"])  # type: ignore[literal-required]
+        told = headline([row])["gain"]
+        assert told is not None
+        assert (told["low"], told["high"]) == pytest.approx((-row["percent_high"], -row["percent_low"]))  # type: ignore[operator]
 
 
 def test_two_equal_models_differ_by_nothing() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from rewarm.evaluate.compare import compare
 from rewarm.pipeline import words
 from rewarm.pipeline.page import page
 from rewarm.pipeline.plots import draw_plots
 from rewarm.pipeline.report import build_report, markdown, write_report
-from tests.pipeline.sample_report import curves, entry, rows, sample_report
+from tests.pipeline.sample_report import curves, entry, rows, sample_report, text_items
 
 EVIL = "<script>alert('$x_1$')</script>|`\"&"
 
@@ -104,14 +105,31 @@ def test_limits_say_what_is_missing(report: dict[str, Any]) -> None:
     assert any("in-context learning" in line for line in alone["limits"])
 
 
+def test_no_interval_is_called_approximate_where_there_is_none() -> None:
+    few = compare("law", "bits_per_byte", "gain", *text_items(4, 1.9, -0.3, 1), seed=7, resamples=500)
+    limits = sample_report(rows=[few])["limits"]
+    assert "Too few documents or items were scored of law for an interval" in limits[0]
+    assert not any("approximate" in line for line in limits)
+    assert "Intervals" not in " ".join(words.notes([few])) and "too few for an interval" in " ".join(words.notes([few]))
+
+
 def test_every_document_is_accounted_for(report: dict[str, Any]) -> None:
-    assert "Documents in = accepted (trained on) + held out + filtered + rejected." in " ".join(
+    assert "Documents in = accepted (to be trained on) + held out + filtered + rejected." in " ".join(
         words.data_notes(report["data"])
     )
     lost = sample_report(
         data={"tokenizer": "x", "sources": [entry("law", "source", 100, 32, 10, 5) | {"accepted": 50}]}, rows=rows()[:1]
     )
     assert "Of law the documents in do not equal" in " ".join(words.data_notes(lost["data"]))
+
+
+def test_what_the_run_read_of_each_text_is_said(report: dict[str, Any], html: str) -> None:
+    seen = {text["name"]: (text["documents_seen"], text["tokens_seen"]) for text in report["data"]["texts"]}
+    assert seen == {"law": (25, 22_656), "replay": (21, 7_552), "topics": (None, None)}
+    for text in (Outline(html).text, markdown(report)):
+        assert "Seen in this run" in text and "22.7 k tokens of 25 documents" in text
+    heads, _ = words.data_rows([{**text, "tokens_seen": None} for text in report["data"]["texts"]])
+    assert "Seen in this run" not in heads  # of a dataset that no run read
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(html: str) -> None:
@@ -168,7 +186,7 @@ def test_what_a_user_names_stays_text(tmp_path: Path) -> None:
     assert "<script>" not in outside.replace("`<script>", "") and "not a heading" not in outside
     for line in outside.splitlines():
         if line.startswith("| ") and "script" in line and "Metric" not in line:
-            assert len(re.findall(r"(?<!\\)\|", line)) in (3, 10, 11)
+            assert len(re.findall(r"(?<!\\)\|", line)) in (3, 10, 11, 12)
 
 
 def test_a_report_of_almost_nothing_is_still_a_report(tmp_path: Path) -> None:

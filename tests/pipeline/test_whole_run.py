@@ -38,6 +38,9 @@ def test_the_whole_way(finished: Bench) -> None:
     assert rows["new"]["role"] == "gain"
     assert rows["new"]["result"] < rows["new"]["base"]
     assert rows["new"]["high"] < 0
+    seen = {text["name"]: text["tokens_seen"] for text in report["data"]["texts"]}
+    assert seen["other"] is None
+    assert seen["new"] + seen["old"] == report["training"]["tokens"]
     assert rows["old"]["role"] == rows["other"]["role"] == "forgetting"
     for name in ("report.md", "report.html"):
         assert "tiny" in (run.report / name).read_text()

@@ -194,3 +194,10 @@ def test_zero_stage_and_its_alias(minimal: str) -> None:
 def test_no_text_makes_anything_but_a_recipe_or_a_user_error(text: str) -> None:
     with contextlib.suppress(UserError):
         parse(text)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/a b/*.jsonl", "hf://datasets/o/n@v1/x", "https://example.com/a?b=[1]"])
+def test_addresses_are_no_paths(uri: str) -> None:
+    source = {"name": "a", "path": [uri, "local/*.txt"], "connection": "store"}
+    recipe = Recipe.model_validate({"name": "t", "base_model": "x/y", "data": {"sources": [source]}})
+    assert recipe.located(Path("/recipes")).data.sources[0].paths == (uri, "/recipes/local/*.txt")

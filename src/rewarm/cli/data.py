@@ -170,9 +170,7 @@ def _print_dataset(path: Path, manifest: dict[str, Any]) -> None:
     from rewarm.pipeline.report import text_figures
 
     texts = [text_figures(source) for source in manifest["sources"]]
-    print_table(
-        f"dataset {path.name}", words.DATA_HEADS, [words.data_cells(text) for text in texts], right=range(2, 10)
-    )
+    print_table(f"dataset {path.name}", *words.data_rows(texts), right=range(2, 10))
     for text in texts:
         bars = words.waterfall(text)
         if len(bars) > 2:

@@ -36,26 +36,24 @@ def nearest(word: str, known: list[str]) -> str | None:
 
 def known_keys(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that the object at ``path`` may have; empty where the path leads out of the tree."""
+    models = [model]
     for part in path:
         if isinstance(part, int):
             continue
-        field = model.model_fields.get(part)
-        if field is None:
+        if tagged := [m for m in models if (kind := m.model_fields.get("kind")) and part in get_args(kind.annotation)]:
+            models = tagged  # pydantic names the member of a union in the path
+            continue
+        field = models[0].model_fields.get(part)
+        models = _models_within(field.annotation) if field else []
+        if not models:
             return []
-        inner = _model_within(field.annotation)
-        if inner is None:
-            return []
-        model = inner
-    return list(model.model_fields)
+    return list(models[0].model_fields)
 
 
-def _model_within(annotation: Any) -> type[BaseModel] | None:
+def _models_within(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in get_args(annotation):
-        if found := _model_within(inner):
-            return found
-    return None
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_within(inner)]
 
 
 def validate(model: type[M], value: Mapping[str, Any], where: Callable[[Path], str]) -> M:

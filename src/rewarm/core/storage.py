@@ -67,11 +67,12 @@ def write_file(path: Path, data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def staged_folder(path: Path, staging: Path | None = None) -> Iterator[Path]:
+def staged_folder(path: Path, staging: Path | None = None, flush: bool = True) -> Iterator[Path]:
     """A new folder to fill; on leaving without an error it becomes ``path``, all at once.
 
     Args:
         staging: where it is filled, on the same disk; unset, beside ``path``.
+        flush: whether it must survive a power cut; what is checked by hash and can be made again need not.
 
     Raises:
         FileExistsError: if ``path`` exists by then; nothing is replaced.
@@ -81,7 +82,8 @@ def staged_folder(path: Path, staging: Path | None = None) -> Iterator[Path]:
     beside.mkdir(parents=True)
     try:
         yield beside
-        sync_folder(beside)
+        if flush:
+            sync_folder(beside)
         if path.exists():
             raise FileExistsError(errno.EEXIST, "already there", str(path))
         beside.rename(path)

@@ -157,7 +157,28 @@ def _verified(folder: Path, hashes: bool) -> dict[str, Any]:
     manifest = read_manifest(folder)
     if not isinstance(manifest.get("sources"), list) or "dtype" not in manifest:
         raise DataError("this manifest is not that of a dataset", where=folder)
-    return verify(folder, hashes=hashes)
+    verify(folder, hashes=hashes)
+    _require_sums(folder, manifest)
+    return manifest
+
+
+def _require_sums(folder: Path, manifest: dict[str, Any]) -> None:
+    """Nothing vouches for the manifest itself: its counts must be those of the files."""
+    width = np.dtype(manifest["dtype"]).itemsize
+    for entry in manifest["sources"]:
+        for kind, documents, tokens in (("", "accepted", "tokens"), (f"{HELD_OUT}/", HELD_OUT, "held_out_tokens")):
+            here = f"{entry['name']}/{kind}"
+            sizes = {
+                name.removeprefix(here): file["bytes"]
+                for name, file in manifest["files"].items()
+                if name.startswith(here) and "/" not in name.removeprefix(here)
+            }
+            found = (
+                sum(size // 8 - 1 for name, size in sizes.items() if name.endswith(".idx")),
+                sum(size // width for name, size in sizes.items() if name.endswith(".bin")),
+            )
+            if found != (entry[documents], entry[tokens]):
+                raise DataError(f"the manifest's counts of {entry['name']} are not those of its files", where=folder)
 
 
 def _info(entry: dict[str, Any]) -> SourceInfo:

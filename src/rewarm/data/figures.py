@@ -45,6 +45,10 @@ class SourceWork:
     def role(self) -> str:
         return "panel" if isinstance(self.text, Panel) else "replay" if isinstance(self.text, Replay) else "source"
 
+    def counts(self) -> list[int]:
+        """Documents of each scan."""
+        return [len(loaded(path).sizes) for path in self.scans]
+
     def steps_json(self) -> list[dict[str, Any]]:
         return [step.model_dump(mode="json") for step in self.steps]
 

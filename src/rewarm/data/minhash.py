@@ -17,11 +17,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from rewarm.recipe.steps import NearDuplicates
+if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
+    from rewarm.recipe.steps import NearDuplicates
+
 
 VERSION = 1
 """Goes up whenever the same text would get another signature."""

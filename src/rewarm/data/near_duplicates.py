@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,9 @@ import orjson
 from rewarm.core.errors import DataError
 from rewarm.core.storage import write_file
 from rewarm.data.minhash import EMPTY, VERSION, Places, Signatures, band_keys
-from rewarm.recipe.steps import NearDuplicates
+
+if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
+    from rewarm.recipe.steps import NearDuplicates
 
 Progress = Callable[[float, float], None]
 Flags = npt.NDArray[np.bool_]

@@ -173,6 +173,21 @@ class Plan:
             targets += end - begin - int(closed)  # a document's last token has nothing to predict
         return tokens, targets
 
+    def seen(self, rows: int) -> dict[str, tuple[int, int]]:
+        """Of each source: the different documents that the first ``rows`` rows touch, and the tokens of it in them."""
+        touched = [np.zeros(len(documents), bool) for documents in self.documents]
+        tokens = np.zeros(len(self.names), np.int64)
+        for part, _, end in self._ranges(0, rows):
+            sources, documents, ends = self._part(part)
+            inside = np.diff(np.minimum(ends, end), prepend=0)  # (documents,) tokens of each that come before the end
+            for source, mark in enumerate(touched):
+                mine = (sources == source) & (inside > 0)
+                mark[documents[mine]] = True
+                tokens[source] += inside[mine].sum()
+        return {
+            name: (int(mark.sum()), int(count)) for name, mark, count in zip(self.names, touched, tokens, strict=True)
+        }
+
     def pieces(self, row: int) -> list[Piece]:
         """What stands in a row, in order."""
         if not 0 <= row < self.total_rows:

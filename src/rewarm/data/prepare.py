@@ -31,9 +31,10 @@ from rewarm.data.encoder import Encoder, choose_encoder
 from rewarm.data.figures import SourceWork, Tally, english_bytes_per_token, entry, loaded, shown, tally
 from rewarm.data.files import list_files
 from rewarm.data.hashing import hash_files
+from rewarm.data.minhash import VERSION as SIGNATURES
 from rewarm.data.sample import sample_texts
 from rewarm.data.scan import Scan
-from rewarm.data.selection import TextScans, choose, extend_ledger, ledger_path, read_ledgers
+from rewarm.data.selection import TextScans, choose, extend_ledger, ledger_path, read_choice, read_ledgers, write_choice
 from rewarm.data.shards import HELD, INDEX, RECORD, TOKENS, TRAINED
 from rewarm.data.slices import Slice, slices_of
 from rewarm.data.steps import facts
@@ -67,6 +68,7 @@ def build_dataset(
     workers: int | None = None,
     progress: Progress = _silent,
     stop: Stop = _never,
+    again: str | None = None,
     engine: Callable[[int, Stop], Engine] = Workers,
 ) -> Dataset:
     """The dataset of a recipe (whose paths are absolute) for a tokenizer; built if it is not there yet.
@@ -76,6 +78,7 @@ def build_dataset(
         workers: cores to use; all that this process may use when None.
         progress: told ("hash" | "scan" | "tokenize", bytes done, bytes in all, "bytes").
         stop: asked several times a second; what was finished until then is kept.
+        again: the name of a dataset that is to be made as it was, whatever was held out elsewhere since.
         engine: what maps the work over ``workers`` cores; whatever it is, the bytes are the same.
 
     Raises:
@@ -85,30 +88,54 @@ def build_dataset(
     """
     cores = workers or allowed_cores()
     tokenizer = DocumentTokenizer.load(tokenizer_folder, recipe.data.document_tokens)
-    sources = _list(recipe, datasets / ".scans" / "hashes.json", cores, progress, stop)
     for folder in (datasets / ".scans", datasets / ".held_out"):
         sweep(folder, older_than=_A_DAY)
     with ThreadPoolExecutor(1) as aside, engine(cores, stop) as pool:
+        sources = _list(recipe, datasets / ".scans" / "hashes.json", cores, progress, stop)
         parts = [part for source in sources for part in source.slices]
         checking = cache(lambda: aside.submit(choose_encoder, tokenizer, parts))  # takes seconds: beside pass 1
         _scan(sources, recipe, datasets / ".scans", pool, progress, checking)
         tallies = [tally(source, recipe.data.max_rejected) for source in sources]
-        ledgers = [ledger_path(datasets / ".held_out", source.text.paths) for source in sources]
-        _choose(sources, ledgers, datasets / ".held_out", recipe)
+        _choose(sources, datasets, recipe, again)
         path = datasets / _address(tokenizer, sources)
         building = datasets / ".building" / path.name
-        with _alone(building.with_suffix(".lock"), stop):
-            damaged = path.exists() and not _is_whole(path)
-            if not path.exists():
-                shards = _shards(sources, datasets / ".shards", tokenizer, check=damaged)
+        with _alone(building.with_suffix(".lock"), stop, progress):
+            if not (path.exists() and _is_whole(path)):
+                shards = _shards(sources, datasets / ".shards", tokenizer)
                 encoder = checking().result()
                 _tokenize(sources, shards, building, tokenizer.with_encoder(encoder.name), pool, progress)
                 _assemble(sources, tallies, shards, building, tokenizer_folder, tokenizer, encoder, recipe)
-            _remember(sources, ledgers, datasets / ".held_out")
+            _remember(sources, datasets, path.name)
             if not path.exists():
                 (building / "data").rename(path)
             shutil.rmtree(building, ignore_errors=True)
     return Dataset.open(path, verify=False)
+
+
+def find_dataset(recipe: Recipe, tokenizer_folder: Path, datasets: Path) -> Dataset | None:
+    """The dataset that ``build_dataset`` would find without reading a text; None where it would have to read one.
+
+    Raises:
+        DataError: if a text is missing. ModelError: if the tokenizer cannot be read.
+    """
+
+    def refuse(what: str, done: float, total: float, unit: str) -> None:
+        if total:
+            raise _UnreadError
+
+    tokenizer = DocumentTokenizer.load(tokenizer_folder, recipe.data.document_tokens)
+    try:
+        sources = _list(recipe, datasets / ".scans" / "hashes.json", 1, refuse, _never)
+        _scan(sources, recipe, datasets / ".scans", Workers(1, _never), refuse, lambda: refuse("scan", 0, 1, ""))
+    except _UnreadError:
+        return None
+    _choose(sources, datasets, recipe, None)
+    path = datasets / _address(tokenizer, sources)
+    return Dataset.open(path, verify=False) if path.exists() else None
+
+
+class _UnreadError(Exception):
+    """A text would have to be read."""
 
 
 # ---- what there is to read ----
@@ -149,7 +176,7 @@ def _scan(
     owners: list[tuple[SourceWork, Slice, Path]] = []
     wanted: set[Path] = set()
     for source in sources:
-        depends_on = [VERSION, facts(source.steps), near_json]
+        depends_on = [VERSION, facts(source.steps), near and [SIGNATURES, near_json]]
         for part in source.slices:
             path = folder / f"{sha256_bytes(canonical([part.key(), *depends_on]))}.scan"
             source.scans.append(path)
@@ -196,16 +223,28 @@ def _refuse_bad_files(source: SourceWork, part: Slice, path: Path) -> list[dict[
 # ---- what the dataset will be, and pass 2 ----
 
 
-def _choose(sources: Sequence[SourceWork], ledgers: Sequence[Path], folder: Path, recipe: Recipe) -> None:
+def _choose(sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, again: str | None) -> None:
     """Fill in what becomes of each document."""
+    if again is not None and (before := read_choice(_choice_path(datasets, again))) is not None:
+        if [len(choice) for choice in before] == [n for source in sources for n in source.counts()]:
+            rest = iter(before)
+            for source in sources:
+                source.choices = [next(rest) for _ in source.scans]
+            return
+        logger.warning("the texts of dataset %s have changed: it is made anew", again)
+    ledgers = datasets / ".held_out"
     texts = [
-        TextScans(source.scans, source.role == "panel", first=not ledger.exists())
-        for source, ledger in zip(sources, ledgers, strict=True)
+        TextScans(source.scans, source.role == "panel", first=not ledger_path(ledgers, source.text.paths).exists())
+        for source in sources
     ]
-    earlier = read_ledgers(folder)  # after the question above: another build may be writing one of them
+    earlier = read_ledgers(ledgers)  # after the question above: another build may be writing one of them
     chosen = choose(texts, recipe.data.held_out, earlier, recipe.data.near_duplicates)
     for source, choices in zip(sources, chosen, strict=True):
         source.choices = choices
+
+
+def _choice_path(datasets: Path, name: str) -> Path:
+    return datasets / ".choices" / f"{name}.bin"
 
 
 def _address(tokenizer: DocumentTokenizer, sources: Sequence[SourceWork]) -> str:
@@ -218,16 +257,15 @@ def _address(tokenizer: DocumentTokenizer, sources: Sequence[SourceWork]) -> str
 
 
 @contextlib.contextmanager
-def _alone(lock: Path, stop: Stop) -> Iterator[None]:
+def _alone(lock: Path, stop: Stop, progress: Progress = _silent) -> Iterator[None]:
     """Wait until no other process builds the same dataset, and keep others waiting meanwhile."""
     with contextlib.ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(locked(lock, "this dataset"))
                 break
-            except DataError:
-                raise
             except UserError:
+                progress("wait for another process that makes this dataset", 0, 0, "")
                 if stop():
                     raise Stopped from None
                 time.sleep(0.2)
@@ -245,15 +283,15 @@ def _is_whole(path: Path, manifest: str = MANIFEST) -> bool:
     return True
 
 
-def _shards(sources: Sequence[SourceWork], folder: Path, tokenizer: DocumentTokenizer, check: bool) -> list[list[Path]]:
-    """Where the shard of each slice lies or will lie; with ``check``, those that are damaged are deleted."""
+def _shards(sources: Sequence[SourceWork], folder: Path, tokenizer: DocumentTokenizer) -> list[list[Path]]:
+    """Where the shard of each slice lies or will lie; one that was damaged since it was made is deleted."""
     shards: list[list[Path]] = []
     for source in sources:
         here = []
         for scan, choice in zip(source.scans, source.choices, strict=True):
             made_of = [VERSION, tokenizer.hash, source.text.name, scan.stem, sha256_bytes(choice.tobytes())]
             path = folder / sha256_bytes(canonical(made_of))[:32]
-            if check and path.exists():
+            if path.exists():
                 _is_whole(path, RECORD)
             here.append(path)
         shards.append(here)
@@ -335,13 +373,15 @@ def _assemble(
     write_manifest(data, about, files)
 
 
-def _remember(sources: Sequence[SourceWork], ledgers: Sequence[Path], folder: Path) -> None:
-    """Note what was held out, so that it stays out of training in every later build of these texts."""
+def _remember(sources: Sequence[SourceWork], datasets: Path, name: str) -> None:
+    """Note what becomes of each document of this dataset, and what stays out of training in every later build."""
+    write_choice(_choice_path(datasets, name), [choice for source in sources for choice in source.choices])
+    folder = datasets / ".held_out"
     with _alone(folder / "lock", _never):
-        for source, path in zip(sources, ledgers, strict=True):
+        for source in sources:
             if source.role == "panel":
                 continue
             held: list[str] = []
             for scan, choice in zip(source.scans, source.choices, strict=True):
                 held += [row.tobytes().hex() for row in loaded(scan).ids[choice == HELD]]
-            extend_ledger(path, [shown(p) for p in source.text.paths], held)
+            extend_ledger(ledger_path(folder, source.text.paths), [shown(p) for p in source.text.paths], held)

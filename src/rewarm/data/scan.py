@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -30,7 +30,9 @@ from rewarm.data.near_duplicates import write_signatures
 from rewarm.data.signature import UnsettledError
 from rewarm.data.slices import Slice
 from rewarm.data.steps import Drop, Rule
-from rewarm.recipe.steps import NearDuplicates
+
+if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
+    from rewarm.recipe.steps import NearDuplicates
 
 PLACES = 20
 """Places of rejects that are kept of a slice and of a source."""
@@ -75,22 +77,22 @@ class Scan:
         names = ("documents", "read", "errors", "rejected", "dropped", "places", "samples", "sites", "lines")
         header = {name: getattr(self, name) for name in names}
         header["samples"] = {rule: [list(sample) for sample in some] for rule, some in self.samples.items()}
-        header |= {"body": sha256_bytes(body), "minhash": minhash and sha256_file(minhash)}
-        write_file(path, orjson.dumps(header) + b"\n" + body)
+        content = orjson.dumps(header | {"minhash": minhash and sha256_file(minhash)}) + b"\n" + body
+        write_file(path, sha256_bytes(content).encode() + b"\n" + content)
 
     @classmethod
     def load(cls, path: Path, check: bool = True) -> Scan | None:
         """A saved scan; None where there is none, or (if that is to be checked) a damaged one."""
         try:
-            head, _, body = path.read_bytes().partition(b"\n")
+            digest, _, content = path.read_bytes().partition(b"\n")
+            if check and sha256_bytes(content).encode() != digest:
+                return None
+            head, _, body = content.partition(b"\n")
             header = orjson.loads(head)
             minhash = header.pop("minhash")
             if check and minhash is not None and sha256_file(minhash_path(path)) != minhash:
                 return None
         except (FileNotFoundError, orjson.JSONDecodeError):
-            return None
-        wanted = header.pop("body", None)
-        if check and wanted != sha256_bytes(body):
             return None
         count, read = sum(header["documents"]), sum(header["read"])
         header["places"] = [tuple(place) for place in header["places"]]

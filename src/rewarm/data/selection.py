@@ -11,6 +11,7 @@ million looked at together.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from rewarm.core.errors import DataError
 from rewarm.core.manifest import canonical, to_json
 from rewarm.core.storage import sha256_bytes, write_file
 from rewarm.data.near_duplicates import near_duplicates
@@ -169,15 +171,40 @@ def read_ledger(path: Path) -> Identities | None:
     """The identities held out of a text so far; None where it was never built."""
     try:
         ids = orjson.loads(path.read_bytes())["held_out"]
+        return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64).reshape(-1, 2)
     except FileNotFoundError:
         return None
-    return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64).reshape(-1, 2)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+        raise DataError(
+            "the list of what was held out of a text is damaged",
+            where=path,
+            remedy="restore it from a backup; without it (delete it) what it held out may be trained on",
+        ) from None
 
 
 def read_ledgers(folder: Path) -> Identities:
     """The identities held out of any text so far: the same corpus may lie under many paths."""
     found = [ids for path in sorted(folder.glob("*.json")) if (ids := read_ledger(path)) is not None]
     return np.unique(np.concatenate([np.zeros((0, 2), np.uint64), *found]), axis=0)
+
+
+def write_choice(path: Path, choices: Sequence[Choice]) -> None:
+    """Keep what became of each document, so that a dataset can be made again as it was."""
+    head = canonical([len(choice) for choice in choices])
+    packed = zlib.compress(b"".join(choice.tobytes() for choice in choices), 1)
+    write_file(path, head + b"\n" + sha256_bytes(packed).encode() + b"\n" + packed)
+
+
+def read_choice(path: Path) -> list[Choice] | None:
+    """What ``write_choice`` kept; None where there is nothing, or it is damaged."""
+    try:
+        head, digest, packed = path.read_bytes().split(b"\n", 2)
+        if sha256_bytes(packed).encode() != digest:
+            return None
+        ends = np.cumsum(orjson.loads(head))
+    except (FileNotFoundError, ValueError):
+        return None
+    return np.split(np.frombuffer(zlib.decompress(packed), np.uint8), ends[:-1])
 
 
 def extend_ledger(path: Path, paths: Sequence[str], held: Iterable[str]) -> None:

@@ -102,7 +102,7 @@ def tokenize_slice(
     """
     ids: list[dict[str, Any]] = []
     waiting: tuple[list[int], list[int], Future[list[Ids]]] | None = None
-    with staged_folder(folder, staging) as staged, ThreadPoolExecutor(1) as encoder:
+    with staged_folder(folder, staging, flush=False) as staged, ThreadPoolExecutor(1) as encoder:
         train, held = ShardWriter(staged / TRAINED, tokenizer.dtype), ShardWriter(staged / HELD_OUT, tokenizer.dtype)
 
         def write(flags: list[int], sizes: list[int], encoded: list[Ids]) -> None:

@@ -98,6 +98,10 @@ def _check_unchanged(file: File) -> None:
         raise ChangedError(file.uri)
 
 
+_Group = tuple[tuple[SliceFile, ...], list[tuple[int, int | None]]]
+"""Files, and the byte ranges that they are read in."""
+
+
 def slice_bytes(total: int) -> int:
     """Bytes that a slice aims at in a source of ``total`` bytes: 1, 4, 16 or 64 MiB."""
     size = _SMALLEST
@@ -126,24 +130,22 @@ def _file(file: SliceFile, connection: str | None) -> File:
     return File(file.path, file.signature, connection)
 
 
-def _groups(
-    files: Sequence[SliceFile], size: int, format: str, connection: str | None
-) -> Iterator[tuple[tuple[SliceFile, ...], list[tuple[int, int | None]]]]:
+def _groups(files: Sequence[SliceFile], size: int, format: str, connection: str | None) -> Iterator[_Group]:
     run: list[SliceFile] = []
     for file in files:
         length = file.signature.size
         cut = length > size and _can_be_cut(_file(file, connection), format)
         if cut or _lot(file) < 1 / size:  # a lot for each byte: runs have `size` bytes on average
-            yield from ((group, [(0, None)]) for group in _not_too_large(run, size))
+            yield from _not_too_large(run, size)
             run = []
         if cut:
             yield (file,), [(start, min(start + size, length)) for start in range(0, length, size)]
         else:
             run.append(file)
-    yield from ((group, [(0, None)]) for group in _not_too_large(run, size))
+    yield from _not_too_large(run, size)
 
 
-def _not_too_large(run: list[SliceFile], size: int) -> Iterator[tuple[SliceFile, ...]]:
+def _not_too_large(run: list[SliceFile], size: int) -> Iterator[_Group]:
     """The run, or parts of it, cut where the lots are lowest, so that the cuts too stay where they are."""
     held = sum(file.signature.size for file in run)
     if len(run) > 1 and (held > _TOO_LARGE * size or len(run) > _MOST_FILES):
@@ -151,7 +153,7 @@ def _not_too_large(run: list[SliceFile], size: int) -> Iterator[tuple[SliceFile,
         yield from _not_too_large(run[:at], size)
         yield from _not_too_large(run[at:], size)
     elif run:
-        yield tuple(run)
+        yield tuple(run), [(0, None)]
 
 
 def _lot(file: SliceFile) -> float:

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from rewarm.core.errors import DataError, ModelError, ResourceError, UserError
 from rewarm.data.scan import Scan, scan_slice
@@ -32,7 +31,6 @@ from rewarm.data.shards import tokenize_slice
 from rewarm.data.slices import Slice
 from rewarm.data.steps import Rule, build_steps
 from rewarm.data.tokenizer import DocumentTokenizer
-from rewarm.recipe.steps import NearDuplicates, Step
 
 Task = dict[str, Any]
 _POLL = 0.1
@@ -239,7 +237,11 @@ def perform(task: Task, report: Callable[[int], None]) -> None:
     """A task is a pure function of what it names: a slice of the input to a scan, or to a shard."""
     part, rules = Slice.from_json(task["slice"]), _rules(json.dumps(task["steps"]))
     if task["do"] == "scan":
-        near = task["near"] and NearDuplicates.model_validate(task["near"])
+        near = None
+        if task["near"]:
+            from rewarm.recipe.steps import NearDuplicates  # pydantic: a quarter of a second, and few tasks need it
+
+            near = NearDuplicates.model_validate(task["near"])
         scan_slice(part, rules, near, Path(task["scan"]), report)
         return
     scan = Scan.load(Path(task["scan"]))
@@ -253,6 +255,12 @@ def perform(task: Task, report: Callable[[int], None]) -> None:
 
 @lru_cache(4)
 def _rules(steps: str) -> list[Rule]:
+    if steps == "[]":
+        return []
+    from pydantic import TypeAdapter  # a quarter of a second, and few tasks need it
+
+    from rewarm.recipe.steps import Step
+
     return build_steps(TypeAdapter(list[Step]).validate_json(steps))
 
 

@@ -25,7 +25,7 @@ FEW = 100  # below this many documents, an interval is called approximate
 
 
 class Figures(TypedDict):
-    """Every number is finite or None; ``percent`` is the difference in per cent of the base's figure."""
+    """Every number is finite or None; ``percent`` and its bounds are the difference's in per cent of the base."""
 
     base: float
     base_low: float | None
@@ -167,13 +167,13 @@ def _numbers(items: Sequence[Item], key: str) -> Array:
 
 def _texts(scores: Paired, seed: int, resamples: int) -> Figures:
     n, change = len(scores), bootstrap(scores, seed, resamples)
+    method = f"paired bootstrap over documents, symmetric studentised, {resamples:,} resamples, seed {seed}"
     note = None
     if change.difference.low is None:
-        note = f"only {n} document{'s' if n > 1 else ''}: too few for an interval"
+        method, note = "none: too few documents", f"only {n} document{'s' if n > 1 else ''}: too few for an interval"
     elif n < FEW:
         note = f"only {n} documents: the interval is approximate"
-    method = f"paired bootstrap over documents, symmetric studentised, {resamples:,} resamples, seed {seed}"
-    return _figures(*change[:3], method, share=change.share, note=note)
+    return _figures(*change, method, relative=True, note=note)
 
 
 def _is_binary(scores: Paired) -> bool:
@@ -203,11 +203,12 @@ def _figures(
     difference: Estimate,
     method: str,
     *,
-    share: Estimate | None = None,
+    relative: bool = False,
     p: float | None = None,
     note: str | None = None,
 ) -> Figures:
-    percent = [None, None, None] if share is None else [None if part is None else 100 * part for part in share]
+    whole = base.value if relative and base.value > 0 else None  # of nothing, there is no share
+    percent = [None if part is None or whole is None else 100 * part / whole for part in difference]
     return {
         "base": base.value,
         "base_low": base.low,

@@ -144,7 +144,6 @@ def _results(rows: Sequence[Row]) -> str:
 
 def _data(data: Mapping[str, Any]) -> str:
     notes = "".join(f"<p>{escape(note)}</p>" for note in words.data_notes(data))
-    cells = [words.data_cells(text) for text in data["texts"]]
     samples = [
         (text["name"], rule, f"{one['file']}:{one['line']}", one["text"])
         for text in data["texts"]
@@ -153,7 +152,7 @@ def _data(data: Mapping[str, Any]) -> str:
     ]
     table = _table(("Text", "Rule", "Where", "How it begins"), samples, words=4)
     shown = f"<details><summary>Some documents that rules filtered</summary>{table}</details>" if samples else ""
-    return _table(words.DATA_HEADS, cells, words=2) + f'<div class="notes">{notes}</div>{shown}'
+    return _table(*words.data_rows(data["texts"]), words=2) + f'<div class="notes">{notes}</div>{shown}'
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:

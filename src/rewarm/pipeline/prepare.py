@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 import rewarm
 from rewarm.core.errors import UserError
 from rewarm.core.manifest import MANIFEST, canonical
@@ -46,6 +48,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
             workers=x.recipe.infrastructure.threads,
             progress=x.progress,
             stop=x.stop,
+            again=_dataset_before(x),
         )
     except BuildStopped:
         raise Stopped(x.stop.reason) from None
@@ -77,6 +80,17 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "device": resolved.device,
     }
     return facts, [path]
+
+
+def _dataset_before(x: Execution) -> str | None:
+    """The dataset that this run has already begun to learn from, if what it is made of is unchanged."""
+    record = x.run.stage_record("prepare")
+    try:
+        before = orjson.loads(record.read_bytes())
+        same = before["inputs"] == sha256_bytes(canonical(inputs(x)))
+        return str(before["facts"]["dataset"]) if same else None
+    except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+        return None
 
 
 def refuse_early(x: Execution) -> None:

@@ -17,8 +17,9 @@ from rewarm.core.events import TRAINING_FROM, metrics, read_events
 from rewarm.core.manifest import canonical, verify
 from rewarm.core.run import read_launch
 from rewarm.core.storage import sha256_bytes, sha256_file
+from rewarm.data.batches import Batches
 from rewarm.data.dataset import Dataset
-from rewarm.data.plan import sizes_of
+from rewarm.data.plan import build_plan, sizes_of
 from rewarm.hub.models import Version, find, list_models, publish
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.card import write_card
@@ -120,7 +121,16 @@ def _mixture(x: Execution, dataset: Dataset) -> dict[str, Any]:
         "anneal": data.anneal and {
             "share": data.anneal.share, "shares": [(row["name"], row["anneal_share"]) for row in rows]
         },
+        "seen": _seen(x, dataset),
     }  # fmt: skip
+
+
+def _seen(x: Execution, dataset: Dataset) -> dict[str, tuple[int, int]]:
+    """Documents and tokens of each source that the published checkpoint was trained on."""
+    values = hyperparameters_of(x)
+    plan = build_plan(x.recipe, dataset, values)
+    batches = Batches(plan, values.batch_size, values.gradient_accumulation_steps)
+    return plan.seen(min(plan.total_rows, x.facts["train"]["steps"] * batches.rows_per_step))
 
 
 def _command(x: Execution) -> str:

@@ -8,7 +8,7 @@ denominator and its limits.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,7 +59,8 @@ def build_report(
         resolved: resolved.json: hyperparameters with origin and reason, ignored, hashes, machine.
         training: steps, tokens, seconds and device.
         mixture: ``{"sources": [(name, times seen an epoch)], "replay": (name, share) or None}``, and where it changes
-            in the end ``"anneal": {"share": of the tokens, "shares": [(name, share there)]}``.
+            in the end ``"anneal": {"share": of the tokens, "shares": [(name, share there)]}``; and
+            ``"seen": {name: (documents, tokens)}``, what this run read of each.
         command: what repeats the run.
         created: ISO 8601; now unless given.
     """
@@ -114,11 +115,12 @@ def limits(report: Mapping[str, Any]) -> list[str]:
     """What the figures do not show, in sentences."""
     rows, forgetting = report["rows"], report["headline"]["forgetting"]
     found = []
-    if few := [row["task"] for row in rows if row["n"] < FEW]:
-        names = ", ".join(dict.fromkeys(few))
+    if names := _names(row for row in rows if row["n"] < FEW and row["low"] is not None):
         found.append(f"Fewer than {FEW} documents or items were scored of {names}: those intervals are approximate.")
-    if any(row["low"] is None for row in rows):
-        found.append("Where no interval stands, there were too few documents for one, or none is known for the metric.")
+    if names := _names(row for row in rows if row["n"] < FEW and row["low"] is None):
+        found.append(f"Too few documents or items were scored of {names} for an interval: chance may have made it all.")
+    if names := _names(row for row in rows if row["n"] >= FEW and row["low"] is None):
+        found.append(f"No interval is known for the metric of {names}.")
     found.append("One seed: the intervals cover the choice of documents, not what another training run would change.")
     if len(rows) > 1:
         found.append(f"Each interval holds by itself with 95 %; all {len(rows)} together hold with less.")
@@ -141,6 +143,10 @@ def limits(report: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def _names(rows: Iterable[Row]) -> str:
+    return ", ".join(dict.fromkeys(row["task"] for row in rows))
+
+
 def _with_kinds(rows: Sequence[Row], texts: Sequence[Mapping[str, Any]]) -> list[Row]:
     """The rows, what was learned first, each knowing whether it measures a source, a panel, the replay or a task."""
     roles = {text["name"]: text["role"] for text in texts}
@@ -153,6 +159,7 @@ def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = N
     rejected, filtered = dict(entry.get("rejected", {})), dict(entry.get("filtered", {}))
     tokens, size = entry["tokens"] + entry["held_out_tokens"], entry["bytes"] + entry["held_out_bytes"]  # all kept
     weights = dict(mixture["sources"]) if mixture else {}
+    documents_seen, tokens_seen = (mixture or {}).get("seen", {}).get(entry["name"], (None, None))
     return {
         "name": entry["name"],
         "role": entry["role"],
@@ -167,6 +174,8 @@ def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = N
         "held_out_tokens": entry["held_out_tokens"],
         "bytes_per_token": size / tokens if tokens else None,
         "weight": weights.get(entry["name"]),
+        "documents_seen": documents_seen,
+        "tokens_seen": tokens_seen,
         "bad_files": list(entry.get("bad_files", [])),
         "ignored_files": dict(entry.get("ignored_files", {"count": 0, "first": []})),
         "samples": dict(entry.get("samples", {})),
@@ -254,4 +263,4 @@ def results_table(rows: Sequence[Row]) -> str:
 
 def data_table(data: Mapping[str, Any]) -> str:
     """The table of sources in Markdown."""
-    return words.markdown_table(words.DATA_HEADS, [words.data_cells(text) for text in data["texts"]])
+    return words.markdown_table(*words.data_rows(data["texts"]))

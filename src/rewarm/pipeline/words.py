@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rewarm.core.amounts import amount, duration, size
+from rewarm.core.amounts import NONE, amount, duration, size
 
 if TYPE_CHECKING:
     from rewarm.evaluate.compare import Row
@@ -151,7 +151,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     found = ["Difference is result minus base; the arrow says which direction is better."]
     methods: dict[str, list[str]] = {}
     for row in rows:
-        methods.setdefault(row["method"], []).append(row["task"])
+        if row["low"] is not None or not row["note"]:
+            methods.setdefault(row["method"], []).append(row["task"])
     for method, tasks in methods.items():
         of = "" if len(methods) == 1 else f" of {_list(list(dict.fromkeys(tasks)))}"
         found.append(f"Intervals{of}: {method}.")
@@ -166,8 +167,24 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def data_cells(text: Mapping[str, Any]) -> list[str]:
-    """One row of the table of texts, in the order of ``DATA_HEADS``."""
+def data_rows(texts: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the table of texts; what was seen of each only where there was a run."""
+    heads, rows = [*DATA_HEADS], [_data_cells(text) for text in texts]
+    if any(text.get("tokens_seen") is not None for text in texts):
+        heads.append("Seen in this run")
+        for text, cells in zip(texts, rows, strict=True):
+            cells.append(_seen(text))
+    return heads, rows
+
+
+def _seen(text: Mapping[str, Any]) -> str:
+    documents, tokens = text.get("documents_seen"), text.get("tokens_seen")
+    if documents is None or tokens is None:
+        return NONE
+    return f"{amount(tokens)} tokens of {documents:,} document{'s' if documents != 1 else ''}"
+
+
+def _data_cells(text: Mapping[str, Any]) -> list[str]:
     return [
         text["name"],
         text["role"],
@@ -200,8 +217,8 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
         )
     elif data["texts"]:
         found.append(
-            "Documents in = accepted (trained on) + held out + filtered + rejected. Bytes and tokens are of those "
-            "accepted or held out."
+            "Documents in = accepted (to be trained on) + held out + filtered + rejected. Bytes and tokens are of "
+            "those accepted or held out."
         )
     found += tokenizer_notes(data["texts"], data.get("english_bytes_per_token"))
     for text in data["texts"]:

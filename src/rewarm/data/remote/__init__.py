@@ -9,13 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import BinaryIO, cast
 
-from rewarm.core.connections import (
-    HUB,
-    S3Connection,
-    WebConnection,
-    hub_connection,
-    load_connection,
-)
+from rewarm.core.connections import HUB, S3Connection, WebConnection, hub_connection, load_connection
 from rewarm.core.errors import UserError
 from rewarm.core.workspace import Workspace
 from rewarm.data.remote.cache import BlockCache
@@ -24,6 +18,7 @@ from rewarm.data.remote.place import Entry, Place
 from rewarm.data.signature import Signature
 
 _MAGIC = re.compile(r"[*?\[]")
+_MARKS = re.compile(r"(?s)\*\*/|\*\*|\[\[\]|\[(?:![^\\\[\]^]+|[^!\\\[\]^][^\\\[\]^]*)\]|.")
 
 
 def is_remote(uri: str) -> bool:
@@ -48,7 +43,10 @@ def files(uri: str, connection: str | None) -> dict[str, Signature]:
 def matches(pattern: str, connection: str | None) -> dict[str, Signature]:
     """The files that a glob pattern matches, and all those below folders that it matches."""
     fixed = pattern[: _MAGIC.search(pattern).start()]  # type: ignore[union-attr]  # there is one
-    wanted = re.compile(_translated(pattern))
+    try:
+        wanted = re.compile(_translated(pattern))
+    except re.error:  # such as [z-a]
+        return {}
     below = files(fixed[: fixed.rindex("/") + 1], connection)
     return {uri: known for uri, known in below.items() if wanted.match(uri)}
 
@@ -60,19 +58,15 @@ def has_magic(uri: str) -> bool:
 
 def _translated(pattern: str) -> str:
     """A glob pattern as a regular expression for the URI of a file that matches, or lies below what matches."""
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
-    words = {"**/": "(?:[^/.][^/]*/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    text = ""
-    for index, part in enumerate(parts):
-        if index % 2 == 0:
-            text += re.escape(part)
-        elif part[0] == "[":
-            text += f"[{'^' if part[1] == '!' else ''}{re.escape(part[2 if part[1] == '!' else 1 : -1])}]".replace(
-                r"\-", "-"
-            )
-        else:
-            text += words[part]
-    return f"(?s){text}(?:/|$)"
+    words = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]", "[[]": r"\["}
+
+    def word(found: re.Match[str]) -> str:
+        mark = found[0]
+        if mark in words or len(mark) == 1:
+            return words.get(mark) or re.escape(mark)
+        return f"[^{mark[2:-1]}]" if mark[1] == "!" else mark
+
+    return "(?s)" + _MARKS.sub(word, pattern) + "(?:/|$)"
 
 
 def signature(uri: str, connection: str | None) -> Signature:

@@ -74,28 +74,28 @@ class RemoteFile(io.RawIOBase):
         waiting = _ahead.pop((self._uri, self._signature.version, number), None)
         data = waiting.result() if waiting else None
         self._data = data or fetch(self._place, self._uri, self._signature, self._cache, number)
-        if number == self._block + 1 and (number + 1) * BLOCK < self._signature.size:
+        if number == self._block + 1 > 0 and (number + 1) * BLOCK < self._signature.size:  # a head alone is no reading
             fetch_ahead(self._place, self._uri, self._signature, self._cache, number + 1)
         self._block = number
         if self._digest is not None and number == self._digested:
             self._digest.update(self._data)
             self._digested += 1
             if self._digested * BLOCK >= self._signature.size:
-                if self._digest.hexdigest() != self._signature.version:
-                    self._look_again()
+                if (found := self._digest.hexdigest()) != self._signature.version:
+                    self._look_again(found)
                 self._cache.put(self._uri, self._signature.version, _CHECKED, b"1")
 
     def _forget(self, number: int) -> None:
         if waiting := _ahead.pop((self._uri, self._signature.version, number), None):
             waiting.cancel()
 
-    def _look_again(self) -> None:
+    def _look_again(self, found: str) -> None:
         """The content is not what its version says: fetch it anew; if it is the same, the version is no hash of it."""
         self._cache.drop(self._uri, self._signature.version, self._digested)
-        first, again = self._digest, self._place.digest(self._signature)
+        again = self._place.digest(self._signature)
         for number in range(self._digested):
             again.update(fetch(self._place, self._uri, self._signature, self._cache, number))
-        if again.hexdigest() != first.hexdigest():
+        if again.hexdigest() != found:
             raise ChangedError(self._uri, "the file arrived damaged: it is not what its checksum says")
         self._place.digest = lambda signature: None  # type: ignore[method-assign]  # on this server it never is
 

@@ -26,6 +26,8 @@ _WORDS = {
     "ExpiredToken": "the key has expired",
     "RequestTimeTooSkewed": "the clock of this machine is wrong",
     "NoSuchBucket": "there is no such bucket",
+    "PermanentRedirect": "the bucket lies in another region or at another endpoint",
+    "AuthorizationHeaderMalformed": "the region of the connection is wrong",
 }
 _PAGE = 1000
 _REMEDY = "look at the connection: rewarm connections test"

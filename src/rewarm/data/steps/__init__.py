@@ -10,10 +10,12 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rewarm.data.steps.rule import Apply, Drop, Rule
-from rewarm.recipe.steps import Step
+
+if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
+    from rewarm.recipe.steps import Step
 
 __all__ = ["Drop", "Rule", "build_steps", "facts"]
 

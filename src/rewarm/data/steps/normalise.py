@@ -27,21 +27,24 @@ _ZERO_WIDTH = re.compile(
     "|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b+",
     re.MULTILINE,
 )
-_TRAILING = re.compile(r"[^\S\n]+$", re.MULTILINE)
 _EMPTY_LINES = re.compile(r"\n{3,}")
+_TYPOGRAPHY = set("\u2018\u2019\u201a\u201c\u201d\u201e\u2026\u2013\u2014\xab\xbb\xa0")
 _WRONG = ("latin-1", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1257", "cp437", "mac-roman", "iso-8859-2")
 
 
 def _mojibake() -> re.Pattern[str]:
-    """Two characters in a row that are the first two bytes of a UTF-8 sequence, read in a wrong encoding."""
+    """Two characters in a row that are the first two bytes of a UTF-8 sequence, read in a wrong encoding.
+
+    Not where the second is a quotation mark, a dash or an ellipsis: “ĐÃ” is right as it is.
+    """
     pairs = []
     for encoding in _WRONG:
         first, second = (
-            re.escape("".join(sorted(bytes(codes).decode(encoding, "ignore"))))
+            re.escape("".join(sorted(set(bytes(codes).decode(encoding, "ignore")) - _TYPOGRAPHY)))
             for codes in (range(0xC2, 0xF5), range(0x80, 0xC0))
         )
         pairs.append(f"[{first}][{second}]")
-    return re.compile("|".join([*pairs, "[\xc2\xc3] "]))
+    return re.compile("|".join(pairs))
 
 
 def build(step: Normalise) -> Apply:
@@ -61,7 +64,7 @@ def build(step: Normalise) -> Apply:
         if step.zero_width and not text.isascii():
             text = _ZERO_WIDTH.sub("", text)
         if step.line_ends:
-            text = _EMPTY_LINES.sub("\n\n", _TRAILING.sub("", text)).strip("\n")
+            text = _EMPTY_LINES.sub("\n\n", "\n".join(map(str.rstrip, text.split("\n")))).strip("\n")
         return text if text and not text.isspace() else Drop(NO_TEXT)
 
     return apply

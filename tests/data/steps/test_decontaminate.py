@@ -1,0 +1,84 @@
+"""A document that holds thirteen words of a benchmark item in a row is dropped; twelve may be chance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rewarm.core.errors import DataError
+from rewarm.data.steps import Drop
+from rewarm.data.steps.decontaminate import benchmark_ngrams
+from tests.data.steps.conftest import applied, reason
+
+LONG = " ".join(f"w{n}" for n in range(40))
+KANJI = "".join(chr(0x4E00 + n) for n in range(60))
+ITEMS = [
+    {"task": "exams", "id": "e1", "text": LONG},
+    {"task": "lambada", "id": 7, "text": "Tám từ là đủ để tìm thấy."},
+    {"task": "kanji", "id": "k", "text": KANJI},
+    {"task": "short", "id": "s", "text": "Quá ngắn."},
+    {"task": "twice", "id": "t", "text": LONG},
+]
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> str:
+    path = tmp_path / "items.jsonl"
+    path.write_text("\n".join(json.dumps(item) for item in ITEMS) + "\n\n", encoding="utf-8")
+    return str(path)
+
+
+def run(first: int, count: int) -> str:
+    return "x " + " ".join(f"w{n}" for n in range(first, first + count)) + " y"
+
+
+def test_twelve_words_are_kept_and_thirteen_dropped(items: str) -> None:
+    assert applied(run(5, 12), "decontaminate", path=items) == run(5, 12)
+    assert applied(run(5, 13), "decontaminate", path=items) == Drop("13-gram of exams", "e1")
+    assert reason(run(27, 13), "decontaminate", path=items) == "13-gram of exams"
+    assert reason(run(5, 8), "decontaminate", path=items, words=8) == "8-gram of exams"
+
+
+def test_case_punctuation_and_white_space_do_not_hide_a_match(items: str) -> None:
+    text = run(0, 13).upper().replace(" W7 ", ",\n\n«W7»-")
+    assert applied(text, "decontaminate", path=items) == Drop("13-gram of exams", "e1")
+
+
+def test_a_short_item_is_looked_for_whole(items: str) -> None:
+    assert applied("A: tám từ, là đủ để tìm thấy!", "decontaminate", path=items) == Drop("13-gram of lambada", "7")
+    assert reason("tám từ là đủ để tìm", "decontaminate", path=items) is None
+    assert reason("quá ngắn", "decontaminate", path=items) is None
+    assert benchmark_ngrams(items).too_short == 1
+
+
+def test_without_spaces_two_characters_count_as_a_word(items: str) -> None:
+    assert reason("一" + KANJI[20:45], "decontaminate", path=items) is None
+    assert applied(KANJI[20:33] + "、" + KANJI[33:46], "decontaminate", path=items) == Drop("13-gram of kanji", "k")
+
+
+def test_all_items_that_match_can_be_told(items: str) -> None:
+    assert benchmark_ngrams(items).matches(LONG) == [("exams", "e1"), ("twice", "t")]
+
+
+@pytest.mark.parametrize("before", [990_000, 999_980, 1_000_000, 2_500_000])
+def test_nothing_is_missed_in_a_long_document(items: str, before: int) -> None:
+    assert reason("ab " * (before // 3) + LONG + " cd" * 1000, "decontaminate", path=items) == "13-gram of exams"
+
+
+@pytest.mark.parametrize("line", ["[1]", "{", '{"task": "a", "id": "b"}', '{"task": "a", "id": "b", "text": 3}'])
+def test_a_line_that_is_no_item_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text(json.dumps(ITEMS[0]) + "\n" + line)
+    with pytest.raises(DataError) as error:
+        benchmark_ngrams(path)
+    assert error.value.where == f"{path}:2"
+
+
+def test_no_items_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        benchmark_ngrams(tmp_path / "none.jsonl")
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(DataError, match="no benchmark item"):
+        benchmark_ngrams(tmp_path / "empty.jsonl")
