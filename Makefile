@@ -10,6 +10,7 @@ export REWARM_PEER_LLAMAFACTORY ?= $(wildcard $(PEERS)/llamafactory/bin/python)
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo 'installing (torch is large: some minutes)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
 	touch $@

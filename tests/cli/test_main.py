@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ __all__ = ["finished"]  # the fixture
 
 COMMANDS = [
     [], ["quickstart"], ["check"], ["run"], ["resume"], ["stop"], ["report"], ["runs"], ["runs", "ls"],
-    ["runs", "show"], ["runs", "logs"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"],
+    ["runs", "show"], ["runs", "logs"], ["runs", "rm"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"],
     ["models"], ["models", "ls"],
     ["connections"], ["connections", "add"], ["connections", "ls"], ["connections", "test"],
     ["connections", "browse"], ["connections", "preview"], ["connections", "rm"],
@@ -109,7 +110,15 @@ def test_bad_records_beyond_the_limit_end_with_3(bench: Bench) -> None:
 def test_check_says_what_a_run_would_do(bench: Bench) -> None:
     done = bench.rewarm("check", "recipe.yaml", "hyperparameters.pref_beta=0.2")
     assert done.returncode == 0, done.stderr
-    for words in ("training tokens", "steps", "memory", "disk", "training time", "because the trainer is Pre-training"):
+    for words in (
+        "training tokens",
+        "steps",
+        "memory",
+        "disk",
+        "baseline",
+        "evaluate",
+        "because the trainer is Pre-training",
+    ):
         assert words in done.stdout
     found = json.loads(bench.rewarm("check", "recipe.yaml", "--json").stdout)
     assert found["texts"]["new"]["files"] == 1
@@ -118,13 +127,34 @@ def test_check_says_what_a_run_would_do(bench: Bench) -> None:
 
 
 def test_check_refuses_what_no_disk_holds(bench: Bench) -> None:
-    text = failed(bench, 4, "check", "recipe.yaml", "hyperparameters.batch_size=100000000")
-    assert "lower batch_size" in text
+    for command in ("check", "run"):
+        text = failed(bench, 4, command, "recipe.yaml", "hyperparameters.batch_size=1000000")
+        assert "lower batch_size" in text
+
+
+def test_check_is_exact_where_the_dataset_exists(finished: Bench) -> None:
+    found = json.loads(finished.rewarm("check", "recipe.yaml", "--json").stdout)
+    trained = json.loads(finished.rewarm("report", "last", "--format", "json").stdout)["training"]
+    assert (found["needs"]["tokens"], found["needs"]["steps"]) == (trained["tokens"], trained["steps"])
+    assert all(text["exact"] for text in found["texts"].values())
+    assert found["times"]["prepare"] == 0 and found["scored"]["new"]["documents"] == 32
+    parts = [found["times"][stage] for stage in ("baseline", "train", "evaluate")]
+    assert found["times"]["total"] == pytest.approx(sum(parts))
+    assert found["times"]["train"] > found["needs"]["seconds"]  # with the evaluation in its middle
+    lines = [line for line in finished.rewarm("check", "recipe.yaml").stdout.splitlines() if "training tokens" in line]
+    assert "~" not in lines[0]
+
+
+def test_check_counts_whole_documents(bench: Bench) -> None:
+    small = ["data.sources[0].weight=1e-4", "hyperparameters.epochs=1", "data.held_out=0.003"]
+    found = json.loads(bench.rewarm("check", "recipe.yaml", *small, "--json").stdout)
+    mean = {name: text["tokens"] / text["documents"] for name, text in found["texts"].items()}
+    assert found["needs"]["tokens"] >= mean["new"] + mean["old"]  # the first document of each is taken whole
 
 
 def test_what_a_finished_run_shows(finished: Bench) -> None:
     shown = finished.rewarm("runs", "show", "last")
-    assert "succeeded" in shown.stdout and "train/loss" in shown.stdout
+    assert "succeeded" in shown.stdout and "training loss" in shown.stdout
     assert json.loads(finished.rewarm("runs", "show", "last", "--json").stdout)["state"] == "succeeded"
     assert "bits per byte" in finished.rewarm("report", "last").stdout
     assert json.loads(finished.rewarm("report", "last", "--format", "json").stdout)["schema"]
@@ -132,11 +162,51 @@ def test_what_a_finished_run_shows(finished: Bench) -> None:
     assert Path(finished.rewarm("report", "last", "--format", "html").stdout.strip()).is_file()
     assert failed(finished, 2, "report", "last", "--format", "pdf")
     assert "tiny@1" in finished.rewarm("models", "ls").stdout
-    assert "every file matches" in finished.rewarm("models", "show", "tiny@1").stdout
+    model = finished.rewarm("models", "show", "tiny@1").stdout
+    assert "every file matches" in model and "Gain: " in model and "forg" in model
+    assert json.loads(finished.rewarm("models", "show", "tiny@1", "--json").stdout)["headline"]["gain"]["of"] == ["new"]
     data = finished.rewarm("data", "show", "last", "--samples", "1")
     assert "Held out" in data.stdout and "new #0" in data.stdout
     events = finished.rewarm("runs", "logs", "last", "--json").stdout.splitlines()
     assert all(json.loads(line)["v"] == 1 for line in events)
+
+
+def test_data_is_named_by_hash_run_recipe_or_last(finished: Bench) -> None:
+    run = finished.run()
+    unprepared = run.path.with_name("29991231T235959-tiny-0000")
+    unprepared.mkdir()
+    (unprepared / "recipe.yaml").write_text("name: tiny")
+    try:
+        shown = [
+            json.loads(finished.rewarm("data", "show", name, "--json").stdout)["dataset"]
+            for name in ("last", "tiny", run.id)
+        ]
+        assert len(set(shown)) == 1
+        assert json.loads(finished.rewarm("data", "show", shown[0][:8], "--json").stdout)["dataset"] == shown[0]
+        assert "has not prepared" in failed(finished, 2, "data", "show", unprepared.name)
+        assert "names a dataset" in failed(finished, 2, "data", "show", shown[0], "--rows", "1")
+        (unprepared / "resolved.json").write_text('{"dataset": "')
+        assert "damaged" in failed(finished, 3, "data", "show", "last")
+    finally:
+        shutil.rmtree(unprepared)
+
+
+@pytest.mark.parametrize("text", ['{"files": {', '{"files": {}}', '{"files": {"a": 3}, "sources": 7}'])
+def test_what_is_damaged_does_not_hide_the_rest(finished: Bench, text: str) -> None:
+    for command, place in (("data", finished.workspace.datasets / "00"), ("models", finished.workspace.models / "x/1")):
+        place.mkdir(parents=True)
+        (place / "manifest.json").write_text(text)
+        try:
+            listed = finished.rewarm(command, "ls")
+            assert listed.returncode == 0, listed.stderr
+            assert "damaged" in listed.stdout and ("tiny@1" in listed.stdout or "new" in listed.stdout)
+        finally:
+            shutil.rmtree(place)
+
+
+def test_an_export_says_what_it_wrote(finished: Bench, tmp_path: Path) -> None:
+    said = finished.rewarm("models", "export", "last", str(tmp_path / "out")).stdout
+    assert f"{tmp_path / 'out'}: checkpoint last of {finished.run().id}" in said
 
 
 def test_generate(finished: Bench) -> None:

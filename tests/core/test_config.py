@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import pytest
 from pydantic import Field
 
@@ -48,3 +51,28 @@ def test_words() -> None:
     assert dotted(("data", "sources", 0, "path")) == "data.sources[0].path"
     assert nearest("learning_rte", ["learning_rate", "seed"]) == "learning_rate"
     assert nearest("zzz", ["learning_rate", "seed"]) is None
+
+
+class Known(Frozen):
+    names_elsewhere: ClassVar[Mapping[str, str]] = {"size": "Other's size is count here"}
+    count: int = 1
+    limit: int | None = None
+
+
+def test_whole_numbers_have_64_bits() -> None:
+    assert validate(Known, {"count": 2**63 - 1}, place).count == 2**63 - 1
+    for value in ({"count": 2**63}, {"limit": -(2**63) - 1}):
+        with pytest.raises(UserError, match="must fit into 64 bits"):
+            validate(Known, value, place)
+
+
+def test_a_name_of_another_program_is_translated() -> None:
+    with pytest.raises(UserError, match="size: unknown key; Other's size is count here"):
+        validate(Known, {"size": 3}, place)
+
+
+def test_of_very_many_mistakes_some_are_shown() -> None:
+    with pytest.raises(UserError) as caught:
+        validate(Known, {f"x{number}": 1 for number in range(60_000)}, place)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 22 and lines[20] == "and 59,980 more"

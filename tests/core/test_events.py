@@ -7,7 +7,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from rewarm.core.events import TRAINING_FROM, EventLog, last_events, metrics, read_events
+from rewarm.core.errors import DataError
+from rewarm.core.events import TRAINING_FROM, EventLog, all_events, last_events, metrics, read_events
 
 
 def test_round_trip_and_sequence_over_attempts(tmp_path: Path) -> None:
@@ -110,3 +111,48 @@ def test_the_last_events_reach_back_to_a_state(tmp_path: Path) -> None:
     log.state("succeeded")
     log.close()
     assert 1 <= len(last_events(log.path, 300)) < 5
+
+
+WHOLE = b'{"v":1,"seq":9,"attempt":1,"time":1.0,"stage":"train","kind":'
+NO_EVENTS = [
+    b"garbage\n", b"null\n", b"{}\n", b"\xff\xfe\n", WHOLE + b'"state"}\n', WHOLE + b'"state","state":"exploded"}\n',
+    WHOLE + b'"guess"}\n', WHOLE + b'"metric","step":1,"tokens":"x","values":{}}\n', WHOLE + b'"progress","done":1}\n',
+    WHOLE + b'"result","name":"stage","value":{}}\n', b'{"seq":"9","kind":"state","state":"running"}\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", NO_EVENTS)
+def test_a_line_that_is_no_event_is_named_and_repaired(tmp_path: Path, line: bytes) -> None:
+    log = EventLog(tmp_path / "events.jsonl", 1)
+    assert not log.was_damaged
+    log.state("running")
+    log.close()
+    with log.path.open("ab") as file:
+        file.write(line)
+    for read in (all_events, last_events):
+        with pytest.raises(DataError, match=r"events\.jsonl:2: is no event") as caught:
+            list(read(log.path))
+        assert "rewarm resume" in str(caught.value)
+    log = EventLog(log.path, 2)
+    log.close()
+    assert log.was_damaged and log.last_state == "running"
+    assert len(list(all_events(log.path))) == 1
+    assert log.path.with_suffix(".damaged").read_bytes() == line
+
+
+def test_a_line_without_its_end_is_no_damage(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl", 1)
+    log.state("running")
+    log.close()
+    with log.path.open("ab") as file:
+        file.write(b'{"v":1,"se')
+    assert len(list(all_events(log.path))) == len(last_events(log.path)) == 1
+
+
+def test_each_event_is_echoed_once_it_is_written(tmp_path: Path) -> None:
+    heard: list[object] = []
+    log = EventLog(tmp_path / "events.jsonl", 1, heard.append)
+    log.state("running")
+    log.warning("low")
+    log.close()
+    assert heard == list(all_events(log.path))

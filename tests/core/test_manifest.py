@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_cut_and_missing(folder: Path) -> None:
     (folder / "a.bin").unlink()
     with pytest.raises(DataError, match="missing"):
         verify(folder)
+
+
+@pytest.mark.parametrize(
+    "entry", [7, None, {}, {"bytes": 4}, {"bytes": 4, "sha257": "x"}, {"bytes": "4", "sha256": "x"}]
+)
+def test_an_entry_that_is_none_is_damage(folder: Path, entry: object) -> None:
+    (folder / "manifest.json").write_text(json.dumps({"files": {"inner/b.txt": entry}}))
+    with pytest.raises(ModelError, match=r"manifest\.json: the manifest does not give size and SHA-256 of 'inner/b"):
+        verify(folder, ModelError)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"[]", b'{"files": 3}'])

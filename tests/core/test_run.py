@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -12,11 +15,12 @@ from pathlib import Path
 import orjson
 import pytest
 
+from rewarm.core import run as run_module
 from rewarm.core import states
-from rewarm.core.errors import UserError
+from rewarm.core.errors import DataError, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
-from rewarm.core.run import Run, claim, create_run, find_run, launch, list_runs, read_launch, sole_process
+from rewarm.core.run import Run, claim, create_run, find_run, launch, list_runs, read_launch, remove_run, sole_process
 from rewarm.core.workspace import Workspace
 
 
@@ -169,3 +173,102 @@ def test_asked_to_stop_it_is_stopping(living: tuple[Run, subprocess.Popen[str]])
     run, _ = living
     run.request_stop()
     assert run.status().state == "stopping"
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null", b'{"pid": "7"}', b"\xff"])
+def test_a_damaged_process_record_is_named_with_its_remedy(workspace: Workspace, content: bytes) -> None:
+    run = new_run(workspace)
+    (run.path / "process.json").write_bytes(content)
+    for ask in (run.process, run.alive, run.status, lambda: launch(run, [])):
+        with pytest.raises(DataError, match=r"process\.json: this file is damaged") as caught:
+            ask()
+        assert f"rewarm resume {run.id}" in str(caught.value)
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**40, 2**70])
+def test_no_process_has_such_a_number(workspace: Workspace, pid: int) -> None:
+    run = new_run(workspace)
+    record = claim(run)
+    (run.path / "process.json").write_text(json.dumps({**record, "pid": pid}))
+    with contextlib.suppress(DataError):  # beyond 64 bits it is no JSON of ours
+        assert not run.alive()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"overrides": 3, "folder": "/"}'])
+def test_a_damaged_launch_record_is_named_and_the_run_does_not_seem_to_start(
+    workspace: Workspace, content: bytes
+) -> None:
+    run = new_run(workspace)
+    (run.path / "launch.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"launch\.json: this file is damaged"):
+        launch(run, [])
+    assert run.status().state == "queued"
+
+
+def test_attempts_are_counted_where_the_process_record_is_gone(workspace: Workspace) -> None:
+    run = new_run(workspace)
+    log = EventLog(run.events, 7)
+    log.state("running")
+    log.close()
+    assert claim(run)["attempt"] == 8
+
+
+def test_a_full_disk_leaves_no_run_that_nobody_sees(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(run_module, "write_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        new_run(workspace)
+    assert list(workspace.runs.iterdir()) == []
+
+
+@pytest.fixture
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A python that takes long to import anything."""
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\nexec sleep 30\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(run_module.sys, "executable", str(script))
+
+
+@pytest.mark.usefixtures("slow")
+def test_of_two_starts_right_after_one_another_the_second_is_refused(workspace: Workspace) -> None:
+    run = new_run(workspace)
+    process = launch(run, [])
+    try:
+        with pytest.raises(UserError, match="running already"):
+            launch(run, [])
+        hour_ago = time.time() - 3600
+        os.utime(run.path / "control" / "launched", (hour_ago, hour_ago))
+        assert run.status().state == "starting"  # however long the start takes, it is not lost
+        with pytest.raises(UserError, match="this run is running"):
+            remove_run(run)
+    finally:
+        process.kill()
+        process.wait()
+    assert run.status().state == "lost"  # nor does one that died at once seem to start
+
+
+def test_a_recipe_name_is_its_newest_run(workspace: Workspace) -> None:
+    for stamp, name in (("20260101T000000", "law"), ("20260102T000000", "law"), ("20260103T000000", "law-2")):
+        run = workspace.runs / f"{stamp}-{name}-abcd"
+        run.mkdir(parents=True)
+        (run / "recipe.yaml").touch()
+    assert find_run(workspace, "law").id == "20260102T000000-law-abcd"
+    assert find_run(workspace, "law-2").id == "20260103T000000-law-2-abcd"
+    assert find_run(workspace, "20260101").id == "20260101T000000-law-abcd"
+    with pytest.raises(UserError, match="fits 3 runs"):
+        find_run(workspace, "aw")
+
+
+def test_a_run_is_removed_unless_it_runs(living: tuple[Run, subprocess.Popen[str]], workspace: Workspace) -> None:
+    run, process = living
+    with pytest.raises(UserError, match="this run is running"):
+        remove_run(run)
+    process.kill()
+    process.wait()
+    (run.path / "process.json").write_bytes(b"{")  # not even damage keeps it
+    remove_run(run)
+    assert list_runs(workspace) == []
+    assert not run.path.exists()

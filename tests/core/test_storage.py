@@ -14,6 +14,9 @@ import pytest
 
 from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.storage import (
+    as_user_error,
+    bytes_of,
+    expand_home,
     is_disk_full,
     locked,
     remove_folder,
@@ -119,3 +122,27 @@ def test_a_lock_is_held_once_and_let_go_by_death(tmp_path: Path) -> None:
         except UserError:
             time.sleep(0.05)
     pytest.fail("the lock outlived its holder")
+
+
+def test_what_the_system_refuses_is_said_with_the_path_and_a_remedy() -> None:
+    told = as_user_error(OSError(errno.EROFS, "Read-only file system", "/mnt/runs"))
+    assert told is not None and told.exit_code == 4
+    assert str(told).startswith("/mnt/runs: read-only file system") and "REWARM_HOME" in str(told)
+    full = as_user_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert full is not None and "free some space" in str(full)
+    assert as_user_error(OSError("no file")) is None
+
+
+def test_a_home_that_is_none() -> None:
+    assert expand_home("~/x").is_absolute()
+    with pytest.raises(UserError, match="no such home folder"):
+        expand_home("~nosuchuser/x")
+
+
+def test_bytes_that_deleting_frees(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "a").write_bytes(b"12345")
+    (tmp_path / "outside").write_bytes(b"123")
+    (tmp_path / "inner" / "b").hardlink_to(tmp_path / "outside")
+    assert bytes_of(tmp_path / "inner") == 8
+    assert bytes_of(tmp_path / "inner", sole=True) == 5

@@ -8,6 +8,7 @@ import resource
 import tarfile
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ import zstandard
 from rewarm.core.errors import DataError
 from rewarm.data import documents as d
 from rewarm.data.documents import Document, Reject, read_documents
-from rewarm.data.files import list_files
+from rewarm.data.files import Meter, list_files
+from rewarm.data.prepare import build_dataset
+from tests.data.conftest import MakeRecipe
 from tests.data.test_documents import CONTENTS, TEXTS, jsonl, zipped
 
 ODD_NAMES = ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:\\out.txt", "new\nline.txt", "Điều.txt"]
@@ -135,3 +138,27 @@ def test_a_hole_in_a_large_file_is_seen_at_once(tmp_path: Path) -> None:
     assert path.stat().st_blocks * 512 < 1 << 20
     with pytest.raises(DataError, match="a hole at byte"):
         list(read_documents(path))
+
+
+@pytest.mark.parametrize("pack", [tarred, lambda files: zipped(dict(files))])
+def test_members_that_are_passed_over_are_counted_as_files_are(
+    tmp_path: Path, pack: Callable[[list[tuple[str, bytes]]], bytes], english: list[str], tokenizer_folder: Path,
+    make_recipe: MakeRecipe,
+) -> None:  # fmt: skip
+    files = [("law.jsonl", jsonl(english)), ("x/book.md", b"#"), ("README.txt", b"no"), (".hidden", b"no")]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tar").write_bytes(pack(files))
+    (tmp_path / "in" / "book.pdf").touch()
+    dataset = build_dataset(make_recipe(tmp_path / "in"), tokenizer_folder, tmp_path / "d", workers=1)
+    entry = dataset.manifest["sources"][0]
+    names = [name.removeprefix(f"{tmp_path}/in/") for name in entry["ignored_files"]["first"]]
+    assert sorted(names) == ["a.tar:README.txt", "a.tar:x/book.md", "book.pdf"]
+    assert entry["ignored_files"]["count"] == 3
+    assert (entry["documents_in"], entry["text_columns"]) == (len(english), ["text"])
+
+
+def test_links_in_a_tar_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tarred([("a.txt", b"")], tarfile.SYMTYPE))
+    meter = Meter()
+    assert list(read_documents(tmp_path / "a.tar", meter=meter)) == []
+    assert meter.ignored == ["a.txt"]

@@ -9,6 +9,9 @@ import json
 import os
 import socket
 import struct
+import subprocess
+import sys
+import time
 import unicodedata
 import zipfile
 from collections.abc import Callable
@@ -505,3 +508,163 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read(tmp_path: Path) -> None:
         change()
         with pytest.raises(ChangedError):
             list(reading)
+
+
+# ---- what is larger, or says less, than it seems ----
+
+
+def dictionary(count: int, size: int) -> pyarrow.Array:
+    return pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * count, pyarrow.int32()), pyarrow.array(["a" * size]))
+
+
+BOMBS = {
+    "one long text": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"text": dictionary(300, 30_000_000)}), path, compression="zstd"
+    ),
+    "many texts": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"text": dictionary(20_000, 8_000_000)}), path, compression="zstd"
+    ),
+    "what it shares with the one before": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"text": ["a" * 30_000_000] * 20}), path, compression="zstd", use_dictionary=False,
+        column_encoding={"text": "DELTA_BYTE_ARRAY"}, row_group_size=4,
+    ),
+    "one page": lambda path: pyarrow.parquet.write_table(
+        pyarrow.table({"text": ["a" * 1_000_000] * 1000}), path, compression="zstd", use_dictionary=False
+    ),
+}  # fmt: skip
+READ = """
+import resource, sys
+from rewarm.data.documents import read_documents
+import pyarrow.parquet
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
+before = peak()
+try:
+    for item in read_documents(sys.argv[1]): pass
+except Exception as error:
+    print(error)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_table_of_long_texts_is_refused_in_little_memory(tmp_path: Path, bomb: str) -> None:
+    path = tmp_path / "a.parquet"
+    BOMBS[bomb](path)
+    assert path.stat().st_size < 300_000
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
+    said, megabytes = done.stdout.rstrip().rsplit("\n", 1)
+    assert "this is no text" in said
+    assert int(megabytes) < 400
+
+
+def test_a_cell_over_the_cap_is_rejected_and_broken_ones_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(d, "CAP", 1000)
+    path = tmp_path / "a.parquet"
+    path.write_bytes(table(["a", "b" * 1001, "c"]))
+    assert items_of(path) == ["a", Reject(2, d.TOO_LONG), "c"]
+
+
+def test_a_table_of_many_row_groups_and_one_of_views(tmp_path: Path) -> None:
+    path, texts = tmp_path / "a.parquet", [f"{n} ộ" for n in range(1000)]
+    pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path, row_group_size=33)
+    assert texts_of(path) == texts
+    for kind in (pyarrow.string_view(), pyarrow.binary_view(), pyarrow.large_string()):
+        path.write_bytes(table(TEXTS, kind=kind))
+        assert texts_of(path) == TEXTS
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    names = ["text", "text", "body", "url", "url"]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 5, names), path)
+    with pytest.raises(DataError, match="two columns are named 'text'"):
+        list(read_documents(path))
+    assert texts_of(path, text_column="body") == ["a"]
+
+
+def test_a_record_over_the_cap_in_a_json_file_is_refused_soon(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with path.open("wb") as file:
+        file.write(b'[{"text": "')
+        for _ in range(400):
+            file.write(b"x" * (1 << 20))
+    began = time.process_time()
+    with pytest.raises(DataError, match=r"behind record 0: .* longer than 64 MiB"):
+        list(read_documents(path))
+    assert time.process_time() - began < 5
+
+
+def test_a_long_record_in_a_json_file_is_parsed_a_few_times(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"text": "a" * (30 << 20)}, {"text": "b"}]))
+    assert [len(text) for text in texts_of(path)] == [30 << 20, 1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['[{"text":"a"} {"text":"b"}]', '[,{"text":"a"}]', '[{"text":"a"},,{"text":"b"}]', '[{"text":"a"},]', "[,]"],
+)
+def test_commas_that_are_missing_or_too_many(tmp_path: Path, data: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(data)
+    with pytest.raises(DataError, match="broken JSON behind record"):
+        list(read_documents(path))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ('[{"text":{"a":1}},{"text":"b"}]', [Reject(1, d.NOT_STRING), "b"]),
+        ('[{"text":[1,[2]]},{"text":"b"}]', [Reject(1, d.NOT_STRING), "b"]),
+        ('[{"body":{"text":"a"}},{"content":[{"text":"b"}]}]', ["a", "b"]),
+        ('[{"n":%s,"text":"a"}]' % ("1" * 5000), ["a"]),
+        ("[ ]", []),
+        ('[{"text":"a"}] {"text":"b"}', ["a", "b"]),
+        ('{"text":"Chapter","articles":[{"text":"one"},{"text":"two","n":[{"text":"deep"}]}]}',
+         ["Chapter", "one", "two", "deep"]),
+        ('[{"text":"a","meta":{"id":1},"tags":["x"],"image":{"content":"y"}},{"text":"b"}]', ["a", "b"]),
+        ('{"text":null,"parts":[{"text":"a"},{"text":7}]}', [Reject(1, d.NULL), "a", Reject(3, d.NOT_STRING)]),
+    ],
+)  # fmt: skip
+def test_what_is_a_record_in_a_json_file(tmp_path: Path, data: str, expected: list[str | Reject]) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(data)
+    assert items_of(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.tsv", b"id\ttext, more, words\ttext\n1\tx\ta, b\n", "a, b"),
+        ("a.csv", b"id\ttext\ta, b; c; d; e\n1\tx\t2\n", "x"),
+        ("a.csv", b"text;one, two, three\nx;y\n", "x"),
+        ("a.csv", b"\n\r\nid,text\n1,x\n", "x"),
+    ],
+)
+def test_what_stands_between_columns(tmp_path: Path, name: str, data: bytes, expected: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert texts_of(tmp_path / name) == [expected]
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_a_misspelt_column_and_the_one_that_was_found(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(CONTENTS[kind])
+    with pytest.raises(DataError, match=r"there is no column 'bodyy'; the columns are '(id|n|text)'") as caught:
+        list(read_documents(path, text_column="bodyy"))
+    assert caught.value.where == str(path)
+    meter = Meter()
+    list(read_documents(path, meter=meter))
+    assert meter.columns == {"text"}
+
+
+def test_a_column_that_one_record_has_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'[1]\n{"title": "a"}\n{"body": "b"}\n')
+    assert list(read_documents(path, text_column="body")) == [
+        Reject(1, d.NOT_OBJECT),
+        Reject(2, d.MISSING),
+        Document("b"),
+    ]
+    with pytest.raises(DataError, match="no column 'bodyy'; the columns of record 2 are 'title'"):
+        list(read_documents(path, text_column="bodyy"))

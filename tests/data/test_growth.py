@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rewarm.core.errors import DataError
 from rewarm.data.dataset import Dataset
 from rewarm.data.prepare import build_dataset, find_dataset
 from rewarm.data.workers import Workers, perform
@@ -128,3 +129,23 @@ def test_a_dataset_can_be_made_again_as_it_was_whatever_was_held_out_since(
     assert other.hash != first.hash  # what is held out anywhere is not trained on in a new run
     same = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1, again=first.hash)
     assert bytes_of(same.path) == before
+
+
+def test_what_the_base_has_learned_is_not_learned_again(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str]
+) -> None:
+    texts = [text for text in english if len(text.split()) >= 120]
+    old = make_recipe(write_jsonl(tmp_path / "old.jsonl", texts), near_duplicates={})
+    before = build_dataset(old, tokenizer_folder, tmp_path / "d", workers=1)
+    near = [f"{text} Updated." for text in texts[:10]]
+    other = [" ".join(reversed(text.split())) for text in texts]  # the same words, but no five in a row
+    path = write_jsonl(tmp_path / "new.jsonl", [*near, *other])
+    new = make_recipe(path, near_duplicates={"earlier": [before.hash]})
+    dataset = build_dataset(new, tokenizer_folder, tmp_path / "d", workers=1)
+    kept, held = texts_of(dataset, tokenizer_folder)
+    assert not set(near) & {*kept, *held}
+    assert entry_of(dataset)["filtered"] == {"near duplicate": 10}
+    with pytest.raises(DataError, match="no such dataset"):
+        build_dataset(
+            make_recipe(path, near_duplicates={"earlier": ["x"]}), tokenizer_folder, tmp_path / "d", workers=1
+        )

@@ -18,7 +18,8 @@ def coverage(n: int, sigma: float, samples: int, resamples: int) -> dict[str, fl
         sum(item[key] for item in side) for side, key in ((population, "nll"), (result, "nll"), (population, "bytes"))
     ]
     base = sums[0] / sums[2] / math.log(2)
-    truth = {"difference": sums[1] / sums[2] / math.log(2) - base, "percent": 100 * (sums[1] / sums[0] - 1), "base": base}
+    difference = sums[1] / sums[2] / math.log(2) - base
+    truth = {"difference": difference, "percent": 100 * (sums[1] / sums[0] - 1), "base": base}
     rng = np.random.default_rng(1)
     hits = dict.fromkeys(truth, 0)
     for seed in range(samples):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ from rewarm.core.errors import ModelError
 from rewarm.data.batches import MicroBatch
 from rewarm.models import loss
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
+from rewarm.models.generate import generate
 from rewarm.models.loss import Head
+from rewarm.models.packing import cause
 
 from .conftest import VOCABULARY, MakeModel
 
@@ -129,7 +133,7 @@ def test_refuses_families_that_would_be_trained_wrongly(
     make_model: MakeModel, family: str, values: dict[str, Any]
 ) -> None:
     folder = make_model(family, **values)
-    with pytest.raises(ModelError, match=r"cannot be trained here|cannot load"):
+    with pytest.raises(ModelError, match=r"cannot be trained here|not a causal language model"):
         load_model(folder)
 
 
@@ -224,14 +228,78 @@ def test_master_weights_are_fp32_and_layers_are_found(make_model: MakeModel) -> 
     assert not model.training and not model.has_dropout()
 
 
-def test_missing_weights_and_nan_are_refused(make_model: MakeModel) -> None:
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    path = folder / "model.safetensors"
+    tensors = load(path.read_bytes())
+    change(tensors)
+    save_file(tensors, path, {"format": "pt"})
+
+
+UP = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(UP), rf"1 weights are missing.*{UP}"),
+        (lambda t: t.update({UP: t[UP][:40].clone()}), rf"a shape that.*{UP}' is \[40, 32\], not \[48, 32\]"),
+        (lambda t: t.update({"model.layers.1.extra.weight": t[UP].clone()}), r"belong to no part.*layers\.1\.extra"),
+        (lambda t: t[UP][0].fill_(float("nan")), rf"damaged \(NaN or infinite\).*{UP}"),
+        # The trial run reads a few tokens only.
+        (lambda t: t["model.embed_tokens.weight"].view(-1)[-1:].fill_(float("inf")), r"damaged.*embed_tokens"),
+        (lambda t: t[UP].fill_(1e38), r"damaged: they give no finite numbers"),
+    ],
+    ids=["missing", "cut", "more", "NaN", "infinite", "overflow"],
+)
+def test_weights_that_are_not_the_models_are_refused(make_model: MakeModel, change: Any, message: str) -> None:
+    folder = make_model(tie_word_embeddings=True)
+    rewrite(folder, change)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_model(folder)
+    assert caught.value.where == str(folder) and caught.value.remedy
+
+
+def test_what_models_do_without_may_lie_beside_them(make_model: MakeModel) -> None:
     folder = make_model()
-    tensors = load((folder / "model.safetensors").read_bytes())
-    name = "model.layers.1.mlp.up_proj.weight"
-    save_file({k: t for k, t in tensors.items() if k != name}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match=r"missing.*up_proj"):
+    layer = "model.layers.0."
+    rewrite(
+        folder,
+        lambda t: t.update(
+            {
+                f"{layer}self_attn.rotary_emb.inv_freq": torch.ones(4),
+                "mtp.layers.0.fc.weight": torch.ones(4, 4),
+                **{f"{k.replace(layer, 'model.layers.2.')}": v.clone() for k, v in t.items() if k.startswith(layer)},
+            }
+        ),
+    )
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_nextn_predict_layers": 1}))
+    assert len(load_model(folder).layers()) == 2
+    gpt2 = make_model("gpt2", name="gpt2", n_embd=32, n_layer=2, n_head=4)
+    rewrite(gpt2, lambda t: t.update({"transformer.h.0.attn.bias": torch.ones(1, 1, 8, 8)}))
+    load_model(gpt2)
+
+
+def test_a_head_of_its_own_is_not_taken_for_a_tied_one(make_model: MakeModel) -> None:
+    folder = make_model(tie_word_embeddings=True)
+    rewrite(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
+    model = load_model(folder)  # a copy is no head of its own
+    assert model.head().weight is model.hf.get_input_embeddings().weight
+    rewrite(folder, lambda t: t["lm_head.weight"][0].add_(1))
+    with pytest.raises(ModelError, match="a head of their own") as caught:
         load_model(folder)
-    tensors[name][0, 0] = float("nan")
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ModelError, match="no finite numbers"):
-        load_model(folder)
+    assert caught.value.where == str(folder) and "tie_word_embeddings" in str(caught.value.remedy)
+
+
+def test_why_transformers_cannot_load_it_is_said(make_model: MakeModel) -> None:
+    folder = make_model()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": "x"}))
+    for look in (load_model, lambda folder: generate(folder, "word3")):
+        with pytest.raises(ModelError, match=r"cannot load it.*'rms_norm_eps'.*expected float") as caught:
+            look(folder)
+        assert caught.value.where == str(folder)
+    assert cause(KeyError("nope")) == "KeyError: 'nope'"
+    assert cause(ValueError("checked by 'validator':\n   the width is odd\n a hint")) == (
+        "ValueError: checked by 'validator': the width is odd"
+    )

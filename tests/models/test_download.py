@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from .conftest import MakeModel
 
@@ -30,6 +31,19 @@ try:
 except UserError as error:
     print(json.dumps({"error": type(error).__name__, "code": error.exit_code, "text": str(error)}))
 """
+LOCATE = """
+import json, sys
+from pathlib import Path
+from rewarm.core.errors import UserError
+from rewarm.core.workspace import Workspace
+from rewarm.pipeline.base import locate
+try:
+    base = locate(sys.argv[1], Workspace(Path("none")), lambda *report: None, weights=False)
+    files = sorted(p.name for p in base.folder.iterdir())
+    print(json.dumps({"files": files, "parameters": base.parameters, "layers": base.facts.layers}))
+except UserError as error:
+    print(json.dumps({"error": type(error).__name__, "code": error.exit_code, "text": str(error)}))
+"""
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -40,7 +54,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path.strip("/")
-        self.asked.append(path)
+        self.asked.append(f"{self.headers.get('Range') or 'all'} of {path}" if self.command == "GET" else path)
         parts = path.split("/")
         if parts[:2] == ["api", "models"]:
             self._describe("/".join(parts[2:4]), parts[4:])
@@ -70,6 +84,9 @@ class Hub(BaseHTTPRequestHandler):
     def _file(self, model: str, name: str) -> None:
         if model.startswith("gated/"):
             self._refuse(403 if "Authorization" in self.headers else 401, "GatedRepo")
+        elif (part := self.headers.get("Range")) is not None:
+            first, last = part.removeprefix("bytes=").split("-")
+            self._answer(self.models[model][name][int(first) : int(last) + 1], {}, 206)
         else:
             data = self.models[model][name]
             self._answer(data, {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": COMMIT})
@@ -101,10 +118,21 @@ def hub(make_model: MakeModel) -> Iterator[tuple[str, type[Hub]]]:
         "LICENSE": b"license",
         "LICENSE-MODEL.md": b"license-model.md",
         "NOTICE": b"notice",
+        "manifest.json": b'{"files": {"report/report.html": {"bytes": 1, "sha256": ""}}}',
         "USE_POLICY.md": b"use_policy.md",
     }
     pickles = {"config.json": files["config.json"], "pytorch_model.bin": b"\x80\x02"}
-    models = {"open/model": {**files, **extra}, "gated/model": files, "open/pickles": pickles}
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder / "cut", max_shard_size="20KB")
+    cut = {path.name: path.read_bytes() for path in (folder / "cut").iterdir()}
+    config = json.loads(files["config.json"])
+    models = {
+        "open/model": {**files, **extra},
+        "gated/model": files,
+        "open/pickles": pickles,
+        "open/cut": {**{name: data for name, data in files.items() if name != "model.safetensors"}, **cut},
+        "open/short": {**files, "config.json": json.dumps({**config, "num_hidden_layers": 1}).encode()},
+        "open/damaged": {**files, "model.safetensors": b"\x09" + bytes(7) + b"no header"},
+    }
     handler = type("Handler", (Hub,), {"models": models, "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -115,10 +143,10 @@ def hub(make_model: MakeModel) -> Iterator[tuple[str, type[Hub]]]:
     thread.join()
 
 
-def ask(model: str, endpoint: str, home: Path, **environment: str) -> dict[str, object]:
+def ask(model: str, endpoint: str, home: Path, script: str = SCRIPT, **environment: str) -> dict[str, object]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, model],
+        [sys.executable, "-c", script, model],
         env={**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", **environment},
         capture_output=True,
         text=True,
@@ -175,3 +203,38 @@ def test_failures_name_their_remedy(
     answer = ask(model, hub[0], tmp_path, **environment)
     assert answer.get("error") == "ModelError", answer
     assert all(word in str(answer["text"]) for word in [*words, "what to do:"]), answer["text"]
+
+
+@pytest.mark.parametrize("model", ["open/model", "open/cut"])
+def test_what_a_run_needs_is_known_without_the_weights(hub: tuple[str, type[Hub]], tmp_path: Path, model: str) -> None:
+    endpoint, handler = hub
+    found = ask(model, endpoint, tmp_path, LOCATE)
+    assert "error" not in found, found
+    config = json.loads(handler.models[model]["config.json"])
+    whole = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).num_parameters()
+    assert (found["parameters"], found["layers"]) == (whole, 2)
+    assert "tokenizer.json" in found["files"] and not any(n.endswith(".safetensors") for n in found["files"])
+    assert not any(path.startswith("all") and path.endswith(".safetensors") for path in handler.asked)
+    fetched = ask(model, endpoint, tmp_path)
+    assert any(name.endswith(".safetensors") for name in fetched["files"])
+    _, done, total, _ = fetched["reports"][-1]
+    assert done == total > 0  # what lies in the cache already is not counted
+    assert ask(model, "http://127.0.0.1:9", tmp_path, LOCATE, HF_HUB_OFFLINE="1")["parameters"] == whole
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("open/short", ["num_hidden_layers is 1, but the weights have 2"]),
+        ("open/damaged", ["its weights are damaged"]),
+        ("open/pickles", ["pickles (pytorch_model.bin)"]),
+        ("gated/model", ["gated"]),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_without_the_weights(
+    hub: tuple[str, type[Hub]], tmp_path: Path, model: str, words: list[str]
+) -> None:
+    answer = ask(model, hub[0], tmp_path, LOCATE)
+    assert (answer.get("error"), answer.get("code")) == ("ModelError", 3), answer
+    assert all(word in str(answer["text"]) for word in [*words, "what to do:"]), answer["text"]
+    assert not any(path.startswith("all") and path.endswith(".safetensors") for path in hub[1].asked)

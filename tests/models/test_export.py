@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,30 @@ def test_damaged_or_partial_checkpoints_are_refused(make_model: MakeModel, tmp_p
     with pytest.raises(DataError, match="no weights"):
         export_checkpoint(saved, base, tmp_path / "out", full)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_keep_their_type_where_the_configuration_names_none(
+    make_model: MakeModel, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    base = make_model(dtype=dtype, tie_word_embeddings=True)
+    config = json.loads((base / "config.json").read_text())
+    config.pop("dtype")
+    (base / "config.json").write_text(json.dumps(config))
+    export(trained(base), base, tmp_path / "out")
+    assert {t.dtype for t in load_file(tmp_path / "out" / "model.safetensors").values()} == {dtype}
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o007], ids=oct)
+def test_every_file_has_the_mode_of_the_umask(make_model: MakeModel, tmp_path: Path, mask: int) -> None:
+    base = make_model(tie_word_embeddings=True)
+    lora = Hyperparameters.model_validate({"finetuning_type": "lora", "merge_adapter": False})
+    saved = checkpoint(trained(base, lora), tmp_path / "step-3")
+    before = os.umask(mask)
+    try:
+        export_checkpoint(saved, base, tmp_path / "out", lora, base_name="some/base")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert {"model.safetensors", "adapter_model.safetensors"} < modes.keys()
+    assert set(modes.values()) == {0o666 & ~mask}, modes

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import shutil
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +21,7 @@ from transformers import AutoModelForCausalLM
 
 from rewarm.core.errors import ModelError
 from rewarm.core.manifest import write_manifest
+from rewarm.models import folder as module
 from rewarm.models.folder import check_folder, count_parameters, fetch, fingerprint, read_header
 
 from .conftest import MakeModel, save_tokenizer
@@ -98,6 +103,13 @@ def as_pickle(folder: Path) -> None:
     torch.save(load(path.read_bytes()), path)
 
 
+def extra_layer(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = load(path.read_bytes())
+    layer = {k: t.clone() for k, t in tensors.items() if k.startswith("model.layers.1.")}
+    save_file(tensors | {k.replace("layers.1.", "layers.2."): t for k, t in layer.items()}, path, {"format": "pt"})
+
+
 def nested_code(folder: Path) -> None:
     edit(folder / "config.json", text_config={"auto_map": {"AutoModel": "evil.Evil"}})
 
@@ -146,8 +158,26 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "manifest damaged": (write("manifest.json", b"{"), "is not JSON"),
     "quantised by config": (configure(quantization_config={"quant_method": "gptq"}), "quantised"),
     "quantised by weights": (quantise, r"quantised \(I8\)"),
-    "unknown family": (configure(model_type="lama"), "no model_type 'lama'; the nearest is 'llama'"),
-    "no family": (configure(model_type=None), "no model_type"),
+    "unknown family": (configure(model_type="lama"), "with model_type 'lama'; the nearest is 'llama'"),
+    "no family": (configure(model_type=None), "no causal language model"),
+    "clip": (configure(model_type="clip"), "no causal language model with model_type 'clip'"),
+    "t5": (configure(model_type="t5", is_encoder_decoder=True), "no causal language model"),
+    "bert": (configure(model_type="bert"), "bert is an encoder"),
+    "bart": (configure(model_type="bart", is_encoder_decoder=True), "bart is an encoder"),
+    "heads that do not divide": (configure(num_attention_heads=5, num_key_value_heads=5), "5 heads of 8 do not fit"),
+    "heads in odd groups": (configure(num_key_value_heads=3), "4, no multiple of the 3"),
+    "heads of no given width": (configure(num_attention_heads=6, head_dim=None), "6 heads do not fit q_proj of 32"),
+    "unknown activation": (configure(hidden_act="sillu"), "'sillu', which transformers does not know;.* silu"),
+    "positions below zero": (configure(max_position_embeddings=-5), "max_position_embeddings is -5"),
+    "untied without a head": (configure(tie_word_embeddings=False), "no output head"),
+    "text_config in words": (configure(text_config="x"), "text_config"),
+    "text_config as a list": (configure(text_config=[1]), "text_config"),
+    "nested deeply": (configure(auto_mapp=json.loads("[" * 900 + '{"auto_map": 1}' + "]" * 900)), "auto_map"),
+    "added tokens in words": (lambda folder: edit(folder / "tokenizer.json", added_tokens=5), "vocabulary is damaged"),
+    "added tokens as numbers": (lambda f: edit(f / "tokenizer.json", added_tokens=[5]), "vocabulary is damaged"),
+    "fewer layers": (configure(num_hidden_layers=1), "num_hidden_layers is 1, but the weights have 2"),
+    "layers ahead in words": (configure(num_nextn_predict_layers="one"), "num_nextn_predict_layers is 'one'"),
+    "more layers in the weights": (extra_layer, "num_hidden_layers is 2, but the weights have 3"),
     "1e9 layers": (configure(num_hidden_layers=10**9), "num_hidden_layers is 1000000000, but the weights have 2"),
     "0 layers": (configure(num_hidden_layers=0), "num_hidden_layers is 0"),
     "layers in words": (configure(num_hidden_layers="two"), "num_hidden_layers is 'two'"),
@@ -167,7 +197,7 @@ def test_bad_folders_are_refused(make_model: MakeModel, case: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         check_folder(folder)
     assert time.perf_counter() - start < 5
-    assert caught.value.where is not None
+    assert caught.value.where is not None and caught.value.remedy is not None
 
 
 def test_a_canary_in_pickle_or_code_never_runs(make_model: MakeModel, tmp_path: Path) -> None:
@@ -198,7 +228,7 @@ def test_a_hub_id_is_not_a_folder_of_where_the_command_is_given(
     make_model(name="some/model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("rewarm.models.download.download", lambda model, progress: Path("/downloaded") / model)
+    monkeypatch.setattr("rewarm.models.download.download", lambda model, progress, weights: Path("/downloaded") / model)
     assert fetch("some/model") == Path("/downloaded/some/model")
     assert fetch("./some/model") == Path("some/model")
     assert fetch("~/some/model") == tmp_path / "some/model"
@@ -244,3 +274,93 @@ def test_fingerprint_follows_what_makes_the_model(make_model: MakeModel) -> None
     assert fingerprint(folder) == before
     flip(folder)
     assert fingerprint(folder) != before
+
+
+def test_layers_for_more_tokens_ahead_may_be_counted_on(make_model: MakeModel) -> None:
+    folder = make_model()
+    extra_layer(folder)
+    edit(folder / "config.json", num_nextn_predict_layers=1)
+    check_folder(folder)
+    edit(folder / "config.json", num_hidden_layers=3)  # a version of ours, from which they are gone
+    check_folder(folder)
+
+
+@pytest.mark.timeout(60)  # a pipe has no end
+def test_only_regular_files_are_read(make_model: MakeModel) -> None:
+    folder = make_model()
+    before = fingerprint(folder)
+    for name in ("x.json", "x_config.json"):
+        os.mkfifo(folder / name)
+    (folder / "extra_config.json").mkdir()
+    (folder / "extra.json").mkdir()
+    (folder / "x.txt").symlink_to("absent")
+    check_folder(folder)
+    assert fingerprint(folder) == before
+
+
+UNREADABLE = """
+import sys
+from pathlib import Path
+from rewarm.core.errors import ModelError
+from rewarm.models.folder import check_folder, fetch, fingerprint
+folder = Path(sys.argv[1])
+for path in (*sorted(folder.iterdir()), folder):
+    mode = path.stat().st_mode
+    path.chmod(0)
+    for look in (check_folder, fingerprint, lambda folder: fetch(str(folder / "deeper"))):
+        try:
+            look(folder)
+        except ModelError as error:
+            print(path.name, error.where, "cannot be read: Permission denied" in error.what, bool(error.remedy))
+    path.chmod(mode)
+"""
+
+
+def test_what_may_not_be_read_is_named(make_model: MakeModel) -> None:
+    bound = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if bound and not shutil.which("setpriv"):
+        pytest.skip("root may read everything")
+    folder = make_model()
+    done = subprocess.run(
+        [*bound, sys.executable, "-c", UNREADABLE, folder], capture_output=True, text=True, timeout=100, check=True
+    )
+    lines = [line.split() for line in done.stdout.splitlines()]
+    named = {name for name, where, *said in lines if Path(where).name == name and said == ["True", "True"]}
+    assert named >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
+    assert [Path(where).parent for name, where, *said in lines if name == folder.name and said == ["True", "True"]]
+
+
+def test_unchanged_files_are_hashed_once_in_a_process(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, read = make_model(), []
+    write_manifest(folder, {"kind": "model"})
+    hash_file = module.sha256_file
+    monkeypatch.setattr(module, "sha256_file", lambda path: read.append(path) or hash_file(path))
+    monkeypatch.setattr(module, "_SETTLED", 0)
+    before = fingerprint(folder)
+    first = len(read)
+    check_folder(folder)
+    assert fingerprint(folder) == before and len(read) == first > 0
+    (folder / "config.json").touch()
+    assert fingerprint(folder) == before and len(read) == first + 1
+
+
+def test_a_changed_byte_shows_at_once_even_under_the_old_date(make_model: MakeModel) -> None:
+    folder = make_model()
+    path = folder / "model.safetensors"
+    old = path.stat()
+    seen = {fingerprint(folder)}
+    for place in range(1, 20):
+        with path.open("r+b") as file:
+            file.seek(-place, os.SEEK_END)
+            byte = file.read(1)
+            file.seek(-place, os.SEEK_END)
+            file.write(bytes([byte[0] ^ 1]))
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+        seen.add(fingerprint(folder))
+    assert len(seen) == 20

@@ -106,7 +106,11 @@ def sample_report(**changes: Any) -> dict[str, Any]:
                 entry("replay", "replay", 812, 79, 1_310_000, 288_000),
             ],
         },
-        "mixture": {"sources": [("law", 1.0)], "replay": ("replay", 0.25), "seen": {"law": (25, 22_656), "replay": (21, 7_552)}},
+        "mixture": {
+            "sources": [("law", 1.0)],
+            "replay": ("replay", 0.25),
+            "seen": {"law": (25, 22_656), "replay": (21, 7_552)},
+        },
         "recipe_text": RECIPE,
         "resolved": {
             "dataset": "ef" * 16,

@@ -87,6 +87,46 @@ def test_gain_and_forgetting_stand_apart_with_their_intervals(report: dict[str, 
         assert f"95 % interval {gain['low']:.1f} to {gain['high']:.1f}" in text
 
 
+def test_forgetting_reads_as_what_it_is() -> None:
+    def line(*changes: float) -> words.Line:
+        pairs = [text_items(140, 0.7, change, 3 + i) for i, change in enumerate(changes)]
+        table = [
+            compare(f"panel{i}", "bits_per_byte", "forgetting", *pair, seed=7, resamples=500)
+            for i, pair in enumerate(pairs)
+        ]
+        entries = [entry(row["task"], "panel", 160, 145, 0, 0) for row in table]
+        return words.headlines(sample_report(rows=table, data={"sources": entries}, mixture=None))[1]
+
+    better = line(-0.02)
+    assert (better.title, better.calm) == ("Nothing forgotten", True)
+    assert re.fullmatch(r"[12]\.\d % better", better.figure) and words.MINUS not in better.interval
+    worse = line(0.02)
+    assert (worse.title, worse.calm) == ("Forgetting", False) and "something was forgotten" in worse.text
+    assert (line(0.0).title, line(0.0).calm) == ("Forgetting", True)
+    assert line(-0.06, 0.01).title == "Forgetting"  # better in the mean, and yet something was forgotten
+
+
+def test_the_replayed_text_is_told_from_the_panels(report: dict[str, Any], html: str) -> None:
+    roles = {row["task"]: words.result_cells(row)[1] for row in report["rows"]}
+    assert (roles["topics"], roles["replay"]) == ("forgetting", "forgetting (replayed)")
+    assert "Name of the dataset" in html and "SHA-256 of the dataset" not in html
+
+
+def test_on_a_phone_what_is_watched_follows_what_is_learned(report: dict[str, Any]) -> None:
+    titles = [plot.title for plot in draw_plots(report)]
+    assert titles[:3] == ["Learned text: change", "Watched text: change", "Base and result"]
+    alone = draw_plots(sample_report(rows=rows()[:3]))
+    assert [plot.tall for plot in alone[:3]] == [False, False, True]  # no half of a row stays empty
+
+
+def test_every_line_of_a_waterfall_is_named(report: dict[str, Any]) -> None:
+    svg = next(plot.svg for plot in draw_plots(report) if plot.title.startswith("law: "))
+    for word in ("documents in", "duplicate", "rejected: empty text", "held out", "accepted", "2,702", "2,655"):
+        assert word in svg
+    height = float(svg.split('viewBox="0 0 ')[1].split()[1].rstrip('"'))
+    assert height <= 24 * 6
+
+
 def test_kinds_come_from_the_dataset() -> None:
     """A row that did not know that its text was replayed does not become a panel."""
     table = [{**row, "kind": "panel"} for row in rows()]
@@ -147,7 +187,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(html: str) -> None:
 
 def test_plots_take_colour_and_type_from_the_page(html: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    assert len(drawings) == 7
+    assert len(drawings) == 10
     ids: list[str] = []
     for svg in drawings:
         root = ElementTree.fromstring(svg.replace("<svg ", '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1))
@@ -234,7 +274,7 @@ def test_matplotlib_waits_until_a_plot_is_drawn_and_needs_no_home(tmp_path: Path
         "assert not {'matplotlib', 'torch', 'lm_eval'} & set(sys.modules)\n"
         "from tests.pipeline.sample_report import sample_report\n"
         "from rewarm.pipeline.plots import draw_plots\n"
-        "assert len(draw_plots(sample_report())) == 7\n"
+        "assert len(draw_plots(sample_report())) == 10\n"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules\n"
     )
     home = tmp_path / "home"

@@ -289,3 +289,63 @@ def test_two_resumes_at_once_are_one(bench: Bench) -> None:
     refused = next(err for process, (_, err) in zip(both, ends, strict=True) if process.returncode == 2)
     assert "running already" in refused and "rewarm runs logs -f" in refused
     assert run.status().state == "succeeded" and run.status().attempt == 2
+
+
+def test_benchmark_items_in_the_text_are_removed_and_flagged(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    leaked = (tmp_path / "new.jsonl").read_bytes().split(b"\n")
+    long = [orjson.loads(line)["text"] for line in leaked if len(line.split()) > 30][:4]
+    items = [{"q": text, "choices": [" trem", " block"], "gold": 0} for text in [*long, "quite another thing " * 9]]
+    (tasks / "items.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in items))
+    (tasks / "pick.yaml").write_text(
+        "task: pick\ndataset_path: json\ndataset_kwargs: {data_files: {test: " + str(tasks / "items.jsonl") + "}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{q}}'\ndoc_to_choice: choices\n"
+        "doc_to_target: gold\nmetric_list: [{metric: acc}]\n"
+    )
+    changes = ["evaluation.tasks=[pick]", "evaluation.task_path=tasks", "hyperparameters.epochs=1"]
+    done = bench.rewarm("run", "recipe.yaml", "data.steps=[{kind: decontaminate}]", *changes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    shown = orjson.loads(bench.rewarm("data", "show", "last", "--json").stdout)
+    entry = next(source for source in shown["sources"] if source["name"] == "new")
+    assert entry["filtered"]["decontaminate: 13-gram of pick"] >= 4
+    assert entry["flagged"]["decontaminate: 13-gram of pick"] == ["0", "1", "2", "3"]
+
+
+def test_sighup_is_a_stop_with_a_checkpoint(bench: Bench) -> None:
+    run = detached(bench)
+    wait_for(run, r'"step":2,[^\n]*"train/loss"')
+    os.kill(int((run.process() or {})["pid"]), signal.SIGHUP)
+    until = time.monotonic() + 30
+    while run.alive() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert run.status().state == "preempted"
+    assert list(run.checkpoints.glob("step-*/manifest.json"))
+    log = run.log.read_text()
+    assert re.search(r"INFO step 1, loss \d\.\d+, learning rate \S+, \S+ k? ?tokens/s\n", log)
+    assert "INFO prepare: done in" in log and "held-out new" in log and "INFO checkpoint checkpoints/step-" in log
+
+
+@pytest.mark.parametrize("changed", ["sha256", "bytes"])
+def test_damaged_records_and_manifests_are_made_again(bench: Bench, changed: str) -> None:
+    assert bench.rewarm("run", "recipe.yaml").returncode == 0
+    run = bench.run()
+    before = weights(run)
+    stage = run.stage_record("baseline")
+    stage.write_bytes(stage.read_bytes()[:30] if changed == "bytes" else b"{}")
+    with run.events.open("ab") as file:
+        file.write(b"null\n")
+    manifests = [
+        *run.checkpoints.glob("step-*/manifest.json"),
+        *bench.workspace.evaluations.glob("*/manifest.json"),
+        *bench.workspace.datasets.glob("*/manifest.json"),
+        *bench.workspace.models.glob("*/*/manifest.json"),
+    ]
+    for path in manifests:
+        path.write_bytes(path.read_bytes().replace(f'"{changed}"'.encode(), b'"changed"'))
+    done = bench.rewarm("resume", "last")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "baseline.json: this file is damaged: stage baseline runs again" in done.stdout.replace("\n", "")
+    assert "what stood behind the last whole event is in events.damaged now" in done.stdout
+    assert weights(run) == before

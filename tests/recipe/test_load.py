@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -127,8 +128,10 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_bytes(b"#" * 1_000_001)
     with pytest.raises(UserError, match="is the limit"):
         load_recipe(tmp_path / "big.yaml")
-    with pytest.raises(UserError, match="cannot be read"):
-        load_recipe(tmp_path)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path, tmp_path / "pipe.yaml", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(UserError, match="cannot be read: it is no file"):
+            load_recipe(path)
 
 
 # Each field of the platform, with values that it must refuse: a wrong type, out of range, NaN, infinite.
@@ -141,7 +144,6 @@ _ACCEPTED = {
     ("weight_decay", "1e308"): True,
     ("max_grad_norm", "1e308"): True,
     ("simpo_gamma", "1e308"): True,
-    ("eval_steps", "1e308"): True,
 }
 
 
@@ -201,3 +203,90 @@ def test_addresses_are_no_paths(uri: str) -> None:
     source = {"name": "a", "path": [uri, "local/*.txt"], "connection": "store"}
     recipe = Recipe.model_validate({"name": "t", "base_model": "x/y", "data": {"sources": [source]}})
     assert recipe.located(Path("/recipes")).data.sources[0].paths == (uri, "/recipes/local/*.txt")
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 39))
+WIDE = "a0: &a0 x\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "more than 100,000 values, aliases included"),
+        (WIDE, "more than 100,000 values, aliases included"),
+        ('name: "a\\ud800b"', "recipe.yaml:1: half a character"),
+        ('name: a\n"\\udc00": 1', "recipe.yaml:2: half a character"),
+        ('name: "a\\0b"', "recipe.yaml:1: a NUL character"),
+        ("? [a, b]\n: 1", "recipe.yaml:1: a key must be a word"),
+        ("? {a: b}\n: 1", "recipe.yaml:1: a key must be a word"),
+    ],
+    ids=["deep", "wide", "surrogate", "surrogate in a key", "NUL", "list", "mapping"],
+)
+def test_hostile_yaml(text: str, words: str) -> None:
+    assert words in refused(text)
+    assert "ScalarNode" not in refused(text)
+
+
+def test_json_may_write_a_character_as_two_halves(minimal: str) -> None:
+    assert parse(minimal + 'notify: {email: ["\\ud83d\\ude00"]}').notify.email == ["\N{GRINNING FACE}"]
+
+
+def test_an_override_names_its_field_once(minimal: str) -> None:
+    text = refused(minimal, "hyperparameters.learning_rte=1")
+    assert text.startswith("override hyperparameters.learning_rte: unknown key; did you mean 'learning_rate'?")
+    assert refused(minimal, "data.sources.0.weight=x").startswith("override data.sources[0].weight: input should be")
+    assert refused(minimal, "data={sources: []}").startswith("override data: data.sources: list should have")
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("cutoff_len", "LLaMA-Factory's cutoff_len is max_sequence_length here"),
+        ("per_device_train_batch_size", "Hugging Face's per_device_train_batch_size is batch_size here"),
+        ("bf16", "Hugging Face's bf16 is mixed_precision: bf16 here"),
+        ("micro_batch_size", "Axolotl's micro_batch_size is batch_size here"),
+        ("zzz", "unknown key; docs/recipe.md lists those that there are"),
+    ],
+)
+def test_names_of_other_programs(minimal: str, key: str, words: str) -> None:
+    text = refused(minimal + f"hyperparameters: {{{key}: 1}}")
+    assert words in text
+    assert len(text) < 200
+
+
+def test_what_names_elsewhere_mean_is_there() -> None:
+    for there, words in Hyperparameters.names_elsewhere.items():
+        here = words.removesuffix(" here").partition(" is ")[2].split(":")[0].split(" (")[0]
+        assert here in Hyperparameters.model_fields, there
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("hyperparameters.checkpoint_steps=99999999999999999999", "must fit into 64 bits"),
+        ("hyperparameters.eval_steps=99999999999999999999", "must fit into 64 bits"),
+        ("hyperparameters.eval_steps=1e308", "must fit into 64 bits"),
+        ("hyperparameters.logging_steps=99999999999999999999", "must fit into 64 bits"),
+        ("hyperparameters.lr_warmup_steps=99999999999999999999", "must fit into 64 bits"),
+        ("hyperparameters.lora_alpha=99999999999999999999", "must fit into 64 bits"),
+        ("hyperparameters.epochs=100001", "less than or equal to 100000"),
+        ("hyperparameters.batch_size=1000001", "less than or equal to 1000000"),
+        ("hyperparameters.gradient_accumulation_steps=1000001", "less than or equal to 1000000"),
+        ("hyperparameters.lora_rank=65537", "less than or equal to 65536"),
+        ("evaluation.max_bytes_per_source=99999999999999999999", "must fit into 64 bits"),
+        ("evaluation.limit=99999999999999999999", "must fit into 64 bits"),
+        ("evaluation.num_fewshot=99999999999999999999", "less than or equal to"),
+        ("data.sources[0].tokens=99999999999999999999", "less than or equal to"),
+        ("data.replay={generate: {seed: 99999999999999999999}}", "must fit into 64 bits"),
+        ("data.near_duplicates={keep: 99999999999999999999}", "near_duplicates"),
+    ],
+)
+def test_numbers_that_no_run_could_use(minimal: str, override: str, words: str) -> None:
+    assert words in refused(minimal, override)
+
+
+@pytest.mark.parametrize(
+    "override", ["base_model=~nosuch/x", "data.sources[0].path=~nosuch/x", "evaluation.task_path=~nosuch"]
+)
+def test_a_home_that_is_none(minimal: str, override: str) -> None:
+    assert "there is no such home folder" in refused(minimal, override)

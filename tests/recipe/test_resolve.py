@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rewarm.core.errors import UserError
-from rewarm.recipe.estimate import checkpoint_bytes, estimate
+from rewarm.recipe.estimate import checkpoint_bytes, estimate, flops_per_second
 from rewarm.recipe.facts import Machine, ModelFacts
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.load import parse_recipe
@@ -83,6 +83,13 @@ def test_a_short_run_still_has_many_updates(minimal: str) -> None:
     assert values.logging_steps == 1
 
 
+def test_checkpoints_of_a_short_run_are_few(minimal: str) -> None:
+    text = minimal + "hyperparameters: {max_sequence_length: 500, batch_size: 1, gradient_accumulation_steps: 1}"
+    assert resolved(text, tokens=18_000).hyperparameters.checkpoint_steps == 10  # of 36 steps
+    assert resolved(text, tokens=100_500).hyperparameters.checkpoint_steps == 11  # of 201: rounded up
+    assert "twentieth" not in resolved(text, tokens=18_000).origins["checkpoint_steps"].reason
+
+
 def test_training_tokens() -> None:
     text = (
         "name: a\nbase_model: o/m\ndata:\n  sources: [{name: x, path: x, weight: 2}, {name: y, path: y}]\n"
@@ -95,7 +102,7 @@ def test_training_tokens() -> None:
 def test_the_reference_run_in_figures(reference: str) -> None:
     recipe = parse_recipe(reference, [], Path("/here"))
     tokens = training_tokens(recipe, {"law": 2_800_000_000}, 2)
-    needs = estimate(ModelFacts.of(LLAMA_1B), recipe.hyperparameters, tokens, SERVER, "cuda")
+    needs = estimate(ModelFacts.of(LLAMA_1B), recipe.hyperparameters, tokens, flops_per_second(SERVER, "cuda"))
     assert needs.steps == pytest.approx(2670 * 8, rel=0.01)  # one device, not eight
     assert needs.seconds is not None and 20e3 < needs.seconds < 5e6
 

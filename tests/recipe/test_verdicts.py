@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from rewarm.core.errors import UserError
 from rewarm.recipe.load import parse_recipe
 from rewarm.recipe.recipe import Recipe
-from rewarm.recipe.verdicts import advice, ignored, refuse
+from rewarm.recipe.verdicts import advice, document_end_advice, ignored, refuse
 
 TWELVE = {
     "checkpoint_steps", "eval_steps", "zero_stage", "lora_alpha", "lora_dropout", "lora_rank", "target_modules",
@@ -41,6 +43,29 @@ def test_the_reference_deserves_its_advice(reference: str) -> None:
     text = "\n".join(advice(recipe, recipe.hyperparameters))
     for words in ("checkpoints are written once an epoch", "no warm-up", "no replay", "no panel"):
         assert words in text
+
+
+class Ends(NamedTuple):
+    """A tokenizer that ends documents with ``name``."""
+
+    name: str
+    added_tokens: list[str]
+    eos_id: int | None = 0
+
+    def decode(self, ids: Sequence[int], /) -> str:
+        return self.name * (len(ids) - 1)
+
+
+def test_a_chat_marker_is_no_end_of_a_document(minimal: str) -> None:
+    known = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+    chat, recipe = Ends("<|im_end|>", known), parse(minimal)
+    assert 'set data.document_tokens: {eos: "<|endoftext|>"}' in document_end_advice(recipe, chat)[0]
+    assert "eos: null" in document_end_advice(recipe, Ends("<|eot_id|>", ["<|eot_id|>"]))[0]
+    for name in ("<|endoftext|>", "</s>", "<|end_of_text|>"):
+        assert document_end_advice(recipe, Ends(name, known)) == []
+    assert document_end_advice(recipe, Ends("<|im_end|>", known, None)) == []
+    assert document_end_advice(parse(minimal, 'data.document_tokens={eos: "<|im_end|>"}'), chat) == []
+    assert document_end_advice(parse(minimal, "data.document_tokens={bos: null}"), chat)
 
 
 @pytest.mark.parametrize(

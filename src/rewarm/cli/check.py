@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,43 @@ from rewarm.core.amounts import amount, duration, size
 from rewarm.core.errors import EXIT_DONE, EXIT_RESOURCE
 from rewarm.core.storage import free_bytes
 from rewarm.core.workspace import Workspace
+from rewarm.data.dataset import Dataset, SourceInfo
+from rewarm.data.plan import build_plan, sizes_of
+from rewarm.data.prepare import find_dataset
 from rewarm.data.sample import Estimate as Sampled
 from rewarm.data.sample import sample_texts
+from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.pipeline.base import Base, locate
-from rewarm.recipe.estimate import estimate
+from rewarm.recipe.estimate import (
+    Estimate,
+    Scored,
+    Times,
+    estimate,
+    flops_per_second,
+    held_out,
+    measuring_advice,
+    scored,
+    scoring_seconds,
+    shortages,
+)
 from rewarm.recipe.facts import Machine
+from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import resolve, training_tokens
+from rewarm.recipe.verdicts import document_end_advice
+from rewarm.train.calendar import build_calendar
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is known of the texts: exactly where the dataset exists already, else from samples."""
+
+    shown: dict[str, Sampled]
+    sizes: dict[str, int]
+    """Tokens to train on."""
+    held: dict[str, Scored]
+    dataset: Dataset | None = None
 
 
 def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
@@ -34,27 +64,68 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         check_tasks(tasks, Path(folder) if folder else None)
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)
-        texts = _sampled(recipe, base)
+        texts = _texts(recipe, base, workspace)
+    tokenizer = DocumentTokenizer.load(base.folder, recipe.data.document_tokens)
+    ends = document_end_advice(recipe, tokenizer)
     machine = Machine.here()
-    tokens = {name: int(text.tokens) for name, text in texts.items()}
-    resolved = resolve(recipe, base.facts, tokens, machine)
-    epochs = resolved.hyperparameters.epochs
-    total = training_tokens(recipe, tokens, epochs)
-    needs = estimate(
-        base.facts, resolved.hyperparameters, total, machine, resolved.device, _dataset_bytes(base, tokens)
-    )
-    problems = _problems(needs, machine, resolved.device, workspace.root)
+    resolved = resolve(recipe, base.facts, texts.sizes, machine)
+    values = resolved.hyperparameters
+    speed = flops_per_second(machine, resolved.device)
+    needs = _needs(recipe, base, texts, values, speed)
+    scores = {name: scored(held, recipe.evaluation.max_bytes_per_source) for name, held in texts.held.items()}
+    evaluations = _evaluations(recipe, values, needs)
+    once = scoring_seconds(base.facts, scores.values(), speed)
+    training = None if needs.seconds is None or once is None else needs.seconds + evaluations * once
+    times = Times(0.0 if texts.dataset else None, once, training, once)
+    problems = shortages(needs, machine, resolved.device, free_bytes(workspace.root), workspace.root)
     return {
         "name": recipe.name,
         "base_model": {"reference": base.reference, "folder": str(base.folder), "parameters": base.parameters},
-        "texts": {name: asdict(text) for name, text in texts.items()},
-        "mixture": describe(build_mixture(recipe.data, tokens), tokens, epochs),
+        "dataset": texts.dataset and texts.dataset.hash,
+        "texts": {name: asdict(text) for name, text in texts.shown.items()},
+        "scored": {name: asdict(score) for name, score in scores.items()},
+        "mixture": describe(build_mixture(recipe.data, texts.sizes), texts.sizes, values.epochs),
         "needs": asdict(needs),
+        "times": {**asdict(times), "total": times.total},
         "machine": asdict(machine),
         **resolved.to_json(),
+        "advice": [*resolved.advice, *ends, *measuring_advice(scores, times, evaluations), *_untimed(tasks)],
         "problems": problems,
         "exit_code": EXIT_RESOURCE if problems else EXIT_DONE,
     }
+
+
+def _untimed(tasks: list[str]) -> list[str]:
+    return [f"the time of benchmark tasks is not in these figures: {', '.join(tasks)}"] if tasks else []
+
+
+def _texts(recipe: Recipe, base: Base, workspace: Workspace) -> _Texts:
+    generated = recipe.data.replay is not None and recipe.data.replay.generate is not None
+    dataset = None if generated else find_dataset(recipe, base.folder, workspace.datasets)
+    if dataset is not None:
+        files = {entry["name"]: entry["files"] for entry in dataset.manifest["sources"]}
+        whole = {name: (_all(info), _held(info)) for name, info in dataset.sources.items()}
+        shown = {
+            name: Sampled(files[name], text.bytes, text.documents, text.tokens, exact=True)
+            for name, (text, _) in whole.items()
+        }
+        return _Texts(shown, sizes_of(dataset), {name: held for name, (_, held) in whole.items()}, dataset)
+    shown = _sampled(recipe, base)
+    panels = {panel.name for panel in recipe.evaluation.panels}
+    held = {
+        name: held_out(t.documents, t.bytes, t.tokens, 1.0 if name in panels else recipe.data.held_out)
+        for name, t in shown.items()
+    }
+    return _Texts(shown, {name: text.tokens - held[name].tokens for name, text in shown.items()}, held)
+
+
+def _held(info: SourceInfo) -> Scored:
+    return Scored(info.held_out_documents, info.held_out_bytes, info.held_out_tokens)
+
+
+def _all(info: SourceInfo) -> Scored:
+    held = _held(info)
+    return Scored(info.documents + held.documents, info.bytes + held.bytes, info.tokens + held.tokens)
 
 
 def _sampled(recipe: Recipe, base: Base) -> dict[str, Sampled]:
@@ -68,21 +139,32 @@ def _sampled(recipe: Recipe, base: Base) -> dict[str, Sampled]:
     return {**sample_texts(there, base.folder), replay.name: Sampled(0, 4 * wanted, documents, wanted)}
 
 
-def _dataset_bytes(base: Base, tokens: dict[str, int]) -> int:
-    return sum(tokens.values()) * (2 if base.facts.vocabulary <= 65536 else 4)
+def _needs(recipe: Recipe, base: Base, texts: _Texts, values: Hyperparameters, speed: float | None) -> Estimate:
+    """With the plan's own count of tokens and rows where the dataset exists."""
+    if texts.dataset is not None:
+        plan = build_plan(recipe, texts.dataset, values)
+        return estimate(base.facts, values, plan.total_tokens, speed, rows=plan.total_rows)
+    total = training_tokens(recipe, texts.sizes, values.epochs)
+    for row in describe(build_mixture(recipe.data, texts.sizes), texts.sizes, values.epochs):
+        text = texts.shown[row["name"]]
+        if row["passes"] and row["passes"] % 1:  # whole documents are taken: half a one too much, and one at least
+            mean = text.tokens / max(1, text.documents)
+            total += math.ceil(max(mean / 2, mean - row["passes"] * texts.sizes[row["name"]]))
+    return estimate(
+        base.facts, values, total, speed, sum(texts.sizes.values()) * (2 if base.facts.vocabulary <= 65536 else 4)
+    )
 
 
-def _problems(needs: Any, machine: Machine, device: str, root: Path) -> list[str]:
-    problems = []
-    room = min((memory for _, memory in machine.gpus), default=machine.memory) if device == "cuda" else machine.memory
-    if needs.memory > room:
-        problems.append(
-            f"training needs about {size(needs.memory)} of memory, there are {size(room)}: "
-            "lower batch_size or max_sequence_length, or set finetuning_type: lora"
-        )
-    if needs.disk > (free := free_bytes(root)):
-        problems.append(f"the run needs about {size(needs.disk)} of disk, {size(free)} are free in {root}")
-    return problems
+def _evaluations(recipe: Recipe, values: Hyperparameters, needs: Estimate) -> int:
+    """How often an evaluation interrupts the training; behind the last step only where the best is to be kept."""
+    calendar = build_calendar(
+        values,
+        total=needs.steps,
+        rows_per_step=values.batch_size * values.gradient_accumulation_steps,
+        epoch_ends=[math.ceil(needs.rows * (epoch + 1) / values.epochs) for epoch in range(values.epochs)],
+        evaluate_at=[max(1, round(share * needs.steps)) for share in recipe.evaluation.at],
+    )
+    return len(calendar.evaluations - (set() if values.save_best_checkpoint else {needs.steps}))
 
 
 def print_findings(found: dict[str, Any]) -> None:
@@ -92,15 +174,17 @@ def print_findings(found: dict[str, Any]) -> None:
     texts = found["texts"].items()
     print_table(
         "texts",
-        ("name", "files", "documents", "text", "tokens"),
+        ("name", "files", "documents", "text", "tokens", "documents scored"),
         [
-            (name, amount(t["files"]), _about(t, "documents"), size(t["bytes"]), _about(t, "tokens"))
+            (
+                name, amount(t["files"]), _about(t, t["documents"]), size(t["bytes"]), _about(t, t["tokens"]),
+                f"~{amount(found['scored'][name]['documents'])}",
+            )
             for name, t in texts
         ],
-        right=(1, 2, 3, 4),
-    )
-    exact = all(text["exact"] for _, text in texts)
-    about = "" if exact else "~"
+        right=(1, 2, 3, 4, 5),
+    )  # fmt: skip
+    about = "" if found["dataset"] else "~"
     print_table(
         "the mixture",
         ("source", "tokens an epoch", "share", "passes in all", "share in the end"),
@@ -125,12 +209,10 @@ def print_findings(found: dict[str, Any]) -> None:
             ("steps", about + amount(needs["steps"])),
             ("memory", f"~{size(needs['memory'])}"),
             ("disk", f"~{size(needs['disk'])} (checkpoints of {size(needs['checkpoint'])})"),
-            (
-                "training time",
-                "not known for this device" if needs["seconds"] is None else f"~{duration(needs['seconds'])}",
-            ),
         ],
     )
+    times = [(stage, _time(stage, seconds)) for stage, seconds in found["times"].items()]
+    print_table("the time", ("stage", "how long"), times)
     chosen = [
         (name, item["value"], item["reason"]) for name, item in found["hyperparameters"].items()
         if item["origin"] == "recommended"
@@ -145,5 +227,11 @@ def print_findings(found: dict[str, Any]) -> None:
         out.print(f"problem: {problem}")
 
 
-def _about(text: dict[str, Any], field: str) -> str:
-    return ("" if text["exact"] else "~") + amount(text[field])
+def _about(text: dict[str, Any], value: int) -> str:
+    return ("" if text["exact"] else "~") + amount(value)
+
+
+def _time(stage: str, seconds: float | None) -> str:
+    if stage == "prepare":
+        return "not known; it is not in the total" if seconds is None else "done already"
+    return "not known for this device" if seconds is None else f"~{duration(seconds)}"

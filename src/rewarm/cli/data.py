@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
-from rewarm.cli.show import console, print_json, print_table
+from rewarm.cli.show import console, print_json, print_table, say
 from rewarm.cli.start import AsJson, Overrides, RecipePath
 from rewarm.core.amounts import amount
-from rewarm.core.errors import UserError
-from rewarm.core.run import find_run
+from rewarm.core.errors import DataError, UserError
+from rewarm.core.run import Run, find_run, list_runs
 from rewarm.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -47,22 +47,11 @@ def build(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
 @app.command("ls")
 def ls(as_json: AsJson = False) -> None:
     """List the datasets of the workspace."""
-    from rewarm.core.manifest import MANIFEST, read_manifest
+    from rewarm.core.manifest import MANIFEST
 
     folder = Workspace.default().datasets
     found = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
-    rows = []
-    for path in found:
-        manifest = read_manifest(path.parent)
-        sources = manifest["sources"]
-        rows.append(
-            {
-                "dataset": path.parent.name,
-                "sources": [s["name"] for s in sources],
-                "documents": sum(s["accepted"] for s in sources),
-                "tokens": sum(s["tokens"] for s in sources),
-            }
-        )
+    rows = [_row(path.parent) for path in found]
     if as_json:
         print_json(rows)
     elif rows:
@@ -73,12 +62,29 @@ def ls(as_json: AsJson = False) -> None:
             right=(2, 3),
         )
     else:
-        sys.stdout.write(f"no datasets in {folder} yet; make one with: rewarm data build recipe.yaml\n")
+        say(f"no datasets in {folder} yet; make one with: rewarm data build recipe.yaml")
+
+
+def _row(folder: Path) -> dict[str, Any]:
+    from rewarm.core.manifest import read_manifest
+
+    row: dict[str, Any] = {"dataset": folder.name, "sources": [], "documents": None, "tokens": None}
+    try:
+        sources = read_manifest(folder)["sources"]
+        return row | {
+            "sources": [source["name"] for source in sources],
+            "documents": sum(source["accepted"] for source in sources),
+            "tokens": sum(source["tokens"] for source in sources),
+        }
+    except (UserError, KeyError, TypeError) as error:  # the others can be listed all the same
+        return row | {"sources": [f"damaged: {error.what if isinstance(error, UserError) else 'no such manifest'}"]}
 
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(metavar="DATASET", help="A dataset's hash or a part of it, or a run's id.")],
+    name: Annotated[
+        str, typer.Argument(metavar="DATASET", help="A dataset's hash, a run's id, a recipe's name, or: last.")
+    ],
     samples: Annotated[int, typer.Option(min=0, help="Documents to print of each source and of each drop rule.")] = 2,
     rows: Annotated[int, typer.Option(min=0, help="Of a run: rows to print as the model sees them.")] = 0,
     as_json: AsJson = False,
@@ -86,9 +92,11 @@ def show(
     """Show what became of every document: accepted, held out, filtered by which rule, rejected for what; samples."""
     from rewarm.data.dataset import Dataset
 
-    path = _find_dataset(name)
+    path, run = _find_dataset(name)
     dataset = Dataset.open(path, verify=False)
-    seen = _rows_of(name, dataset, rows) if rows else []
+    if rows and run is None:
+        raise UserError("--rows shows the rows of a run, and this names a dataset", remedy="give the run's id instead")
+    seen = _rows_of(run, dataset, rows) if run and rows else []
     if as_json:
         about = {key: value for key, value in dataset.manifest.items() if key != "files"}
         print_json({"dataset": path.name, "path": str(path), **about, **({"rows": seen} if rows else {})})
@@ -114,17 +122,16 @@ def show(
             out.print(s["text"])
 
 
-def _rows_of(name: str, dataset: Dataset, count: int) -> list[list[Segment]]:
+def _rows_of(run: Run, dataset: Dataset, count: int) -> list[list[Segment]]:
     from rewarm.core.run import read_launch
     from rewarm.data.plan import build_plan
     from rewarm.data.rows import segments_of
     from rewarm.recipe.hyperparameters import Hyperparameters
     from rewarm.recipe.load import load_recipe
 
-    run = find_run(Workspace.default(), name)
     launch = read_launch(run)
     recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
-    chosen = orjson.loads((run.path / "resolved.json").read_bytes())["hyperparameters"]
+    chosen = (_resolved(run) or {})["hyperparameters"]
     values = Hyperparameters.model_validate({field: item["value"] for field, item in chosen.items()})
     plan = build_plan(recipe, dataset, values)
     return [segments_of(plan, row) for row in range(min(count, plan.total_rows))]
@@ -146,23 +153,41 @@ def thresholds(
 
     profile = derive_thresholds(files, language, tail=tail, text_column=text_column)
     write_file(output, orjson.dumps(profile.model_dump(exclude_none=True), option=orjson.OPT_INDENT_2) + b"\n")
-    sys.stdout.write(f"{output}: {profile.origin}\n")
+    say(f"{output}: {profile.origin}")
 
 
-def _find_dataset(name: str) -> Path:
+def _find_dataset(name: str) -> tuple[Path, Run | None]:
+    """The dataset that a hash names, or the one of a run, or of the newest run of a recipe that has one."""
     workspace = Workspace.default()
     matches = [p for p in workspace.datasets.glob("*") if p.name.startswith(name) and (p / "manifest.json").is_file()]
     if len(matches) == 1:
-        return matches[0]
+        return matches[0], None
     if len(matches) > 1:
         raise UserError(f"{name!r} fits {len(matches)} datasets", remedy="give more of the hash; rewarm data ls")
+    called = re.compile(rf"\d{{8}}T\d{{6}}-{re.escape(name)}-[0-9a-f]{{4}}")
+    runs = [run for run in list_runs(workspace) if name == "last" or called.fullmatch(run.id)]
     try:
-        record = find_run(workspace, name).path / "resolved.json"
+        runs = runs or [find_run(workspace, name)]
     except UserError:
         raise UserError(f"there is no dataset and no run {name!r}", remedy="rewarm data ls") from None
-    if not record.is_file():
-        raise UserError("this run has not prepared its data yet", where=name)
-    return workspace.datasets / str(orjson.loads(record.read_bytes())["dataset"])
+    for run in reversed(runs):
+        if (resolved := _resolved(run)) is not None:
+            return workspace.datasets / str(resolved["dataset"]), run
+    raise UserError("this run has not prepared its data yet", where=name)
+
+
+def _resolved(run: Run) -> dict[str, Any] | None:
+    """The run's ``resolved.json``; None where it is not there yet."""
+    path = run.path / "resolved.json"
+    try:
+        value = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict) or not {"dataset", "hyperparameters"} <= set(value):
+        raise DataError("this file is damaged", where=path, remedy=f"rewarm resume {run.id} writes it anew")
+    return value
 
 
 def _print_dataset(path: Path, manifest: dict[str, Any]) -> None:
@@ -179,4 +204,4 @@ def _print_dataset(path: Path, manifest: dict[str, Any]) -> None:
     english = manifest.get("english_bytes_per_token")
     for note in words.data_notes({"texts": texts, "replay_share": None, "english_bytes_per_token": english}):
         console().print(note)
-    sys.stdout.write(f"{path}\n\n")
+    say(f"{path}\n")

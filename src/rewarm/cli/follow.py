@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rewarm.core.amounts import amount, duration, size
+from rewarm.cli.show import plain, say
+from rewarm.core.amounts import duration
 from rewarm.core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_TERMINATED
 from rewarm.core.events import Event, read_events
+from rewarm.core.lines import progress_line, training_line
 from rewarm.core.run import STAGES, Run
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 PLAIN_SECONDS = 10.0
+QUIET_SECONDS = 60.0
+"""Without a new figure of the training, a line says after so long how far it is."""
 ENDED = ("succeeded", "failed", "stopped", "preempted", "lost")
 
 
@@ -37,8 +41,8 @@ class View:
     skipped: set[str] = field(default_factory=set)
     begun: float = 0.0
     progress: Event | None = None
+    trained: Event | None = None
     state: Event | None = None
-    values: dict[str, float] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
 
     def take(self, event: Event) -> list[str]:
@@ -47,11 +51,11 @@ class View:
         if event["attempt"] != self.attempt:
             self.attempt, self.stage, self.seconds, self.skipped, self.results = event["attempt"], "", {}, set(), {}
         if event["stage"] and event["stage"] != self.stage:
-            self.stage, self.begun, self.progress = event["stage"], event["time"], None
+            self.stage, self.begun, self.progress, self.trained = event["stage"], event["time"], None, None
         if kind == "progress":
             self.progress = event if event["total"] else None
-        elif kind == "metric":
-            self.values.update(event["values"])
+        elif kind == "metric" and "train/lr" in event["values"]:
+            self.trained = event
         elif kind == "state":
             self.state = event
             if event["state"] == "paused":
@@ -67,20 +71,16 @@ class View:
             self.results[event["name"]] = event["value"]
         return []
 
-    def line(self) -> str:
-        """The stage in work as one line of text."""
+    def line(self, measured: bool = True) -> str:
+        """The stage in work as one line of text: what was ``measured`` last in training, or how far it is."""
         if self.state and self.state["state"] in ("paused", "stopping"):
             return f"{self.stage}: {self.state['state']}"
-        if self.progress is None:
-            return f"{self.stage or 'start'}: working"
-        return f"{self.stage}: {_describe(self.progress)}{self._loss()}"
+        if self.trained and measured:
+            return f"{self.stage}: {training_line(self.trained, self.progress)}"
+        return f"{self.stage or 'start'}: {progress_line(self.progress) if self.progress else 'working'}"
 
-    def _loss(self) -> str:
-        loss = self.values.get("train/loss")
-        return f"  loss {loss:.3f}" if self.stage == "train" and loss is not None else ""
-
-    def render(self, name: str) -> RenderableType:
-        """The five stages, with a bar under way for the one in work."""
+    def render(self, name: str, width: int) -> RenderableType:
+        """The five stages, with a bar under way for the one in work; no line is longer than ``width``."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.spinner import Spinner
@@ -98,28 +98,15 @@ class View:
             elif stage == self.stage:
                 body: RenderableType = Text(f"{time.time() - self.begun:.0f} s", "dim")
                 if (p := self.progress) is not None:
-                    bar = ProgressBar(total=p["total"] or None, completed=p["done"], width=30)
-                    line = Table.grid(padding=(0, 1))
-                    line.add_row(bar, Text(_describe(p) + self._loss()))
-                    body = line
+                    said = plain(training_line(self.trained, p) if self.trained else progress_line(p))
+                    body = Table.grid(padding=(0, 1))
+                    room = min(30, width - 15 - len(said))
+                    bar = [ProgressBar(total=p["total"] or None, completed=p["done"], width=room)] if room >= 5 else []
+                    body.add_row(*bar, Text(said, no_wrap=True, overflow="ellipsis"))
                 table.add_row(Spinner("dots", style="cyan"), Text(stage, "bold"), body)
             else:
                 table.add_row("", Text(stage, "dim"), "")
-        return Group(Text(f"\n{name}", "bold"), table)
-
-
-def _describe(event: Event) -> str:
-    done, total, unit, speed = event["done"], event["total"], event["unit"], event.get("speed")
-    show: Callable[[float], str] = size if unit == "bytes" else amount
-    text = f"{event.get('what', '')}: " if event.get("what") not in (None, event["stage"]) else ""
-    if total <= 1:
-        return text.rstrip(": ")
-    text += f"{show(done)} of {show(total)}" + ("" if unit == "bytes" else f" {unit}")
-    if total:
-        text += f" ({100 * done / total:.0f} %)"
-    if speed and done < total:
-        text += f", {show(speed)}{'' if unit == 'bytes' else ' ' + unit}/s, {duration((total - done) / speed)} left"
-    return text
+        return Group(Text(f"\n{name}", "bold", no_wrap=True, overflow="ellipsis"), table)
 
 
 def follow(
@@ -134,13 +121,14 @@ def follow(
     with screen:
         while True:
             try:
-                alive = run.alive() if process is None else process.poll() is None
+                # Asked before the events are read: whoever has ended by now has written its last state.
+                ended = process.poll() is not None if process else not run.alive() and run.status().state in ENDED
                 for event, behind in read_events(run.events, offset):
                     offset = behind
                     for line in view.take(event):
                         screen.keep(line)
                 screen.show(view)
-                if not alive and (process is not None or run.status().state in ENDED):
+                if ended:
                     break
                 time.sleep(0.2)
             except KeyboardInterrupt:
@@ -171,6 +159,7 @@ class _Screen:
 
     def __init__(self, name: str) -> None:
         self.name, self._shown, self._stage, self._text = name, 0.0, "", ""
+        self._measured: Event | None = None
         self._live: Live | None = None
         self._last_seconds: dict[str, float] = {}
 
@@ -191,29 +180,32 @@ class _Screen:
 
     def keep(self, line: str) -> None:
         if self._live is not None:
-            self._live.console.print(line)
+            self._live.console.print(plain(line))
         else:
             self._say(line)
 
     def show(self, view: View) -> None:
         if self._live is not None:
-            self._live.update(view.render(self.name))
+            self._live.update(view.render(self.name, self._live.console.width))
             return
         for stage, seconds in view.seconds.items():
             if stage not in self._last_seconds:
                 self._last_seconds[stage] = seconds
                 self._say(f"{stage}: {'as before' if stage in view.skipped else 'done in ' + duration(seconds)}")
+        if view.stage not in view.seconds:
+            self._show_work(view)
+
+    def _show_work(self, view: View) -> None:
+        """A line for what is newly measured; between those, how far it is where that takes long."""
         now = time.monotonic()
-        text = view.line()
-        if (
-            view.stage not in view.seconds
-            and text != self._text
-            and (view.stage != self._stage or now - self._shown >= PLAIN_SECONDS)
-        ):
-            self._shown, self._stage, self._text = now, view.stage, text
+        measured = view.trained is not self._measured
+        wait = PLAIN_SECONDS if measured or view.trained is None else QUIET_SECONDS
+        text = view.line(measured)
+        if text != self._text and (view.stage != self._stage or now - self._shown >= wait):
+            self._shown, self._stage, self._text, self._measured = now, view.stage, text, view.trained
             self._say(text)
 
     @staticmethod
     def _say(line: str) -> None:
-        sys.stdout.write(line + "\n")
+        say(line)
         sys.stdout.flush()

@@ -7,14 +7,15 @@ seconds to import.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import rewarm
 from rewarm.cli import connections, data, models, runs, start
-from rewarm.core.errors import EXIT_RESOURCE, UserError
-from rewarm.core.storage import is_disk_full
+from rewarm.cli.show import plain, ready_streams
+from rewarm.core.errors import UserError
+from rewarm.core.storage import as_user_error
 
 app = typer.Typer(
     name="rewarm",
@@ -52,13 +53,32 @@ def root(
 
 def main() -> None:
     """The entry point: a user's mistake is a message and an exit code, never a traceback."""
+    ready_streams()
+    command = typer.main.get_command(app)
+    _say_plainly(command)
     try:
-        app()
-    except UserError as error:
-        sys.stderr.write(f"rewarm: {error}\n")
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if not is_disk_full(error):
+        command()
+    except (UserError, OSError) as error:
+        known = as_user_error(error) if isinstance(error, OSError) else error
+        if known is None:
             raise
-        sys.stderr.write(f"rewarm: {error}\n  what to do: free some space\n")
-        sys.exit(EXIT_RESOURCE)
+        sys.stderr.write(plain(f"rewarm: {known}\n"))
+        sys.exit(known.exit_code)
+
+
+def _say_plainly(command: Any) -> None:
+    """Let help name arguments as they are typed, and no types beside flags."""
+    described = command.get_params
+    command.get_params = lambda context: [_plainly(parameter) for parameter in described(context)]
+    for inner in getattr(command, "commands", {}).values():
+        _say_plainly(inner)
+
+
+def _plainly(parameter: Any) -> Any:
+    if parameter.param_type_name == "argument":
+        name = parameter.metavar or parameter.name.upper()
+        name = name if parameter.required or name.startswith("[") else f"[{name}]"
+        parameter.get_usage_pieces = lambda context: [name]
+    if parameter.param_type_name == "argument" or parameter.is_flag:
+        parameter.display_type_rich = lambda ctx: None
+    return parameter

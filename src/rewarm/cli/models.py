@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import orjson
 import typer
 
-from rewarm.cli.show import print_json, print_table
+from rewarm.cli.show import print_json, print_table, say
 from rewarm.cli.start import AsJson
 from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
@@ -35,34 +35,36 @@ def ls(as_json: AsJson = False) -> None:
             "", ("model", "base", "run", "size"), [(r["model"], r["base"], r["run"], size(r["bytes"])) for r in rows]
         )
     else:
-        sys.stdout.write(f"no models in {Workspace.default().models} yet; a finished run publishes one\n")
+        say(f"no models in {Workspace.default().models} yet; a finished run publishes one")
 
 
 def _row(version: Version) -> dict[str, Any]:
     row: dict[str, Any] = {"model": str(version), "base": "", "run": "", "bytes": None, "path": str(version.path)}
     try:
         lineage = version.lineage
-        return row | {
-            "base": lineage.get("base", {}).get("reference", ""),
-            "run": lineage.get("run", ""),
-            "bytes": version.size,
-        }
-    except UserError as error:
-        return row | {"base": f"damaged: {error.what}"}
+        return row | {"base": lineage["base"]["reference"], "run": lineage.get("run", ""), "bytes": version.size}
+    except (UserError, KeyError, TypeError) as error:  # the others can be listed all the same
+        return row | {"base": f"damaged: {error.what if isinstance(error, UserError) else 'no such manifest'}"}
 
 
 @app.command("show")
 def show(model: Annotated[str, typer.Argument(metavar="NAME@VERSION")], as_json: AsJson = False) -> None:
-    """Show a version: its lineage, its files, and whether every file is what was published."""
+    """Show a version: gain and forgetting, lineage, files, and whether every file is what was published."""
     from rewarm.hub.models import find
+    from rewarm.pipeline import words
 
     version = find(Workspace.default().models, model)
     version.verify()
     files = version.manifest["files"]
+    file = version.path / "report" / "report.json"
+    report = orjson.loads(file.read_bytes()) if file.is_file() else None  # it was verified just now
     if as_json:
-        print_json({"model": str(version), "path": str(version.path), "lineage": version.lineage, "files": files})
+        about = {"model": str(version), "path": str(version.path), "headline": report and report["headline"]}
+        print_json({**about, "lineage": version.lineage, "files": files})
         return
-    sys.stdout.write(f"{version}: every file matches its SHA-256\n{version.path}\n\n")
+    say(f"{version}: every file matches its SHA-256\n{version.path}\n")
+    for line in words.headlines(report) if report else ():
+        say(f"{line.title}: {line.figure} ({line.interval or 'no interval'}) {line.text}\n")
     print_table("lineage", ("what", "value"), [(k, _plain(v)) for k, v in version.lineage.items()])
     print_table("files", ("file", "size"), [(name, size(entry["bytes"])) for name, entry in files.items()], right=(1,))
 
@@ -80,7 +82,7 @@ def download(model: Annotated[str, typer.Argument(metavar="HUB_ID", help="organi
     with progress_bar() as progress:
         folder = fetch(model, progress)
     check_folder(folder)
-    sys.stdout.write(f"{folder}\n")
+    say(f"{folder}")
 
 
 @app.command("export")
@@ -94,7 +96,8 @@ def export(
 
     found = find_run(Workspace.default(), run)
     read_launch(found)
-    sys.stdout.write(f"{export_run(found, target, checkpoint)}\n")
+    folder = export_run(found, target, checkpoint)
+    say(f"{folder}: checkpoint {checkpoint} of {found.id}, as a Hugging Face folder")
 
 
 @app.command("generate")
@@ -122,4 +125,4 @@ def generate(
         seed=seed,
         device=Machine.here().device("auto"),
     )
-    sys.stdout.write(prompt + text + "\n")
+    say(prompt + text)

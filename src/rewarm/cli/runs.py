@@ -1,34 +1,47 @@
-"""The commands about runs: resume, stop, report, and runs ls | show | logs."""
+"""The commands about runs: resume, stop, report, and runs ls | show | logs | rm."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 import typer
 
-from rewarm.cli.show import console, print_json, print_table
+from rewarm.cli.show import console, plain, print_json, print_table, say
 from rewarm.cli.start import AsJson, begin
-from rewarm.core.amounts import duration
-from rewarm.core.errors import EXIT_USAGE, UserError
-from rewarm.core.events import metrics, read_events
-from rewarm.core.run import STAGES, Run, find_run, list_runs, terminate
+from rewarm.core.amounts import duration, size
+from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, DataError, UserError
+from rewarm.core.events import TRAINING_FROM, Event, all_events, metrics
+from rewarm.core.lines import figure, progress_line
+from rewarm.core.run import STAGES, Run, Status, find_run, list_runs, remove_run, terminate
 from rewarm.core.states import LIVE
+from rewarm.core.storage import bytes_of, sha256_bytes
 from rewarm.core.workspace import Workspace
 
 app = typer.Typer(help="What runs there are, what one did, what it says.", no_args_is_help=True)
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or: last", show_default=False)]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's id or a part of it, a recipe's name (its newest run), or: last", show_default=False
+    ),
+]
 
 
 def resume(
     run: RunName,
     from_stage: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help=f"Run again from one of: {', '.join(STAGES)}.")
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="STAGE",
+            help=f"Do this stage and those after it again. There are: {', '.join(STAGES)}.",
+        ),
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave the run to itself.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start in the background and return.")] = False,
     take_over: Annotated[
         bool, typer.Option("--take-over", help="Also where a computer that is gone said last that it works on the run.")
     ] = False,
@@ -42,10 +55,14 @@ def resume(
 
 def stop(
     run: RunName,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for the end; 0 returns at once.")] = 60.0,
-    now: Annotated[bool, typer.Option("--now", help="Send SIGTERM as well.")] = False,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for the end.")] = 60.0,
+    now: Annotated[bool, typer.Option("--now", help="Send SIGTERM as well; the checkpoint is still written.")] = False,
 ) -> None:
-    """Ask a run to write a checkpoint and end."""
+    """Ask a run to write a checkpoint and end, and wait until it has.
+
+    The wish stands however long that takes: the exit code is 0 also where the run is still stopping after --wait
+    seconds, and the line that is printed says so.
+    """
     found = find_run(Workspace.default(), run)
     if (state := found.status().state) not in LIVE:
         raise UserError(f"is not running: {state}", where=found.id, remedy="rewarm runs ls")
@@ -55,37 +72,47 @@ def stop(
     until = time.monotonic() + wait
     while (state := found.status().state) in LIVE and time.monotonic() < until:
         time.sleep(0.2)
-    sys.stdout.write(f"{found.id}: {state}\n")
-    if state in LIVE and wait:
-        raise UserError(f"still {state} after {wait:.0f} s", where=found.id, remedy="wait, or rewarm stop --now")
+    say(f"{found.id}: {state}")
+    if state in LIVE:
+        say(f"  it ends by itself; follow it with: rewarm runs logs -f {found.id}")
 
 
 @app.command("ls")
 def ls(as_json: AsJson = False) -> None:
     """List the runs of the workspace, the newest first."""
-    rows = [_summary(found) for found in reversed(list_runs(Workspace.default()))]
+    rows = [_row(found) for found in reversed(list_runs(Workspace.default()))]
     if as_json:
         print_json(rows)
     elif rows:
-        columns = ("run", "state", "stage", "attempt", "progress")
-        print_table("", columns, [[row[column] for column in columns] for row in rows])
+        heads = ("run", "state", "stage", "done of the stage", "attempt", "size")
+        keys = ("run", "state", "stage", "progress", "attempt")
+        print_table("", heads, [[*(row[key] for key in keys), size(row["bytes"])] for row in rows], right=(3, 4, 5))
+        for row in rows:
+            if row["state"] == "damaged":
+                say(f"{row['run']}: {row['reason']}")
     else:
-        sys.stdout.write(f"no runs in {Workspace.default().runs} yet; start one with: rewarm run recipe.yaml\n")
+        say(f"no runs in {Workspace.default().runs} yet; start one with: rewarm run recipe.yaml")
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    status = run.status()
+def _row(run: Run) -> dict[str, Any]:
+    """One run in the list; a damaged one does not hide the others."""
+    try:
+        return {**_summary(run, run.status()), "bytes": bytes_of(run.path)}
+    except (UserError, OSError) as error:
+        damaged = {"state": "damaged", "stage": "", "attempt": "", "progress": "", "reason": str(error), "bytes": None}
+        return {"run": run.id, **damaged}
+
+
+def _summary(run: Run, status: Status) -> dict[str, Any]:
     progress = status.progress
-    text = f"{100 * progress['done'] / progress['total']:.0f} %" if progress and progress["total"] else ""
-    if status.state == "succeeded":
-        text = "100 %"
+    within = status.state in LIVE and progress and progress["stage"] == status.stage and progress["total"] > 1
     return {
         "run": run.id,
         "state": status.state,
         "stage": status.stage,
         "attempt": status.attempt,
-        "progress": text,
-        "reason": status.reason,
+        "progress": f"{100 * progress['done'] / progress['total']:.0f} %" if within and progress else "",
+        "reason": status.reason if status.reason != status.state else None,
     }
 
 
@@ -93,30 +120,63 @@ def _summary(run: Run) -> dict[str, Any]:
 def show(run: RunName, as_json: AsJson = False) -> None:
     """Show a run: its state, its stages, its last figures, where its files are."""
     found = find_run(Workspace.default(), run)
-    summary = _summary(found)
-    points = metrics(event for event, _ in read_events(found.events))
-    last = {name: values[-1][2] for name, values in sorted(points.items())}
-    stages = {stage: _seconds(found, stage) for stage in STAGES}
+    status = found.status()
+    summary = _summary(found, status)
+    events = list(all_events(found.events))
+    last = {name: values[-1][2] for name, values in sorted(metrics(iter(events)).items())}
+    seconds = _stage_seconds(events)
     checkpoints = sorted((path.name for path in found.checkpoints.glob("step-*")), key=lambda name: (len(name), name))
     if as_json:
+        stages = {stage: seconds.get(stage) for stage in STAGES}
         print_json({**summary, "path": str(found.path), "stages": stages, "metrics": last, "checkpoints": checkpoints})
         return
     out = console()
     out.print(f"{found.id}: {summary['state']}" + (f" ({summary['reason']})" if summary["reason"] else ""))
-    out.print(f"folder       {found.path}")
+    if status.state in LIVE and status.progress:
+        out.print(f"{status.stage:12} {progress_line(status.progress)}")
+    out.print(f"folder       {found.path}, {size(bytes_of(found.path))}")
     if checkpoints:
         out.print(f"checkpoints  {', '.join(checkpoints)}")
-    out.print()
-    print_table("", ("stage", "time"), [(name, duration(t) if t is not None else "-") for name, t in stages.items()])
+    rows = [(stage, duration(seconds.get(stage)), _stage_word(found, status, stage)) for stage in STAGES]
+    print_table("", ("stage", "time, all attempts", ""), rows, right=(1,))
     if last:
-        print_table("last figures", ("metric", "value"), [(k, f"{v:.6g}") for k, v in last.items()], right=(1,))
+        print_table("last figures", ("figure", "value"), [figure(*item) for item in last.items()])
     if found.report.joinpath("report.json").is_file():
         print_result(found)
 
 
-def _seconds(run: Run, stage: str) -> float | None:
-    path = run.stage_record(stage)
-    return float(orjson.loads(path.read_bytes())["seconds"]) if path.is_file() else None
+def _stage_word(run: Run, status: Status, stage: str) -> str:
+    try:
+        done = run.stage(stage) is not None
+    except DataError as error:
+        return f"{error.where} is damaged; {error.remedy}"
+    return "done" if done else "in work" if status.state in LIVE and stage == status.stage else ""
+
+
+def _stage_seconds(events: Iterable[Event]) -> dict[str, float]:
+    """How long each stage was worked on, over all attempts; a training that was given up does not count."""
+    spans: dict[str, dict[int, tuple[float, float]]] = {}
+    for event in events:
+        stage, attempt, now = event["stage"], event["attempt"], event["time"]
+        if event["kind"] == "result" and event["name"] == TRAINING_FROM and event["value"] == 0:
+            spans.pop("train", None)
+        if stage:
+            of_stage = spans.setdefault(stage, {})
+            of_stage[attempt] = (of_stage.get(attempt, (now, now))[0], now)
+    return {stage: sum(end - start for start, end in attempts.values()) for stage, attempts in spans.items()}
+
+
+@app.command("rm")
+def rm(run: RunName, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Delete a run with its checkpoints and its report. What it published, and its dataset, stay."""
+    found = find_run(Workspace.default(), run)
+    freed = size(bytes_of(found.path, sole=True))
+    if not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise UserError("this deletes a run, and there is no terminal to ask on", where=found.id, remedy="--yes")
+        typer.confirm(f"delete {found.id} and free {freed}?", abort=True)
+    remove_run(found)
+    say(f"{found.id}: deleted, {freed} freed; what it published stays")
 
 
 @app.command("logs")
@@ -130,13 +190,15 @@ def logs(
 
     found = find_run(Workspace.default(), run)
     if as_json:
-        for event, _ in read_events(found.events):
-            sys.stdout.write(orjson.dumps(event).decode() + "\n")
+        for event in all_events(found.events):
+            sys.stdout.buffer.write(orjson.dumps(event) + b"\n")
     elif follow:
         code, view = follow_run(found, 0, None)
         raise typer.Exit(conclude(found, code, view))
     elif found.log.exists():
-        sys.stdout.write(found.log.read_text(errors="replace"))
+        # Progress bars of libraries draw a line again and again; the last picture is kept.
+        for line in found.log.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+            say(line.rpartition("\r")[2])
 
 
 def report(
@@ -151,15 +213,33 @@ def report(
     if form not in ("table", *files):
         raise UserError(f"there is no format {form!r}", remedy="take one of: table, md, json, html")
     if not found.report.joinpath("report.json").is_file():
-        raise UserError(
-            f"has no report yet: {found.status().state}", where=found.id, remedy=f"rewarm resume {found.id}"
-        )
+        state = found.status().state
+        remedy = f"rewarm runs logs -f {found.id}" if state in LIVE else f"rewarm resume {found.id}"
+        raise UserError(f"has no report yet: {state}", where=found.id, remedy=remedy)
     if form == "table":
         print_result(found)
     elif form == "html":
-        sys.stdout.write(f"{found.report / files[form]}\n")
+        say(f"{found.report / files[form]}")
+    elif form == "json":
+        print_json(orjson.loads(_report_file(found, files[form])))
     else:
-        sys.stdout.write((found.report / files[form]).read_text())
+        sys.stdout.write(plain(_report_file(found, files[form]).decode()))
+
+
+def _report_file(run: Run, name: str) -> bytes:
+    """A file of the report as it was drawn. Raises ``DataError`` where it was changed since."""
+    path, record = run.report / name, None
+    data = path.read_bytes()
+    problem = DataError("this report is damaged", where=path, remedy=f"rewarm resume {run.id} draws it again")
+    if (record := run.stage("publish")) is not None:
+        if record["outputs"].get(f"report/{name}") != sha256_bytes(data):
+            raise problem
+    elif name == "report.json":
+        try:
+            orjson.loads(data)
+        except orjson.JSONDecodeError:
+            raise problem from None
+    return data
 
 
 def conclude(run: Run, code: int, view: Any) -> int:
@@ -167,22 +247,20 @@ def conclude(run: Run, code: int, view: Any) -> int:
     from rewarm.hub.models import find
 
     state = view.state["state"] if view.state else "lost"
-    published = run.stage_record("publish")
-    if code == 0 and published.is_file():
+    if code == 0 and (published := run.stage("publish")):
         print_result(run)
-        model = orjson.loads(published.read_bytes())["facts"]
-        version = find(Workspace(run.path.parent.parent).models, model["version"])
-        sys.stdout.write(
-            f"model   {version}  in {version.path}\n"
-            f"report  {run.report / 'report.html'}\n"
-            f'next    rewarm models generate {model["version"]} "..."\n'
-        )
+        version = find(Workspace(run.path.parent.parent).models, published["facts"]["version"])
+        say(f"model   {version}  in {version.path}")
+        say(f"report  {run.report / 'report.html'}")
+        say(f'next    rewarm models generate {version} "..."')
     elif state == "failed":
-        sys.stderr.write(f"rewarm: {view.state['reason']}\n")
+        sys.stderr.write(plain(f"rewarm: {view.state.get('reason')}\n"))
         if code == 1:
             sys.stderr.write(f"  this is our bug; the whole story is in {run.log}\n")
     elif state in ("stopped", "preempted"):
-        sys.stdout.write(f"{state}; go on with: rewarm resume {run.id}\n")
+        say(f"{state}; go on with: rewarm resume {run.id}")
+    elif code == EXIT_INTERRUPTED:
+        pass  # the terminal has left, the run goes on
     elif code == EXIT_USAGE:
         sys.stderr.write(_tail(run.log, 3))
     elif code != 0 and state != "succeeded":
@@ -191,19 +269,19 @@ def conclude(run: Run, code: int, view: Any) -> int:
 
 
 def _tail(path: Path, lines: int = 8) -> str:
-    text = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return "".join(f"  | {line}\n" for line in text[-lines:])
+    text = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    return "".join(f"  | {plain(line)}\n" for line in text[-lines:])
 
 
 def print_result(run: Run) -> None:
     """The before/after table of a finished run, gain and forgetting apart."""
     from rewarm.pipeline import words
 
-    found = orjson.loads((run.report / "report.json").read_bytes())
+    found = orjson.loads(_report_file(run, "report.json"))
     cells = [words.result_cells(row) for row in found["rows"]]
     print_table("before and after", words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8))
     for line in words.headlines(found):
         console().print(
             f"{line.title}: {line.figure}" + (f" ({line.interval})" if line.interval else "") + f" {line.text}"
         )
-    sys.stdout.write("\n")
+    say("")

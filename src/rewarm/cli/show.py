@@ -3,40 +3,96 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 from rewarm.core.amounts import amount, size
 
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """``text`` with control characters made visible: what a document says must not steer the terminal."""
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def say(text: str) -> None:
+    """``text`` and a new line, on standard output."""
+    sys.stdout.write(plain(text) + "\n")
+
+
+def ready_streams() -> None:
+    """Let output never fail for its encoding, nor because the caller closed it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for as long as we live
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
 
 def print_json(value: Any) -> None:
-    """``value`` as indented JSON on standard output."""
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+    """``value`` as indented JSON on standard output, in UTF-8 whatever the terminal's encoding."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS) + b"\n")
 
 
 def print_table(
     title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()
 ) -> None:
-    """A table; the columns with the numbers ``right`` are aligned to the right."""
+    """A table; the columns with the numbers ``right`` are aligned to the right.
+
+    Where the terminal is too narrow, each row is a block of lines ``column: value``: no word is broken.
+    """
     from rich import box
     from rich.table import Table
 
+    out = console()
     table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        table.add_column(column, justify="right" if index in right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    console().print(table)
+        table.add_row(*(plain(str(cell)) for cell in row))
+    if out.measure(table, options=out.options.update(max_width=sys.maxsize)).maximum <= out.width:
+        out.print(table)
+        return
+    out.print(f"\n{title}" if title else "")
+    for row in rows:
+        for index, (column, cell) in enumerate(zip(columns, row, strict=True)):
+            out.print(_filled(f"{column}: {cell}", out.width, "" if index == 0 else "  "))
+    out.print()
+
+
+def _filled(text: str, width: int, indent: str) -> str:
+    lines = textwrap.wrap(
+        plain(text),
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + "    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(lines)
 
 
 def console() -> Any:
     """Standard output; as wide as it needs to be where it is not a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 140)
+    class Plain(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            safe = (plain(each) if isinstance(each, str) else each for each in objects)
+            super().print(*safe, **{"soft_wrap": all(isinstance(each, str) for each in objects), **options})
+
+    return Plain(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 1000)
 
 
 @contextlib.contextmanager
@@ -44,14 +100,18 @@ def progress_bar() -> Iterator[Callable[[str, float, float, str], None]]:
     """A progress callback ``(what, done, total, unit)`` that draws bars on standard error, speed and time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+
+    def text_column(form: str) -> TextColumn:
+        return TextColumn(form, markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
 
     tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    columns = (text_column("{task.description}"), BarColumn(20), text_column("{task.fields[text]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
 
         def show(what: str, done: float, total: float, unit: str) -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None, text="")
+                tasks[what] = bar.add_task(plain(what), total=total or None, text="")
             speed = next(task.speed for task in bar.tasks if task.id == tasks[what])
             form = size if unit == "bytes" else amount
             text = f"{form(done)} of {form(total)}" + ("" if unit == "bytes" else f" {unit}") if total > 1 else ""

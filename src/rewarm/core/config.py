@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from rewarm.core.errors import UserError
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+SHOWN = 20
+"""Mistakes that are named; of more there is but the number."""
 
 
 class Frozen(BaseModel):
-    """Immutable, strict about types, closed to unknown keys, and without NaN or infinity."""
+    """Immutable, strict about types, closed to unknown keys, without NaN or infinity, whole numbers of 64 bits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=False)
+    names_elsewhere: ClassVar[Mapping[str, str]] = {}
+    """What a reader may know of keys that other programs have: 'X's a is b here'."""
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _fits_64_bits(cls, value: Any) -> Any:
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("must fit into 64 bits")
+        return value
 
 
 def dotted(path: Path) -> str:
@@ -34,8 +45,8 @@ def nearest(word: str, known: list[str]) -> str | None:
     return found[0] if found else None
 
 
-def known_keys(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys that the object at ``path`` may have; empty where the path leads out of the tree."""
+def _model_at(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    """The class of the object at ``path``; None where the path leads out of the tree."""
     models = [model]
     for part in path:
         if isinstance(part, int):
@@ -46,8 +57,8 @@ def known_keys(model: type[BaseModel], path: Path) -> list[str]:
         field = models[0].model_fields.get(part)
         models = _models_within(field.annotation) if field else []
         if not models:
-            return []
-    return list(models[0].model_fields)
+            return None
+    return models[0]
 
 
 def _models_within(annotation: Any) -> list[type[BaseModel]]:
@@ -60,23 +71,25 @@ def validate(model: type[M], value: Mapping[str, Any], where: Callable[[Path], s
     """Build ``model`` from ``value``; ``where(path)`` names the place of a field for the error.
 
     Raises:
-        UserError: with one line for each field that is wrong, all of them at once.
+        UserError: with one line for each field that is wrong, all of them at once unless they are very many.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        lines = [_line(model, item, where) for item in error.errors()]
+        errors = error.errors()
+        lines = [_line(model, item, where) for item in errors[:SHOWN]]
+        if len(errors) > SHOWN:
+            lines.append(f"and {len(errors) - SHOWN:,} more")
         raise UserError("\n".join(dict.fromkeys(lines)), remedy="correct the lines named above") from None
 
 
 def _line(model: type[BaseModel], item: Any, where: Callable[[Path], str]) -> str:
     path: Path = tuple(item["loc"])
-    place = f"{where(path)}{dotted(path) or 'recipe'}"
+    name = dotted(path) or "recipe"
+    place = where(path)
+    place = place.removesuffix(": ") if place.endswith(f" {name}: ") else f"{place}{name}"
     if item["type"] == "extra_forbidden":
-        known = known_keys(model, path[:-1])
-        guess = nearest(str(path[-1]), known)
-        hint = f"did you mean {guess!r}?" if guess else f"known here: {', '.join(known)}"
-        return f"{place}: unknown key; {hint}"
+        return f"{place}: unknown key; {_hint(_model_at(model, path[:-1]), str(path[-1]))}"
     if item["type"] == "missing":
         return f"{place}: missing"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
@@ -85,3 +98,12 @@ def _line(model: type[BaseModel], item: Any, where: Callable[[Path], str]) -> st
         return f"{place}: {message}"
     shown = repr(item["input"])
     return f"{place}: {message}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
+
+
+def _hint(model: type[BaseModel] | None, key: str) -> str:
+    known = list(model.model_fields) if model else []
+    if model and issubclass(model, Frozen) and key in model.names_elsewhere:
+        return model.names_elsewhere[key]
+    if guess := nearest(key, known):
+        return f"did you mean {guess!r}?"
+    return f"known here: {', '.join(known)}" if 0 < len(known) <= 12 else "docs/recipe.md lists those that there are"

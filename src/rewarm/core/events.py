@@ -10,27 +10,42 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from rewarm.core.states import check_move
+from rewarm.core.errors import DataError
+from rewarm.core.states import MOVES, check_move
 
 VERSION = 1
-KINDS = ("state", "progress", "metric", "checkpoint", "warning", "result")
+_NUMBER = (int, float)
+_ALWAYS = {"seq": int, "attempt": int, "time": _NUMBER, "stage": str}
+KINDS: dict[str, dict[str, Any]] = {
+    "state": {"state": str},
+    "progress": {"done": _NUMBER, "total": _NUMBER, "unit": str},
+    "metric": {"step": int, "tokens": int, "values": dict},
+    "checkpoint": {"step": int, "path": str},
+    "warning": {"message": str},
+    "result": {"name": str, "value": object},
+}
+"""What an event of each kind has beside what all have; a line that lacks any of it is no event."""
 TRAINING_FROM = "training from step"
 """The name of the result that says where an attempt's training begins."""
 Event = dict[str, Any]
 
 
 class EventLog:
-    """The writer. It continues ``seq`` over attempts and cuts a torn last line when it opens."""
+    """The writer. It continues ``seq`` over attempts and cuts what is no event when it opens.
 
-    def __init__(self, path: Path, attempt: int) -> None:
-        self.path, self.attempt, self.stage = path, attempt, ""
-        self._seq, self._state = _repair(path)
+    Args:
+        echo: is given each event once it is in the file.
+    """
+
+    def __init__(self, path: Path, attempt: int, echo: Callable[[Event], None] = lambda event: None) -> None:
+        self.path, self.attempt, self.stage, self._echo = path, attempt, "", echo
+        self._seq, self.last_state, self.was_damaged = _repair(path)
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, kind: str, **fields: Any) -> Event:
@@ -54,14 +69,15 @@ class EventLog:
         if kind in ("state", "checkpoint", "result"):
             os.fsync(self._file)  # what a resumed run builds on survives a power cut, and the curve before it
         self._seq += 1  # counted once it stands there: a full disk leaves no gap
+        self._echo(event)
         return event
 
     def state(self, state: str, **fields: Any) -> None:
         """Raises ``ValueError`` unless the run may go from its state so far, if it has one, to ``state``."""
-        if self._state is not None:
-            check_move(self._state, state)
+        if self.last_state is not None:
+            check_move(self.last_state, state)
         self.write("state", state=state, **fields)
-        self._state = state
+        self.last_state = state
 
     def progress(self, done: float, total: float, unit: str, **fields: Any) -> None:
         """``done`` of ``total`` in ``unit``; ``speed`` (unit per second) where it is known."""
@@ -84,23 +100,23 @@ class EventLog:
         os.close(self._file)
 
 
-def _repair(path: Path) -> tuple[int, str | None]:
-    """Cut off what is no event at the end, and return the last ``seq`` (0 for a new file) and the last state.
+def _repair(path: Path) -> tuple[int, str | None, bool]:
+    """Cut off what is no event at the end; return the last ``seq`` (or 0), the last state, and whether lines went.
 
     A torn line is the rest of an event that nobody saw. Whole lines that are none (a power cut can leave
     zeros) are kept beside, in ``events.damaged``.
     """
-    seq, state, whole = 0, None, 0
+    seq, state, whole, damaged = 0, None, 0, False
     for event, behind in read_events(path):
         whole, seq = behind, event["seq"]
         state = event["state"] if event["kind"] == "state" else state
     if path.exists() and path.stat().st_size > whole:
         with path.open("rb") as file:
             file.seek(whole)
-            if b"\n" in (rest := file.read()):
+            if damaged := b"\n" in (rest := file.read()):
                 path.with_suffix(".damaged").write_bytes(rest)
         os.truncate(path, whole)
-    return seq, state
+    return seq, state, damaged
 
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
@@ -117,16 +133,43 @@ def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
             yield event, offset
 
 
+def all_events(path: Path, offset: int = 0) -> Iterator[Event]:
+    """The events from byte ``offset`` on.
+
+    Raises:
+        DataError: at a line that is none; one that lacks its end only is still being written, or was torn.
+    """
+    for event, behind in read_events(path, offset):
+        offset = behind
+        yield event
+    if path.exists():
+        with path.open("rb") as file:
+            file.seek(offset)
+            if (line := file.readline()).endswith(b"\n") and _event(line) is None:
+                file.seek(0)
+                number = file.read(offset).count(b"\n") + 1
+                raise DataError(
+                    "is no event: this record was damaged",
+                    where=f"{path}:{number}",
+                    remedy=f"rewarm resume {path.parent.name}: it keeps what stands before that line, and the rest in "
+                    "events.damaged",
+                )
+
+
 def last_events(path: Path, size: int = 1 << 18) -> list[Event]:
-    """The events of the last ``size`` bytes, or all of them where there is no state among those."""
+    """The events of the last ``size`` bytes, or all of them where there is no state among those.
+
+    Raises:
+        DataError: at a line that is none.
+    """
     begin = max(0, path.stat().st_size - size) if path.exists() else 0
     if begin:
         with path.open("rb") as file:
             file.seek(begin)
             begin += len(file.readline())
-    found = [event for event, _ in read_events(path, begin)]
+    found = list(all_events(path, begin))
     if begin and not any(event["kind"] == "state" for event in found):
-        return [event for event, _ in read_events(path)]
+        return list(all_events(path))
     return found
 
 
@@ -137,7 +180,16 @@ def _event(line: bytes) -> Event | None:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
-    return value if isinstance(value, dict) and "seq" in value and "kind" in value else None
+    return value if isinstance(value, dict) and _is_whole(value) else None
+
+
+def _is_whole(value: Event) -> bool:
+    fields: dict[str, Any] = _ALWAYS | KINDS.get(str(value.get("kind")), {"kind": type(None)})
+    if not all(name in value and isinstance(value[name], kind) for name, kind in fields.items()):
+        return False
+    if value["kind"] == "result" and value["name"] == "stage":
+        return isinstance(value["value"], dict) and value["value"].keys() >= {"name", "seconds", "skipped"}
+    return value["kind"] != "state" or value["state"] in MOVES
 
 
 def metrics(events: Iterator[Event]) -> dict[str, list[tuple[int, int, float]]]:

@@ -46,17 +46,26 @@ def write_manifest(
     return manifest
 
 
-def read_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any]:
-    """The manifest of ``folder``. Raises ``DataError`` where it is missing or not JSON."""
+def read_manifest(folder: Path, name: str = MANIFEST, error: type[UserError] = DataError) -> dict[str, Any]:
+    """The manifest of ``folder``, every entry with ``bytes`` and ``sha256``.
+
+    Raises:
+        error: where it is missing, cannot be read, or does not say of each file what it must.
+    """
     path = folder / name
     try:
         value = orjson.loads(path.read_bytes())
     except FileNotFoundError:
-        raise DataError("there is no manifest, so this folder was never finished", where=path) from None
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"the manifest is not JSON: {error}", where=path) from None
+        raise error("there is no manifest, so this folder was never finished", where=path) from None
+    except OSError as problem:
+        raise error(f"the manifest cannot be read: {problem.strerror}", where=path) from None
+    except orjson.JSONDecodeError as problem:
+        raise error(f"the manifest is not JSON: {problem}", where=path) from None
     if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
-        raise DataError("the manifest lists no files", where=path)
+        raise error("the manifest lists no files", where=path)
+    for file, entry in value["files"].items():
+        if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or type(entry.get("sha256")) is not str:
+            raise error(f"the manifest does not give size and SHA-256 of {file!r}: it was damaged", where=path)
     return value
 
 
@@ -68,7 +77,7 @@ def verify(
     Raises:
         error: naming the first file that is missing or differs.
     """
-    manifest = read_manifest(folder, name)
+    manifest = read_manifest(folder, name, error)
     for file, entry in manifest["files"].items():
         path = folder / file
         if not path.is_file():

@@ -7,9 +7,11 @@ a pid alone may belong to somebody else by now.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,10 +27,10 @@ import orjson
 import psutil
 
 from rewarm.core import states
-from rewarm.core.errors import UserError
-from rewarm.core.events import Event, last_events
+from rewarm.core.errors import DataError, UserError
+from rewarm.core.events import Event, last_events, read_events
 from rewarm.core.manifest import to_json
-from rewarm.core.storage import locked, write_file
+from rewarm.core.storage import TEMPORARY, locked, remove_folder, write_file
 from rewarm.core.workspace import Workspace
 
 STAGES = ("prepare", "baseline", "train", "evaluate", "publish")
@@ -43,6 +45,11 @@ class Run:
     @property
     def id(self) -> str:
         return self.path.name
+
+    @property
+    def recipe_name(self) -> str:
+        """The name in the id."""
+        return self.id.partition("-")[2].rpartition("-")[0]
 
     @property
     def recipe(self) -> Path:
@@ -76,12 +83,16 @@ class Run:
         return self.path / "stages" / f"{stage}.json"
 
     def process(self) -> dict[str, Any] | None:
-        """The content of ``process.json``, or None where no process was ever started."""
-        try:
-            value: dict[str, Any] = orjson.loads((self.path / "process.json").read_bytes())
-        except FileNotFoundError:
-            return None
-        return value
+        """The content of ``process.json``, or None where no process was ever started. Raises ``DataError``."""
+        fields = {"pid": int, "start_ticks": str, "boot_id": str, "host": str, "attempt": int}
+        remedy = f"if nothing works on this run any more, delete that file; then: rewarm resume {self.id}"
+        return _read_record(self.path / "process.json", fields, remedy)
+
+    def stage(self, stage: str) -> dict[str, Any] | None:
+        """The record of a finished stage, or None where there is none. Raises ``DataError``."""
+        fields = {"inputs": str, "outputs": dict, "facts": dict, "seconds": (int, float)}
+        remedy = f"rewarm resume {self.id} does that stage again"
+        return _read_record(self.stage_record(stage), fields, remedy)
 
     def alive(self) -> bool:
         """Whether the process of the newest attempt lives on this computer."""
@@ -101,6 +112,23 @@ class Run:
         """Ask the run to write a checkpoint and end; it does so within a step."""
         self.stop_file.parent.mkdir(exist_ok=True)
         self.stop_file.touch()
+
+
+def _read_record(path: Path, fields: dict[str, Any], remedy: str) -> dict[str, Any] | None:
+    """The JSON object in ``path``, which has these fields; None where there is no such file.
+
+    Raises:
+        DataError: if it is anything else.
+    """
+    try:
+        value = orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except orjson.JSONDecodeError:
+        value = None
+    if isinstance(value, dict) and all(isinstance(value.get(name), kind) for name, kind in fields.items()):
+        return value
+    raise DataError("this file is damaged", where=path, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -154,12 +182,16 @@ class Status:
 
 def _just_started(run: Run) -> bool:
     """A launched process needs a moment until it writes process.json; the launcher's mark says so."""
-    record, mark = run.process(), _launch_mark(run)
+    record, path = run.process(), _launch_mark(run)
     try:
-        ago, attempt = time.time() - mark.stat().st_mtime, int(mark.read_text() or 0)
-    except (FileNotFoundError, ValueError):
+        mark = _read_record(path, {"attempt": int}, "")
+        ago = time.time() - path.stat().st_mtime
+    except (OSError, DataError):
         return False
-    return 0 <= ago < 30 and attempt > (record["attempt"] if record else 0)
+    if mark is None or mark["attempt"] <= (record["attempt"] if record else 0):
+        return False
+    # An import can take minutes on a busy computer, so the process is looked at, as soon as the mark names it.
+    return _same_process(mark) if "pid" in mark else 0 <= ago < 30
 
 
 def _launch_mark(run: Run) -> Path:
@@ -170,13 +202,13 @@ def _start_ticks(pid: int) -> str:
     """When a process started, in a form that no later process with the same pid shares."""
     stat = Path(f"/proc/{pid}/stat")
     if stat.exists():
-        return stat.read_text().rpartition(")")[2].split()[19]
+        return stat.read_bytes().rpartition(b")")[2].split()[19].decode()
     return repr(psutil.Process(pid).create_time())
 
 
 def _boot_id() -> str:
     path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else str(int(psutil.boot_time()))
+    return path.read_text(encoding="ascii").strip() if path.exists() else str(int(psutil.boot_time()))
 
 
 def _same_process(record: dict[str, Any]) -> bool:
@@ -186,7 +218,7 @@ def _same_process(record: dict[str, Any]) -> bool:
         if psutil.Process(record["pid"]).status() == psutil.STATUS_ZOMBIE:
             return False
         return bool(_start_ticks(record["pid"]) == record["start_ticks"])
-    except (psutil.Error, OSError):
+    except (psutil.Error, OSError, ValueError, OverflowError):
         return False
 
 
@@ -197,18 +229,23 @@ def _foreign(record: dict[str, Any]) -> bool:
 
 def claim(run: Run) -> dict[str, Any]:
     """Write this process into ``process.json`` as the next attempt, and return the record."""
-    before = run.process()
     record = {
         "pid": os.getpid(),
         "start_ticks": _start_ticks(os.getpid()),
         "boot_id": _boot_id(),
         "host": socket.gethostname(),
         "token": secrets.token_hex(8),
-        "attempt": before["attempt"] + 1 if before else 1,
+        "attempt": _attempts(run) + 1,
         "started": time.time(),
     }
     write_file(run.path / "process.json", to_json(record))
     return record
+
+
+def _attempts(run: Run) -> int:
+    """How many there were; the record of the run knows where process.json is gone."""
+    before = run.process()
+    return before["attempt"] if before else max((event["attempt"] for event, _ in read_events(run.events)), default=0)
 
 
 def create_run(workspace: Workspace, name: str, recipe_text: str, overrides: Sequence[str], folder: Path) -> Run:
@@ -227,17 +264,21 @@ def create_run(workspace: Workspace, name: str, recipe_text: str, overrides: Seq
             continue
         break
     run = Run(path)
-    write_file(run.path / "launch.json", to_json({"overrides": list(overrides), "folder": str(folder)}))
-    write_file(run.recipe, recipe_text)
+    try:
+        write_file(run.path / "launch.json", to_json({"overrides": list(overrides), "folder": str(folder)}))
+        write_file(run.recipe, recipe_text)
+    except BaseException:  # a folder without a recipe is a run that nobody would ever see
+        shutil.rmtree(path, ignore_errors=True)
+        raise
     return run
 
 
 def read_launch(run: Run) -> dict[str, Any]:
-    """``{overrides, folder}`` of a run."""
-    try:
-        value: dict[str, Any] = orjson.loads((run.path / "launch.json").read_bytes())
-    except FileNotFoundError:
-        raise UserError("not a run directory: launch.json is missing", where=run.path) from None
+    """``{overrides, folder}`` of a run. Raises ``UserError`` where the file is missing or damaged."""
+    remedy = "start a new run of the same recipe: rewarm run " + str(run.recipe)
+    value = _read_record(run.path / "launch.json", {"overrides": list, "folder": str}, remedy)
+    if value is None:
+        raise UserError("not a run directory: launch.json is missing", where=run.path)
     return value
 
 
@@ -250,7 +291,8 @@ def launch(run: Run, arguments: list[str], take_over: bool = False) -> subproces
     Raises:
         UserError: if the run runs already.
     """
-    if run.elsewhere() and not take_over:
+    folder = Path(read_launch(run)["folder"])
+    if not take_over and run.elsewhere():
         host = (run.process() or {})["host"]
         raise UserError(
             f"this run may still run on another computer, {host}",
@@ -262,13 +304,13 @@ def launch(run: Run, arguments: list[str], take_over: bool = False) -> subproces
             if run.alive() or _just_started(run):
                 raise UserError("this run is running already")
             run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
-            write_file(_launch_mark(run), str((run.process() or {"attempt": 0})["attempt"] + 1))
+            mark: dict[str, Any] = {"attempt": _attempts(run) + 1}
+            write_file(_launch_mark(run), to_json(mark))
     except UserError as error:
         follow = f"look at it with: rewarm runs logs -f {run.id}"
         raise UserError("this run is running already", where=run.id, remedy=follow) from error
-    folder = Path(read_launch(run)["folder"])
     with run.log.open("ab") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "rewarm.pipeline", str(run.path), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -279,6 +321,10 @@ def launch(run: Run, arguments: list[str], take_over: bool = False) -> subproces
             # core; those that never spin cost a quarter. This is some tens of microseconds.
             env={"GOMP_SPINCOUNT": "20000", **os.environ},
         )
+    with contextlib.suppress(psutil.Error, OSError):  # it may have ended already
+        mark |= {"pid": process.pid, "start_ticks": _start_ticks(process.pid), "boot_id": _boot_id()}
+        write_file(_launch_mark(run), to_json(mark))
+    return process
 
 
 def terminate(run: Run) -> None:
@@ -293,15 +339,27 @@ def sole_process(run: Run) -> Any:
     return locked(run.path / "control" / "lock", f"run {run.id}")
 
 
+def remove_run(run: Run) -> None:
+    """Delete the run. Raises ``UserError`` while a process works on it, here or maybe on another computer."""
+    with sole_process(run):  # held as long as the process lives, whatever process.json has become
+        with contextlib.suppress(DataError):
+            if run.alive() or _just_started(run) or run.elsewhere():
+                raise UserError("this run is running", where=run.id, remedy=f"rewarm stop {run.id}")
+        remove_folder(run.path)
+
+
 def list_runs(workspace: Workspace) -> list[Run]:
     """All runs, the oldest first."""
     if not workspace.runs.is_dir():
         return []
-    return [Run(path) for path in sorted(workspace.runs.iterdir()) if (path / "recipe.yaml").is_file()]
+    folders = [path for path in sorted(workspace.runs.iterdir()) if not path.name.startswith(TEMPORARY)]
+    return [Run(path) for path in folders if (path / "recipe.yaml").is_file()]
 
 
 def find_run(workspace: Workspace, name: str) -> Run:
-    """The run whose id is, starts with or contains ``name``; ``last`` is the newest.
+    """The run that ``name`` means: an id, the newest of a recipe, or what an id begins with or contains.
+
+    ``last`` is the newest of all.
 
     Raises:
         UserError: if none or several match.
@@ -313,6 +371,7 @@ def find_run(workspace: Workspace, name: str) -> Run:
         raise UserError(f"{name!r} is not a run's id", remedy="rewarm runs ls")
     for match in (
         [run for run in runs if run.id == name],
+        [run for run in runs if run.recipe_name == name][-1:],
         [run for run in runs if run.id.startswith(name)],
         [run for run in runs if name in run.id],
     ):

@@ -23,6 +23,14 @@ TEMPORARY = ".tmp-"
 _BLOCK = 1 << 20
 
 
+def expand_home(path: str | Path) -> Path:
+    """``path`` with ``~`` and ``~user`` replaced. Raises ``UserError`` where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError("there is no such home folder", where=path, remedy="write the folder out") from None
+
+
 def sha256_bytes(data: bytes) -> str:
     """SHA-256 of ``data``, in hex."""
     return hashlib.sha256(data).hexdigest()
@@ -132,6 +140,30 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def as_user_error(error: OSError) -> UserError | None:
+    """What the operating system refused, and what to do; None where it names no file, which is our bug."""
+    if is_disk_full(error):
+        return ResourceError("the disk is full", where=error.filename, remedy="free some space")
+    if error.filename is None:
+        return None
+    return ResourceError(
+        (error.strerror or str(error)).lower(),
+        where=os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename,
+        remedy="see that it is there and that this user may write to it; REWARM_HOME puts the workspace elsewhere",
+    )
+
+
+def bytes_of(folder: Path, sole: bool = False) -> int:
+    """Bytes of all files in ``folder``; ``sole``: only of those that have no second name elsewhere."""
+    total = 0
+    for base, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a run at work deletes old checkpoints
+                stat = Path(base, name).lstat()
+                total += stat.st_size if not sole or stat.st_nlink == 1 else 0
+    return total
 
 
 def free_bytes(path: Path) -> int:

@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from rewarm.core.errors import UserError
+from rewarm.core.storage import expand_home
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -15,7 +18,16 @@ class Workspace:
 
     @classmethod
     def default(cls) -> Workspace:
-        return cls(Path(os.environ.get("REWARM_HOME") or "~/.rewarm").expanduser().resolve())
+        """The workspace of this user. Raises ``UserError`` where no folder can be."""
+        root, problem = expand_home(os.environ.get("REWARM_HOME") or "~/.rewarm").absolute(), "this is no folder"
+        try:
+            root = root.resolve()
+            there = next(path for path in (root, *root.parents) if path.exists())
+            if there.is_dir():
+                return cls(root)
+        except (OSError, RuntimeError) as error:  # not readable, or a link that leads to itself
+            there, problem = root, str(getattr(error, "strerror", None) or error).lower()
+        raise UserError(f"the workspace cannot be here: {problem}", where=there, remedy="set REWARM_HOME to a folder")
 
     @property
     def runs(self) -> Path:

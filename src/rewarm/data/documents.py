@@ -14,9 +14,9 @@ import itertools
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
@@ -31,6 +31,7 @@ from rewarm.data.files import (
     lines_of_range,
     members,
     peek,
+    refuse_bomb,
     stem_and_format,
 )
 
@@ -44,6 +45,10 @@ _TABLE_CAP = 256 << 20
 _BOM = codecs.BOM_UTF8
 _BLANK = re.compile(r"[ \t\r\n]*")
 _AHEAD = 1 << 20
+_ROWS, _ROWS_BYTES = (
+    32,
+    32 << 20,
+)  # of a table that are decoded together: a batch of 32 costs hardly more than one of 256
 _LONGEST_URL = 2048
 
 NOT_UTF8 = "broken UTF-8"
@@ -84,6 +89,10 @@ def read_documents(
 ) -> Iterator[Document | Reject]:
     """The documents of a file (or, of an unpacked jsonl file, those whose lines begin in a byte range).
 
+    A line of a jsonl file is one record, whatever lies within it. In a json file each object with a
+    text is one, at any depth: a chapter that has a text and a list of articles gives its own text
+    and then theirs.
+
     Args:
         format: jsonl, json, txt, csv or parquet; ``auto`` goes by the content and then by the name.
         text_column: the field that holds the text, with dots between the names of objects within
@@ -91,13 +100,14 @@ def read_documents(
         meter: is told how far the reading has come.
 
     Raises:
-        DataError: if the file is missing, cut, damaged, encrypted, of an unknown kind, or has no text column.
+        DataError: if the file is missing, cut, damaged, encrypted, of an unknown kind, or not one record
+            of it has the text column.
     """
     file = file if isinstance(file, File) else File.at(file)
     meter = meter or Meter()
     with errors_named(file.uri):
-        if end is not None:
-            yield from _jsonl(lines_of_range(file, meter, CAP, start, end), text_column, file.uri, meter)
+        if end is not None:  # slices_of has looked for the column: a range alone need not hold one record with it
+            yield from _jsonl(lines_of_range(file, meter, CAP, start, end), text_column, file.uri, meter, whole=False)
             return
         for name, blocks in members(file, meter, format):
             member = "" if name == file.name else name
@@ -112,16 +122,17 @@ def _read(
     kind = detect_format(head, name, file.uri) if format == "auto" else format
     if kind == "parquet":
         plain = head.startswith(b"PAR1") and file.head().startswith(b"PAR1")
-        return _parquet(None if plain else io.BytesIO(_whole(blocks, file.uri)), file, column, meter)
+        return _parquet(None if plain else _whole(blocks, file.uri), file, column, meter)
     if head.startswith(_BOM):
         blocks = itertools.chain((head[len(_BOM) :],), itertools.islice(blocks, 1, None))
     if kind == "txt":
         return _txt(blocks)
     if kind == "csv":
-        return _csv(blocks, column, file.uri, meter)
+        return _csv(blocks, name, column, file.uri, meter)
     if kind == "json":
         return _json(blocks, column, file.uri, meter)
-    return _jsonl(lines(blocks, meter, CAP), column or column_of_head(head, file.uri), file.uri, meter)
+    column = column or column_of_head(head, file.uri)
+    return _jsonl(lines(blocks, meter, CAP), column, file.uri, meter)
 
 
 def detect_format(head: bytes, name: str, where: str) -> str:
@@ -201,8 +212,9 @@ def _holder(record: dict[str, Any], column: str) -> tuple[dict[str, Any], str] |
 
 
 def _jsonl(
-    records: Iterator[bytes | None], column: str | None, where: str, meter: Meter
+    records: Iterator[bytes | None], column: str | None, where: str, meter: Meter, whole: bool = True
 ) -> Iterator[Document | Reject]:
+    strange: DataError | None = None  # about the first record without the column
     for line in records:
         if line is None:
             yield Reject(meter.lines, TOO_LONG)
@@ -219,9 +231,13 @@ def _jsonl(
         if column is None:
             column = choose_column([record], where)
         if found := _holder(record, column):
+            meter.columns.add(column)
             yield accept(found[0][found[1]], meter.lines, _url(found[0]) or _url(record))
         else:
+            strange = strange or _no_column(list(record), where, column, meter.lines)
             yield Reject(meter.lines, MISSING)
+    if strange and whole and not meter.columns:
+        raise strange
 
 
 def _why_broken(line: bytes) -> str:
@@ -245,17 +261,19 @@ def choose_column(records: list[dict[str, Any]], where: str) -> str:
     raise _no_column(list(records[0]), where)
 
 
-def _no_column(columns: list[str], where: str) -> DataError:
+def _no_column(columns: Sequence[str], where: str, wanted: str | None = None, line: int = 1) -> DataError:
+    looked = f"no text column: looked for {', '.join(COLUMNS)}" if wanted is None else f"there is no column {wanted!r}"
     shown = ", ".join(repr(c) for c in columns[:20]) or "none"
-    return DataError(
-        f"no text column: looked for {', '.join(COLUMNS)}; the columns are {shown}",
-        where=where,
-        remedy="name the column with text_column",
-    )
+    what = f"{looked}; the columns {f'of record {line} ' if line > 1 else ''}are {shown}"
+    return DataError(what, where=where, remedy="name the column of the text with text_column")
 
 
-def column_of_head(head: bytes, where: str) -> str | None:
-    """The text column as the first records show it; None where the head holds no whole object."""
+def column_of_head(head: bytes, where: str, named: str | None = None) -> str | None:
+    """The text column as the first records show it; None where the head holds no whole object.
+
+    Raises:
+        DataError: if none of them has a known one, or the one that is named.
+    """
     records = []
     for line in head.removeprefix(_BOM).split(b"\n")[:-1][:100]:
         try:
@@ -264,7 +282,11 @@ def column_of_head(head: bytes, where: str) -> str | None:
             continue
         if isinstance(record, dict):
             records.append(record)
-    return choose_column(records, where) if records else None
+    if named is None:
+        return choose_column(records, where) if records else None
+    if records and not any(_holder(record, named) for record in records):
+        raise _no_column(list(records[0]), where, named)
+    return named
 
 
 def _txt(blocks: Blocks) -> Iterator[Document | Reject]:
@@ -286,91 +308,118 @@ def _txt(blocks: Blocks) -> Iterator[Document | Reject]:
 
 
 def _json(blocks: Blocks, column: str | None, where: str, meter: Meter) -> Iterator[Document | Reject]:
-    strange: list[str] | None = None  # the fields of the first object that had no text
-    for value in _json_values(blocks, where, meter):
-        for record in _leaves(value, column or COLUMNS):
+    strange: DataError | None = None  # about the first object that had no text
+    wanted = [column] if column else list(COLUMNS)
+    for value in _json_values(blocks, where):
+        for record in _records(value, wanted):
             meter.lines += 1
             if not isinstance(record, dict):
                 yield Reject(meter.lines, NOT_OBJECT)
                 continue
-            if column is None and any(c in record for c in COLUMNS):
-                column = choose_column([record], where)
-            if column is not None and (holder := _holder(record, column)):
+            if len(wanted) > 1 and any(c in record for c in wanted):
+                wanted[:] = [choose_column([record], where)]
+            if len(wanted) == 1 and (holder := _holder(record, wanted[0])):
+                meter.columns.add(wanted[0])
                 yield _accept_decoded(holder[0][holder[1]], meter.lines, _url(holder[0]) or _url(record))
             else:
-                strange = strange or list(record)
+                strange = strange or _no_column(list(record), where, column, meter.lines)
                 yield Reject(meter.lines, MISSING)
-    if column is None and strange is not None:
-        raise _no_column(strange, where)
+    if strange and not meter.columns:
+        raise strange
 
 
-def _leaves(value: Any, columns: str | Iterable[str]) -> Iterator[Any]:
-    """The records in a JSON value: objects with a text, and whatever else holds nothing deeper."""
-    wanted = (columns,) if isinstance(columns, str) else tuple(columns)
-    stack = [value]
+def _records(value: Any, wanted: Sequence[str]) -> Iterator[Any]:
+    """The objects in a JSON value that have a text, and whatever else holds nothing deeper and is no part of one."""
+    stack = [(value, False)]
     while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
+        item, within = stack.pop()
+        if isinstance(item, list):
+            stack.extend((inner, within) for inner in reversed(item))
+        elif isinstance(item, dict):
+            texts = [found[0][found[1]] for name in wanted if (found := _holder(item, name))]
+            is_one = any(not isinstance(t, list | dict) for t in texts) or (texts and not _holds_text(texts, wanted))
             inner = [v for v in item.values() if isinstance(v, list | dict)]
-            if any((h := _holder(item, c)) and not isinstance(h[0][h[1]], list | dict) for c in wanted) or not inner:
+            if is_one or not (inner or within):
                 yield item
-            else:
-                stack.extend(reversed(inner))
-        elif isinstance(item, list):
-            stack.extend(reversed(item))
-        else:
+            stack.extend((v, within or bool(is_one)) for v in reversed(inner))
+        elif not within:
             yield item
 
 
-def _json_values(blocks: Blocks, where: str, meter: Meter) -> Iterator[Any]:
+def _holds_text(stack: list[Any], wanted: Sequence[str]) -> bool:
+    """Whether an object with a text lies in one of the values, which are used up."""
+    while stack:
+        item = stack.pop()
+        if isinstance(item, dict):
+            if any((found := _holder(item, c)) and isinstance(found[0][found[1]], str) for c in wanted):
+                return True
+            stack.extend(item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+    return False
+
+
+def _json_values(blocks: Blocks, where: str) -> Iterator[Any]:
     """The values of a file: the elements of a top-level array one by one, or values that follow one another."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    parse = json.JSONDecoder().raw_decode
-    text, position, ended = "", 0, False
-    count, array, need = 0, False, _AHEAD  # need: characters to have before parsing, unless the file ends
+    parse = json.JSONDecoder(parse_int=float).raw_decode  # no number is wanted, and int() refuses long ones
+    texts = _decoded(blocks)
+    text, position, count = "", 0, 0
+    array, need, ended = "", _AHEAD, False  # what came last in it; characters to have before parsing
 
     def broken(what: object) -> DataError:
-        return DataError(
-            f"broken JSON behind record {count}: {what}", where=where, remedy="repair it, or on_bad_file: skip"
-        )
+        what = f"broken JSON behind record {count}: {what}"
+        return DataError(what, where=where, remedy="repair it, or on_bad_file: skip")
 
     while True:
-        while not ended and len(text) - position < need:
-            block = next(blocks, b"")
-            ended = not block
-            text, position = text[position:] + decoder.decode(block, ended), 0
+        if not ended and len(text) - position < need:
+            text, position = _filled(text[position:], texts, need), 0
+            ended = len(text) < need
         position = _BLANK.match(text, position).end()  # type: ignore[union-attr]
         mark = text[position : position + 1]
         if not mark and ended:
             break
-        if not mark:
-            continue
         if mark == "[" and count == 0 and not array:
-            array, position = True, position + 1
-            continue
-        if array and mark in ",]":
-            array, position = mark == ",", position + 1
-            continue
-        try:
-            value, after = parse(text, position)
-        except RecursionError:
-            raise broken("nested too deep") from None
-        except ValueError as error:
-            if ended:
-                raise broken(error) from None
-            after = len(text)
-        if after == len(text) and not ended:  # it may go on behind what has been read
-            need = 2 * max(need, len(text) - position)
-            if need > 4 * CAP:
-                raise broken("it, or a record, is longer than 64 MiB")
-            continue
-        position, need, count = after, _AHEAD, count + 1
-        yield value
+            array, position = "[", position + 1
+        elif mark and ((array == "value" and mark in ",]") or array + mark == "[]"):
+            array, position = mark.strip("]"), position + 1
+        elif mark and array and (array == "value" or mark in ",]"):
+            raise broken(f"{mark!r} where a {'comma' if array == 'value' else 'record'} should be")
+        elif mark:
+            try:
+                value, after = parse(text, position)
+            except RecursionError:
+                raise broken("nested too deep") from None
+            except ValueError as error:
+                if ended:
+                    raise broken(error) from None
+                after = len(text)
+            if after < len(text) or ended:
+                position, need, count, array = after, _AHEAD, count + 1, array and "value"
+                yield value
+            elif len(text) - position >= CAP:
+                raise broken("what follows, or a record longer than 64 MiB")
+            else:  # it may go on behind what has been read; doubled, so that all attempts cost as much as two
+                need = 2 * (len(text) - position)
     if array:
         raise broken("the array is never closed")
 
 
-def _csv(blocks: Blocks, column: str | None, where: str, meter: Meter) -> Iterator[Document | Reject]:
+def _decoded(blocks: Blocks) -> Iterator[str]:
+    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+    yield from map(decode, blocks)
+    yield decode(b"", True)
+
+
+def _filled(text: str, texts: Iterator[str], need: int) -> str:
+    """A text with what follows it, until it has as many characters as needed or there is no more."""
+    parts, size = [text], len(text)
+    while size < need and (more := next(texts, None)) is not None:
+        parts.append(more)
+        size += len(more)
+    return "".join(parts)
+
+
+def _csv(blocks: Blocks, name: str, column: str | None, where: str, meter: Meter) -> Iterator[Document | Reject]:
     def rows() -> Iterator[str]:
         for line in lines(blocks, meter, CAP):
             if line is None:
@@ -378,19 +427,20 @@ def _csv(blocks: Blocks, column: str | None, where: str, meter: Meter) -> Iterat
             yield line.decode("utf-8", "surrogateescape") + "\n"
 
     source = rows()
-    first = next(source, "")
+    first = next((row for row in source if row.strip()), "")
     if not first:
         return
     csv.field_size_limit(CAP)
-    delimiter = max(",\t;", key=first.count)
-    reader = csv.reader(itertools.chain((first,), source), delimiter=delimiter, strict=True)
+    names = COLUMNS if column is None else (column,)
+    reader = csv.reader(itertools.chain((first,), source), delimiter=_delimiter(first, name, names), strict=True)
     try:
         header = next(reader)
     except csv.Error as error:
         raise DataError(f"the header is broken: {error}", where=where) from None
-    wanted = column if column is not None else next((c for c in COLUMNS if c in header), None)
-    if wanted not in header:
-        raise _no_column(header, where) if column is None else _not_there(column, header, where)
+    wanted = next((c for c in names if c in header), None)
+    if wanted is None:
+        raise _no_column(header, where, column)
+    meter.columns.add(wanted)
     index, link = header.index(wanted), next((header.index(name) for name in URLS if name in header), None)
     while True:
         began = meter.lines + 1
@@ -411,12 +461,12 @@ def _csv(blocks: Blocks, column: str | None, where: str, meter: Meter) -> Iterat
             yield Reject(began, FIELDS)
 
 
-def _not_there(column: str, columns: list[str], where: str) -> DataError:
-    return DataError(
-        f"there is no column {column!r}; the columns are {', '.join(repr(c) for c in columns[:20])}",
-        where=where,
-        remedy="correct text_column",
-    )
+def _delimiter(header: str, name: str, columns: Sequence[str]) -> str:
+    """What stands between the names of a header: one that leaves a text column by itself, else the most frequent."""
+    if ".tsv" in Path(name.lower()).suffixes[-2:]:
+        return "\t"
+    alone = [d for d in ",\t;" if any(c in next(csv.reader([header], delimiter=d)) for c in columns)]
+    return max(alone or ",\t;", key=header.count)
 
 
 def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter: Meter) -> Iterator[Document | Reject]:
@@ -427,72 +477,97 @@ def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter:
         # the checksums of pages are there if the writer made them; without, a flipped byte may go unnoticed
         options = {"pre_buffer": False, "buffer_size": 1 << 20, "page_checksum_verification": True}
         with unpacked or file.open() as source, pyarrow.parquet.ParquetFile(source, **options) as table:
-            schema = table.schema_arrow
+            schema = pyarrow.struct(list(table.schema_arrow))
             wanted = _parquet_column(schema, column, file.uri)
-            links = [name for name in URLS if name in schema.names and _is_text(schema.field(name).type)][:1]
-            rows = max(1, table.metadata.num_rows)
-            for batch in table.iter_batches(batch_size=256, columns=[wanted, *links]):
-                urls = batch.column(links[0]).to_pylist() if links else []
-                for value, url in itertools.zip_longest(_flat(batch, wanted).to_pylist(), urls):
-                    meter.lines += 1
-                    yield _accept_decoded(_decoded(value), meter.lines, str(_decoded(url) or "")[:_LONGEST_URL])
-                if unpacked is None:
-                    meter.bytes = file.signature.size * min(rows, meter.lines) // rows
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+            meter.columns.add(wanted)
+            names = [wanted, *[name for name in URLS if _is_text(_type_at(schema, name))][:1]]
+            rows, given = max(1, table.metadata.num_rows), 0
+            for group in range(table.metadata.num_row_groups):
+                together = _rows_together(source, table.metadata.row_group(group), names, file)
+                for batch in table.iter_batches(together, [group], names):
+                    for text, *urls in zip(*(_cells(batch, name) for name in names), strict=True):
+                        meter.lines += 1
+                        given += len(text or b"")
+                        refuse_bomb(file.signature.size, given, file.uri)
+                        yield _accept_cell(text, meter.lines, urls[0] if urls else None)
+                    if unpacked is None:
+                        meter.bytes = file.signature.size * min(rows, meter.lines) // rows
+    except pyarrow.ArrowException as error:
         what = str(error).partition("\n")[0]
         raise DataError(
             f"the file is damaged: {what}", where=file.uri, remedy="get it again, or on_bad_file: skip"
         ) from None
 
 
-def _decoded(value: Any) -> Any:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+def _rows_together(source: BinaryIO, group: Any, names: Sequence[str], file: File) -> int:
+    """Rows of a row group to decode at once: few where a dictionary may stand for much more than it takes."""
+    largest = 1
+    for chunk in (group.column(number) for number in range(group.num_columns)):
+        if chunk.path_in_schema in names:
+            whole = chunk.total_uncompressed_size
+            refuse_bomb(file.signature.size, whole, file.uri)
+            source.seek(min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset))
+            # the header of a page, in Thrift's compact protocol: its type (2: a dictionary), its unpacked bytes
+            page = re.match(rb"\x15\x04\x15([\x80-\xff]*[\x00-\x7f])", source.read(16))
+            size = sum((byte & 127) << 7 * place for place, byte in enumerate(page[1])) >> 1 if page else 0
+            most = whole if "DELTA_BYTE_ARRAY" in chunk.encodings else whole // max(1, chunk.num_values)
+            largest = max(largest, size, most)
+    return max(1, min(_ROWS, _ROWS_BYTES // largest))
 
 
-def _flat(batch: Any, column: str) -> Any:
-    """A column, or one that lies in columns of structures."""
-    from pyarrow import compute
+def _cells(batch: Any, column: str) -> Iterator[Any]:
+    """The bytes (or None) of a column, or of one that lies in columns of structures."""
+    from pyarrow import compute, types
 
-    if column in batch.schema.names:
-        return batch.column(column)
-    first, *others = column.split(".")
-    return compute.struct_field(batch.column(first), others)
+    first, *others = [column] if column in batch.schema.names else column.split(".")
+    cells = compute.struct_field(batch.column(first), others) if others else batch.column(first)
+    cells = cells.dictionary_decode() if types.is_dictionary(cells.type) else cells
+    return (cell.as_buffer() for cell in cells)
+
+
+def _accept_cell(cell: Any, line: int, url: Any) -> Document | Reject:
+    if cell is None or len(cell) > CAP:
+        return Reject(line, NULL if cell is None else TOO_LONG)
+    try:
+        return accept(str(cell, "utf-8"), line, str(url or b"", "utf-8", "replace")[:_LONGEST_URL])
+    except UnicodeDecodeError:
+        return Reject(line, NOT_UTF8)
 
 
 def _is_text(kind: Any) -> bool:
     from pyarrow import types
 
-    kind = kind.value_type if types.is_dictionary(kind) else kind
-    return any(test(kind) for test in (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary))
+    kind = kind.value_type if kind is not None and types.is_dictionary(kind) else kind
+    return str(kind).removeprefix("large_") in ("string", "binary", "string_view", "binary_view")
 
 
 def _parquet_column(schema: Any, column: str | None, where: str) -> str:
-    found = column or next((n for n in COLUMNS if n in schema.names and _is_text(schema.field(n).type)), None)
-    if found is None:
-        raise _no_column(schema.names, where)
-    kind = schema.field(found).type if found in schema.names else _inner_type(schema, found)
-    if kind is None:
-        raise _not_there(found, schema.names, where)
+    names = COLUMNS if column is None else (column,)
+    if twice := [name for name in names if schema.names.count(name) > 1]:
+        raise DataError(f"two columns are named {twice[0]!r}", where=where, remedy="rename one of them")
+    found = column or next((name for name in names if _is_text(_type_at(schema, name))), None)
+    if found is None or (kind := _type_at(schema, found)) is None:
+        raise _no_column(schema.names, where, column)
     if not _is_text(kind):
         raise DataError(f"column {found!r} holds {kind}, not text", where=where)
     return found
 
 
-def _inner_type(schema: Any, column: str) -> Any:
-    first, *others = column.split(".")
-    kind: Any = schema.field(first).type if others and first in schema.names else None
-    for name in others:
+def _type_at(kind: Any, column: str) -> Any:
+    """The type of a column, or of one in columns of structures; None where it is not there, or not alone."""
+    for name in [column] if column in kind.names else column.split("."):
         index = kind.get_field_index(name) if hasattr(kind, "get_field_index") else -1
-        kind = kind.field(index).type if index >= 0 else None
+        if index < 0:
+            return None
+        kind = kind.field(index).type
     return kind
 
 
-def _whole(blocks: Blocks, where: str) -> bytes:
+def _whole(blocks: Blocks, where: str) -> io.BytesIO:
     """A packed table in memory: Parquet is read from its end."""
-    parts, size = [], 0
+    table = io.BytesIO()
     for block in blocks:
-        size += len(block)
-        if size > _TABLE_CAP:
+        if table.tell() > _TABLE_CAP:
             raise DataError("a packed Parquet file of more than 256 MiB", where=where, remedy="unpack it first")
-        parts.append(block)
-    return b"".join(parts)
+        table.write(block)
+    return table

@@ -17,7 +17,8 @@ import numpy as np
 
 from rewarm.core.errors import DataError
 from rewarm.data.dataset import HELD_OUT
-from rewarm.data.files import Listing
+from rewarm.data.documents import TOO_LONG
+from rewarm.data.files import FORMATS, PACKED, Listing
 from rewarm.data.scan import PLACES, SAMPLES, Scan
 from rewarm.data.shards import DUPLICATE, HELD, NEAR_DUPLICATE, TRAIN, TRAINED, Choice
 from rewarm.data.slices import Slice
@@ -62,7 +63,10 @@ class Tally:
     dropped: Counter[str] = field(default_factory=Counter)  # by rule and reason
     places: list[dict[str, Any]] = field(default_factory=list)  # of rejects: file, line, reason
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by rule and reason
+    flagged: dict[str, set[str]] = field(default_factory=dict)  # benchmark items, by rule and reason
     sites: Counter[str] = field(default_factory=Counter)  # bytes by host
+    ignored: list[str] = field(default_factory=list)  # members of archives
+    columns: set[str] = field(default_factory=set)  # that texts were found in
 
 
 def shown(path: Path | str) -> str:
@@ -96,6 +100,8 @@ def tally(source: SourceWork, max_rejected: float) -> Tally:
         found.rejected.update(scan.rejected)
         found.dropped.update(scan.dropped)
         found.sites.update(scan.sites)
+        found.ignored += [shown(f"{part.files[index].path}:{member}") for index, member in scan.ignored]
+        found.columns.update(scan.columns)
         for index, member, line, reason in scan.places[: PLACES - len(found.places)]:
             name = part.files[index].path
             place = shown(f"{name}:{member}" if member else name)
@@ -106,6 +112,8 @@ def tally(source: SourceWork, max_rejected: float) -> Tally:
                 name = part.files[sample.file].path
                 about = {"file": shown(name), "line": lines[name] + sample.line}
                 kept.append({**about, "value": sample.value, "text": sample.text})
+        for rule, items in scan.flagged.items():
+            found.flagged.setdefault(rule, set()).update(items)
         if part.end is not None:
             lines[part.files[0].path] += scan.lines
     _refuse(source, found, max_rejected)
@@ -120,14 +128,17 @@ def _refuse(source: SourceWork, found: Tally, max_rejected: float) -> None:
             f"{bad} of {found.documents_in} records are bad ({_listed(found.rejected)}), more than "
             f"data.max_rejected = {max_rejected:g}; the first:{first}",
             where=where,
-            remedy="repair them, or raise data.max_rejected",
+            remedy="split it into documents"
+            if TOO_LONG in found.rejected
+            else "repair them, or raise data.max_rejected",
         )
     if found.documents_in == bad:
-        looked = f"{len(source.listing.files)} files read, {len(source.listing.ignored)} ignored"
+        ignored = len(source.listing.ignored) + len(found.ignored)
+        looked = f"{len(source.listing.files)} files read, {ignored} ignored"
         raise DataError(
             f"there is no document in it ({looked}, {len(source.bad_files)} damaged)",
             where=f"{where}: {', '.join(source.text.paths)}",
-            remedy="correct the path; files must end in .jsonl, .json, .txt, .csv or .parquet (.gz, .zst, .zip too)",
+            remedy=f"correct the path; files must end in {', '.join(FORMATS)} (or these and {', '.join(PACKED)})",
         )
     if found.dropped.total() == found.documents_in - bad:
         raise DataError(
@@ -157,6 +168,7 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
             sums[kind].update(record[kind])
             shards[kind] += [f"{number:05d}"] if record[kind]["documents"] else []
     train, held = sums[TRAINED], sums[HELD_OUT]
+    ignored = [*map(shown, source.listing.ignored), *found.ignored]
     copies = {"duplicate": int(flags[DUPLICATE]), "near duplicate": int(flags[NEAR_DUPLICATE])}
     filtered = _in_order(source, found.dropped) | {rule: n for rule, n in copies.items() if n}
     accounted = train["documents"] + held["documents"] + sum(filtered.values()) + found.rejected.total()
@@ -168,10 +180,8 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
         "paths": [shown(path) for path in source.text.paths],
         "files": len(source.listing.files),
         "bad_files": source.bad_files,
-        "ignored_files": {
-            "count": len(source.listing.ignored),
-            "first": [shown(path) for path in source.listing.ignored[:PLACES]],
-        },
+        "ignored_files": {"count": len(ignored), "first": ignored[:PLACES]},
+        "text_columns": sorted(found.columns),
         "steps": source.steps_json(),
         "documents_in": found.documents_in,
         "accepted": train["documents"],
@@ -180,12 +190,14 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
         "filtered": filtered,
         "reject_places": found.places,
         "samples": found.samples,
+        "flagged": {rule: sorted(items) for rule, items in sorted(found.flagged.items())},
         "sites": _most(found.sites),
         "bytes": train["bytes"],
         "tokens": train["tokens"],
         "bytes_per_token": _ratio(train["bytes"] + held["bytes"], train["tokens"] + held["tokens"]),
         "held_out_bytes": held["bytes"],
         "held_out_tokens": held["tokens"],
+        "scans": [path.stem for path in source.scans],
         "shards": shards[TRAINED],
         "held_out_shards": shards[HELD_OUT],
     }

@@ -50,10 +50,15 @@ Blocks = Iterator[bytes]
 
 @dataclass
 class Meter:
-    """How far a reader has come: bytes of the file as it lies on disk, and lines or records."""
+    """How far a reader has come: bytes of the file as it lies on disk, and lines or records.
+
+    And what it met: the columns that texts were found in, and members of archives that it passed over.
+    """
 
     bytes: int = 0
     lines: int = 0
+    columns: set[str] = field(default_factory=set)
+    ignored: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -132,19 +137,15 @@ def list_files(paths: Iterable[str], format: str = "auto", connection: str | Non
                 listing.signatures |= entries
                 names.update(entries)
             continue
-        plain = path if os.path.lexists(path) else _ESCAPED.sub(r"\1", path)
-        if Path(plain).is_dir():
-            found.update(_walk(plain, ()))
-        elif os.path.lexists(plain):
-            named.add(plain)
-        elif matches := glob.glob(path, recursive=True):  # noqa: PTH207  (sorted as text below)
-            for match in matches:
-                if Path(match).is_dir():
-                    found.update(_walk(match, ()))
-                else:
-                    matched.add(match)
-        else:
+        plain = path if _is_there(path) else _ESCAPED.sub(r"\1", path)
+        here = [plain] if _is_there(plain) else glob.glob(path, recursive=True)  # noqa: PTH207  (sorted as text below)
+        if not here:
             raise DataError("there is no such file or folder", where=plain, remedy="correct the path in the recipe")
+        for name in here:
+            if _is_folder(name):
+                found.update(_walk(name, ()))
+            else:
+                (named if name == plain else matched).add(name)
     for name in sorted(found | named | matched):
         wanted = name in named or promises_documents(name, format, name in matched)
         (listing.files if wanted else listing.ignored).append(name)
@@ -178,19 +179,31 @@ def promises_documents(name: str, format: str, matched: bool = False) -> bool:
     return matched or promised == format or (promised is None and packed)
 
 
+def _is_there(path: str) -> bool:
+    with errors_named(path):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
+def _is_folder(path: str) -> bool:
+    with errors_named(path):
+        return Path(path).is_dir()
+
+
 def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    info = Path(folder).stat()
+    with errors_named(folder):
+        info = Path(folder).stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     here = (info.st_dev, info.st_ino)
     if here in above:
         raise DataError("this link leads back to a folder above it", where=folder, remedy="remove the link")
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"the folder cannot be read: {error.strerror}", where=folder) from None
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
+        if _is_folder(entry.path):
             yield from _walk(entry.path, (*above, here))
         else:
             yield entry.path
@@ -206,12 +219,13 @@ def errors_named(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # gzip, pyarrow
             raise DataError(f"the file is damaged: {error}", where=path, remedy=_REMEDY) from None
-        raise DataError(f"the file cannot be read: {error.strerror}", where=path) from None
+        raise DataError(f"it cannot be read: {error.strerror}", where=path, remedy=_PERMISSION) from None
     except (zlib.error, EOFError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
         raise DataError(f"the file is damaged: {error}", where=path, remedy=_REMEDY) from None
 
 
 _REMEDY = "get the file again, or pass it over with on_bad_file: skip"
+_PERMISSION = "look at its permissions and at where it leads"
 
 
 def signature(uri: str, connection: str | None = None) -> Signature:
@@ -228,16 +242,12 @@ def signature(uri: str, connection: str | None = None) -> Signature:
         raise DataError(
             "this is not a regular file", where=uri, remedy="name a file; pipes and devices cannot be read twice"
         )
-    if info.st_size > _SOLID and (hole := _first_hole(uri)) < info.st_size:
-        what = f"there is a hole at byte {hole} of {info.st_size}: a download that never ended?"
-        raise DataError(what, where=uri, remedy=_REMEDY)
+    if info.st_size > _SOLID:  # reading a terabyte of zeros that lie on no disk would take hours
+        with errors_named(uri), Path(uri).open("rb") as file:
+            if (hole := os.lseek(file.fileno(), 0, os.SEEK_HOLE)) < info.st_size:
+                what = f"there is a hole at byte {hole} of {info.st_size}: a download that never ended?"
+                raise DataError(what, where=uri, remedy=_REMEDY)
     return Signature(info.st_size, f"{info.st_mtime_ns}-{info.st_ino}")
-
-
-def _first_hole(path: str) -> int:
-    """Where zeros begin that lie on no disk; reading a terabyte of them would take hours."""
-    with errors_named(path), Path(path).open("rb") as file:
-        return os.lseek(file.fileno(), 0, os.SEEK_HOLE)
 
 
 def raw_blocks(file: File, meter: Meter, start: int = 0) -> Blocks:
@@ -264,7 +274,7 @@ def members(file: File, meter: Meter, format: str = "auto") -> Iterator[tuple[st
         return
     head, blocks = peek(unpacked(blocks, file.uri))
     if head[257:262] == b"ustar":
-        yield from _tar_members(blocks, file.uri, format)
+        yield from _tar_members(blocks, file.uri, meter, format)
     else:
         yield file.name, blocks
 
@@ -283,7 +293,7 @@ def _zip_members(file: File, meter: Meter, format: str) -> Iterator[tuple[str, B
             raise DataError(f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}", where=where)
         meter.bytes = 0
         for done, entry in enumerate(sorted(entries, key=lambda e: (e.filename, e.header_offset))):
-            if entry.is_dir() or not _is_wanted(entry.filename, format):
+            if entry.is_dir() or not _is_wanted(entry.filename, format, meter):
                 continue
             if entry.flag_bits & 1:
                 raise DataError("the archive is encrypted", where=where, remedy="unpack it with its password first")
@@ -294,12 +304,18 @@ def _zip_members(file: File, meter: Meter, format: str) -> Iterator[tuple[str, B
         meter.bytes = size
 
 
-def _is_wanted(member: str, format: str) -> bool:
+def _is_wanted(member: str, format: str, meter: Meter, kind: bool = True) -> bool:
+    """Whether a member (of a ``kind`` that can be read) is; those that are not are noted, unless they are hidden."""
     base = member.rpartition("/")[2]
-    return not base.startswith(".") and not member.startswith("__MACOSX/") and promises_documents(base, format)
+    if base.startswith(".") or member.startswith("__MACOSX/"):
+        return False
+    wanted = kind and promises_documents(base, format)
+    if not wanted:
+        meter.ignored.append(member)
+    return wanted
 
 
-def _tar_members(blocks: Blocks, where: str, format: str) -> Iterator[tuple[str, Blocks]]:
+def _tar_members(blocks: Blocks, where: str, meter: Meter, format: str) -> Iterator[tuple[str, Blocks]]:
     """The files of a tar archive as a stream, in its order; links and devices are passed over."""
     stream = _Stream(blocks)
     with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", bufsize=BLOCK) as archive:
@@ -307,7 +323,8 @@ def _tar_members(blocks: Blocks, where: str, format: str) -> Iterator[tuple[str,
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
             if count >= _MAX_MEMBERS:
                 raise DataError(f"the archive has more than {_MAX_MEMBERS} members", where=where)
-            if entry.isreg() and _is_wanted(entry.name, format) and (member := archive.extractfile(entry)):
+            if not entry.isdir() and _is_wanted(entry.name, format, meter, entry.isreg()):
+                member = cast(BinaryIO, archive.extractfile(entry))
                 content = iter(lambda f=member: f.read(BLOCK), b"")  # type: ignore[misc]
                 yield entry.name, unpacked(content, where, nested=True)
     while stream.read(BLOCK):
@@ -347,11 +364,12 @@ def _defused(blocks: Iterator[bytes], packed: int, path: str) -> Blocks:
     done = 0
     for block in blocks:
         done += len(block)
-        _refuse_bomb(packed, done, path)
+        refuse_bomb(packed, done, path)
         yield block
 
 
-def _refuse_bomb(packed: int, done: int, path: str) -> None:
+def refuse_bomb(packed: int, done: int, path: str) -> None:
+    """Raise ``DataError`` where a few bytes hold so many that they cannot be text."""
     if done > _BOMB_BYTES and done > _BOMB_RATIO * packed:
         raise DataError(f"{packed} packed bytes hold more than {done} bytes: this is no text", where=path)
 
@@ -369,7 +387,7 @@ def _gunzip(blocks: Iterator[bytes], path: str) -> Blocks:
                 inflater = zlib.decompressobj(31)
             out = inflater.decompress(block, BLOCK)
             given += len(out)
-            _refuse_bomb(taken, given, path)
+            refuse_bomb(taken, given, path)
             yield out
             block = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
     while not inflater.eof:
@@ -393,7 +411,7 @@ def _unzstd(blocks: Iterator[bytes], path: str) -> Blocks:
                     out = frame.decompress(data)
                     open_frame, data = True, b""
                     given += len(out)
-                    _refuse_bomb(taken, given, path)
+                    refuse_bomb(taken, given, path)
                     if out:
                         yield out
                     if frame.eof:

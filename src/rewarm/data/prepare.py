@@ -33,8 +33,17 @@ from rewarm.data.files import list_files
 from rewarm.data.hashing import hash_files
 from rewarm.data.minhash import VERSION as SIGNATURES
 from rewarm.data.sample import sample_texts
-from rewarm.data.scan import Scan
-from rewarm.data.selection import TextScans, choose, extend_ledger, ledger_path, read_choice, read_ledgers, write_choice
+from rewarm.data.scan import Scan, minhash_path
+from rewarm.data.selection import (
+    Chosen,
+    TextScans,
+    choose,
+    extend_ledger,
+    ledger_path,
+    read_choice,
+    read_ledgers,
+    write_choice,
+)
 from rewarm.data.shards import HELD, INDEX, RECORD, TOKENS, TRAINED
 from rewarm.data.slices import Slice, slices_of
 from rewarm.data.steps import facts
@@ -96,7 +105,7 @@ def build_dataset(
         checking = cache(lambda: aside.submit(choose_encoder, tokenizer, parts))  # takes seconds: beside pass 1
         _scan(sources, recipe, datasets / ".scans", pool, progress, checking)
         tallies = [tally(source, recipe.data.max_rejected) for source in sources]
-        _choose(sources, datasets, recipe, again)
+        chosen = _choose(sources, datasets, recipe, again)
         path = datasets / _address(tokenizer, sources)
         building = datasets / ".building" / path.name
         with _alone(building.with_suffix(".lock"), stop, progress):
@@ -104,8 +113,9 @@ def build_dataset(
                 shards = _shards(sources, datasets / ".shards", tokenizer)
                 encoder = checking().result()
                 _tokenize(sources, shards, building, tokenizer.with_encoder(encoder.name), pool, progress)
-                _assemble(sources, tallies, shards, building, tokenizer_folder, tokenizer, encoder, recipe)
-            _remember(sources, datasets, path.name)
+                about = _about(recipe, tokenizer, encoder, chosen)
+                _assemble(sources, tallies, shards, building, tokenizer_folder, about)
+            _remember(sources, datasets, path.name, chosen)
             if not path.exists():
                 (building / "data").rename(path)
             shutil.rmtree(building, ignore_errors=True)
@@ -171,7 +181,7 @@ def _scan(
 ) -> None:
     """Fill in the scan of each slice; what was scanned before is not read again."""
     near = recipe.data.near_duplicates
-    near_json = near and near.model_dump(mode="json")
+    near_json = near and near.model_dump(mode="json", exclude={"earlier", "threshold"})
     tasks: list[dict[str, Any]] = []
     owners: list[tuple[SourceWork, Slice, Path]] = []
     wanted: set[Path] = set()
@@ -223,24 +233,44 @@ def _refuse_bad_files(source: SourceWork, part: Slice, path: Path) -> list[dict[
 # ---- what the dataset will be, and pass 2 ----
 
 
-def _choose(sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, again: str | None) -> None:
-    """Fill in what becomes of each document."""
-    if again is not None and (before := read_choice(_choice_path(datasets, again))) is not None:
-        if [len(choice) for choice in before] == [n for source in sources for n in source.counts()]:
-            rest = iter(before)
-            for source in sources:
-                source.choices = [next(rest) for _ in source.scans]
-            return
+def _choose(sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, again: str | None) -> Chosen:
+    """What becomes of each document; also filled in at the sources."""
+    chosen = read_choice(_choice_path(datasets, again)) if again is not None else None
+    if chosen is not None and [[len(c) for c in cs] for cs in chosen.choices] != [s.counts() for s in sources]:
         logger.warning("the texts of dataset %s have changed: it is made anew", again)
-    ledgers = datasets / ".held_out"
-    texts = [
-        TextScans(source.scans, source.role == "panel", first=not ledger_path(ledgers, source.text.paths).exists())
-        for source in sources
-    ]
-    earlier = read_ledgers(ledgers)  # after the question above: another build may be writing one of them
-    chosen = choose(texts, recipe.data.held_out, earlier, recipe.data.near_duplicates)
-    for source, choices in zip(sources, chosen, strict=True):
+        chosen = None
+    if chosen is None:
+        ledgers = datasets / ".held_out"
+        texts = [
+            TextScans(source.scans, source.role == "panel", first=not ledger_path(ledgers, source.text.paths).exists())
+            for source in sources
+        ]
+        earlier = read_ledgers(ledgers)  # after the question above: another build may be writing one of them
+        near = recipe.data.near_duplicates
+        chosen = choose(texts, recipe.data.held_out, earlier, near, _trained(datasets, near.earlier if near else []))
+    for source, choices in zip(sources, chosen.choices, strict=True):
         source.choices = choices
+    return chosen
+
+
+def _trained(datasets: Path, names: Sequence[str]) -> list[Path]:
+    """The signatures of what is trained on in these datasets.
+
+    Raises:
+        DataError: if one is not there, or was made without looking for near-duplicates.
+    """
+    found = []
+    for name in names:
+        where = f"data.near_duplicates.earlier: {name}"
+        if not (datasets / name / MANIFEST).is_file():
+            raise DataError("there is no such dataset here", where=where, remedy="rewarm data ls")
+        manifest = Dataset.open(datasets / name, verify=False).manifest
+        if not manifest.get("near_duplicates"):
+            raise DataError("it was made without data.near_duplicates", where=where, remedy="make it again with them")
+        for source in manifest["sources"]:
+            if source["role"] != "panel":
+                found += [minhash_path(datasets / ".scans" / f"{scan}.scan") for scan in source["scans"]]
+    return found
 
 
 def _choice_path(datasets: Path, name: str) -> Path:
@@ -326,15 +356,31 @@ def _tokenize(
         pass
 
 
+def _about(recipe: Recipe, tokenizer: DocumentTokenizer, encoder: Encoder, chosen: Chosen) -> dict[str, Any]:
+    """The part of the manifest about the dataset as a whole."""
+    near = recipe.data.near_duplicates
+    return {
+        "version": VERSION,
+        "tokenizer": tokenizer.hash,
+        "dtype": tokenizer.dtype.name,
+        "vocab_size": tokenizer.vocab_size,
+        "bos_id": tokenizer.bos_id,
+        "eos_id": tokenizer.eos_id,
+        "encoder": encoder._asdict(),
+        "unicode": unicodedata.unidata_version,
+        "held_out_share": recipe.data.held_out,
+        "near_duplicates": near and {**near.model_dump(mode="json"), "clusters": sorted(chosen.clusters.items())},
+        "english_bytes_per_token": english_bytes_per_token(tokenizer),
+    }
+
+
 def _assemble(
     sources: Sequence[SourceWork],
     tallies: Sequence[Tally],
     shards: Sequence[Sequence[Path]],
     building: Path,
     folder: Path,
-    tokenizer: DocumentTokenizer,
-    encoder: Encoder,
-    recipe: Recipe,
+    about: dict[str, Any],
 ) -> None:
     """Link the shards into a folder, and write the held-out lists, the tokenizer and the manifest."""
     data = building / "data"
@@ -354,28 +400,13 @@ def _assemble(
                     link = target / f"{stem}-{number:05d}.{ending}"
                     link_or_copy(path / kind / name, link)
                     files[link.relative_to(data).as_posix()] = record["files"][f"{kind}/{name}"]
-    near = recipe.data.near_duplicates
     write_file(data / TOKENIZER, (folder / "tokenizer.json").read_bytes())
-    about = {
-        "version": VERSION,
-        "tokenizer": tokenizer.hash,
-        "dtype": tokenizer.dtype.name,
-        "vocab_size": tokenizer.vocab_size,
-        "bos_id": tokenizer.bos_id,
-        "eos_id": tokenizer.eos_id,
-        "encoder": encoder._asdict(),
-        "unicode": unicodedata.unidata_version,
-        "held_out_share": recipe.data.held_out,
-        "near_duplicates": near and near.model_dump(mode="json"),
-        "english_bytes_per_token": english_bytes_per_token(tokenizer),
-        "sources": entries,
-    }
-    write_manifest(data, about, files)
+    write_manifest(data, {**about, "sources": entries}, files)
 
 
-def _remember(sources: Sequence[SourceWork], datasets: Path, name: str) -> None:
+def _remember(sources: Sequence[SourceWork], datasets: Path, name: str, chosen: Chosen) -> None:
     """Note what becomes of each document of this dataset, and what stays out of training in every later build."""
-    write_choice(_choice_path(datasets, name), [choice for source in sources for choice in source.choices])
+    write_choice(_choice_path(datasets, name), chosen)
     folder = datasets / ".held_out"
     with _alone(folder / "lock", _never):
         for source in sources:

@@ -11,7 +11,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,14 +68,16 @@ class Scan:
     dropped: dict[str, int] = field(default_factory=dict)  # by rule and reason
     places: list[tuple[int, str, int, str]] = field(default_factory=list)  # file, member, line, reason
     samples: dict[str, list[Sample]] = field(default_factory=dict)  # of what was dropped, by rule and reason
+    flagged: dict[str, list[str]] = field(default_factory=dict)  # benchmark items found in the text, by rule and reason
     sites: dict[str, int] = field(default_factory=dict)  # bytes of what was kept, by host of its URL
+    ignored: list[tuple[int, str]] = field(default_factory=list)  # members of archives: file, member
+    columns: list[str] = field(default_factory=list)  # that texts were found in
     lines: int = 0
 
     def save(self, path: Path, minhash: Path | None = None) -> None:
         """Write the scan; ``minhash``, the file beside it with the signatures of its documents, belongs to it."""
         body = self.ids.tobytes() + self.sizes.astype("<u4").tobytes() + np.packbits(self.kept).tobytes()
-        names = ("documents", "read", "errors", "rejected", "dropped", "places", "samples", "sites", "lines")
-        header = {name: getattr(self, name) for name in names}
+        header = {f.name: getattr(self, f.name) for f in fields(self)[3:]}  # what comes before is in the body
         header["samples"] = {rule: [list(sample) for sample in some] for rule, some in self.samples.items()}
         content = orjson.dumps(header | {"minhash": minhash and sha256_file(minhash)}) + b"\n" + body
         write_file(path, sha256_bytes(content).encode() + b"\n" + content)
@@ -138,6 +140,7 @@ class _Found:
         self.rejected, self.dropped, self.sites = Counter[str](), Counter[str](), Counter[str]()
         self.places: list[tuple[int, str, int, str]] = []
         self.samples: dict[str, list[Sample]] = {}
+        self.flagged: dict[str, set[str]] = {}
         self.minhash: list[Signatures] = []
         self._waiting: list[str] = []
         self._bytes = 0
@@ -150,6 +153,8 @@ class _Found:
     def drop(self, rule: str, drop: Drop, text: str, line: int) -> None:
         self.kept.append(0)
         self.dropped[rule] += 1
+        if isinstance(drop.value, str):
+            self.flagged.setdefault(rule, set()).add(drop.value)
         some = self.samples.setdefault(rule, [])
         if len(some) < SAMPLES:
             some.append(Sample(self.file, line, drop.value, text[:_EXCERPT]))
@@ -216,12 +221,16 @@ def scan_slice(
             found = _Found(index, None)
         else:
             scan.errors.append(None)
+            scan.ignored += [(index, member) for member in meter.ignored]
+            scan.columns = sorted(meter.columns.union(scan.columns))
         good.append(found)
         scan.documents.append(len(found.sizes))
         scan.read.append(len(found.kept))
         scan.places = (scan.places + found.places)[:PLACES]
         for rule, some in found.samples.items():
             scan.samples[rule] = (scan.samples.get(rule, []) + some)[:SAMPLES]
+        for rule, items in found.flagged.items():
+            scan.flagged[rule] = sorted(items.union(scan.flagged.get(rule, [])))
         for total, more in ((dropped, found.dropped), (rejected, found.rejected), (sites, found.sites)):
             total.update(more)
         scan.lines += meter.lines

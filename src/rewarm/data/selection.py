@@ -11,10 +11,12 @@ million looked at together.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,7 @@ import orjson
 from rewarm.core.errors import DataError
 from rewarm.core.manifest import canonical, to_json
 from rewarm.core.storage import sha256_bytes, write_file
-from rewarm.data.near_duplicates import near_duplicates
+from rewarm.data.near_duplicates import cluster_sizes, near_duplicates
 from rewarm.data.scan import ID_BYTES, Scan, minhash_path
 from rewarm.data.shards import DUPLICATE, HELD, NEAR_DUPLICATE, TRAIN, Choice
 from rewarm.recipe.steps import NearDuplicates
@@ -45,10 +47,26 @@ class TextScans:
     first: bool  # no earlier build read it
 
 
+class Chosen(NamedTuple):
+    """For every text and scan, what becomes of each document; and how many clusters of alike ones have which size."""
+
+    choices: list[list[Choice]]
+    clusters: dict[int, int]
+
+
 def choose(
-    texts: Sequence[TextScans], share: float, earlier: Identities, near: NearDuplicates | None = None
-) -> list[list[Choice]]:
-    """For every text and scan, what becomes of each document; the ``earlier`` ones stay held out."""
+    texts: Sequence[TextScans],
+    share: float,
+    earlier: Identities,
+    near: NearDuplicates | None = None,
+    trained: Sequence[Path] = (),
+) -> Chosen:
+    """What becomes of each document.
+
+    Args:
+        earlier: what stays held out.
+        trained: the signatures of documents that the base model has learned.
+    """
     counts = [[len(_load(path).sizes) for path in text.scans] for text in texts]
     ends = np.cumsum([0, *(sum(c) for c in counts)])
     choice = np.full(int(ends[-1]), TRAIN, np.uint8)
@@ -70,17 +88,18 @@ def choose(
         for number, top in enumerate(tops):
             mine = owner == number
             top.add(index[mine & ~held], sizes[mine & ~held], sizes[mine & held])
-    if near is not None:
-        _drop_near_duplicates(choice, texts, near)
+    clusters = _drop_near_duplicates(choice, texts, near, trained) if near is not None else {}
     for text, top in zip(texts, tops, strict=True):
         if not text.panel and text.first:
             choice[top.chosen(choice)] = HELD
     pieces = np.split(choice, np.cumsum([n for c in counts for n in c])[:-1]) if any(counts) else []
     rest = iter(pieces)
-    return [[next(rest) for _ in c] for c in counts]
+    return Chosen([[next(rest) for _ in c] for c in counts], clusters)
 
 
-def _drop_near_duplicates(choice: Choice, texts: Sequence[TextScans], settings: NearDuplicates) -> None:
+def _drop_near_duplicates(
+    choice: Choice, texts: Sequence[TextScans], settings: NearDuplicates, trained: Sequence[Path]
+) -> dict[int, int]:
     scans = [path for text in texts for path in text.scans]
     sizes = np.concatenate([np.zeros(0, np.uint32), *(_load(path).sizes for path in scans)])
     kept = near_duplicates(
@@ -89,8 +108,10 @@ def _drop_near_duplicates(choice: Choice, texts: Sequence[TextScans], settings: 
         settings,
         stays=choice == HELD,  # measured; what is like it must not be trained on
         left_out=choice == DUPLICATE,
+        earlier=trained,
     )
     choice[(choice == TRAIN) & (kept != np.arange(len(kept)))] = NEAR_DUPLICATE
+    return cluster_sizes(kept)
 
 
 class _TopUp:
@@ -188,23 +209,30 @@ def read_ledgers(folder: Path) -> Identities:
     return np.unique(np.concatenate([np.zeros((0, 2), np.uint64), *found]), axis=0)
 
 
-def write_choice(path: Path, choices: Sequence[Choice]) -> None:
+def write_choice(path: Path, chosen: Chosen) -> None:
     """Keep what became of each document, so that a dataset can be made again as it was."""
-    head = canonical([len(choice) for choice in choices])
-    packed = zlib.compress(b"".join(choice.tobytes() for choice in choices), 1)
+    lengths = [[len(choice) for choice in choices] for choices in chosen.choices]
+    head = canonical([lengths, list(chosen.clusters.items())])
+    packed = zlib.compress(b"".join(choice.tobytes() for choices in chosen.choices for choice in choices), 1)
     write_file(path, head + b"\n" + sha256_bytes(packed).encode() + b"\n" + packed)
 
 
-def read_choice(path: Path) -> list[Choice] | None:
+def read_choice(path: Path) -> Chosen | None:
     """What ``write_choice`` kept; None where there is nothing, or it is damaged."""
     try:
         head, digest, packed = path.read_bytes().split(b"\n", 2)
         if sha256_bytes(packed).encode() != digest:
             return None
-        ends = np.cumsum(orjson.loads(head))
+        lengths, clusters = orjson.loads(head)
     except (FileNotFoundError, ValueError):
         return None
-    return np.split(np.frombuffer(zlib.decompress(packed), np.uint8), ends[:-1])
+    every, place = np.frombuffer(zlib.decompress(packed), np.uint8), 0
+    choices: list[list[Choice]] = []
+    for counts in lengths:
+        ends = place + np.cumsum([0, *counts])
+        choices.append([every[a:b] for a, b in itertools.pairwise(ends.tolist())])
+        place = int(ends[-1])
+    return Chosen(choices, dict(clusters))
 
 
 def extend_ledger(path: Path, paths: Sequence[str], held: Iterable[str]) -> None:

@@ -26,7 +26,7 @@ from rewarm.data.signature import ChangedError, Signature
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
 _MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
 _NEXT_FILES = 8  # that are fetched ahead while one is read
-VERSION = 2
+VERSION = 3
 """Goes up whenever the same file would be read as other documents."""
 __all__ = ["ChangedError", "Slice", "SliceFile", "slices_of"]
 
@@ -119,8 +119,8 @@ def slices_of(
     for group, ranges in _groups(files, size, format, connection):
         # one file cut into ranges has one text column, as its first records show it
         column = text_column
-        if column is None and len(ranges) > 1:
-            column = column_of_head(_file(group[0], connection).head(), group[0].path)
+        if len(ranges) > 1:
+            column = column_of_head(_file(group[0], connection).head(), group[0].path, column)
         for start, end in ranges:
             parts.append(Slice(source, len(parts), group, format, column, start, end, connection))
     return parts

@@ -130,6 +130,32 @@ def check_tasks(tasks: Sequence[str], task_path: Path | None) -> None:
                 runner.find(name)
 
 
+def task_texts(
+    tasks: Sequence[str], task_path: Path | None, progress: Progress = lambda what, done, total, unit: None
+) -> Iterator[dict[str, str]]:
+    """The items of ``tasks`` as text, ``{task, id, text}``: what must not stand in a training corpus.
+
+    Raises:
+        UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
+    """
+    runner = _Runner(Path(), task_path, {}, "cpu", progress)
+    for name in dict.fromkeys(tasks):
+        progress(f"read task {name}", 0, 0, "")
+        with _quiet():
+            _, found = runner._load(name)
+        for own, task in found.items():
+            for number, document in enumerate(task.eval_docs):
+                yield {"task": own, "id": str(number), "text": _text_of(task, document)}
+
+
+def _text_of(task: Any, document: Any) -> str:
+    """What the task itself compares for contamination, else question and answer."""
+    if task.should_decontaminate():
+        return str(task.doc_to_decontamination_query(document))
+    answer = task.doc_to_target(document)
+    return f"{task.doc_to_text(document)} {answer if isinstance(answer, str) else ''}"
+
+
 class _Runner:
     """Loads the harness and the model when the first task needs them, and not before."""
 

@@ -8,6 +8,7 @@ with its loss (``loss.py``), fp32 master weights, and the refusal of whatever wo
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +23,19 @@ from rewarm.models.attention import PACKED
 from rewarm.models.folder import check_folder
 from rewarm.models.loss import Head, linear_cross_entropy_sum, linear_nll
 from rewarm.models.packed import PackedBatch as PackedBatch
-from rewarm.models.packing import check_packing
+from rewarm.models.packing import cause, check_packing
+from rewarm.models.shape import REMEDY
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+# Tensors that some files hold beside the model, and that it does without; all else would be lost in the export.
+_HARMLESS = re.compile(
+    r"rotary_emb\.inv_freq$"  # computed from the configuration
+    r"|\.(attn|attention)\.((masked_)?bias|causal_mask)$"  # the causal mask, in old files of GPT-2 and its heirs
+    r"|^(model\.)?mtp"  # layers that predict the tokens after the next one: a help in pretraining and for speed
+)
 
 
 class CausalModel(nn.Module):
@@ -117,33 +127,58 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
             family cannot be trained on packed documents (``check_packing``).
     """
     check_folder(folder, hashes=False)  # reading it all once more is left to who finds the model
-    with quiet_transformers():
-        try:
-            hf, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=dtype,
-                attn_implementation=PACKED,
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-        except Exception as error:  # whatever a foreign library makes of a foreign file
-            raise _unloadable(folder, error) from error
-    if absent := report["missing_keys"]:
-        raise ModelError(
-            f"{len(absent)} weights are missing, the first {min(absent)!r}", where=folder, remedy="fetch it again"
+    with loading(folder):
+        hf, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=PACKED,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, where the message can name them
         )
+    _refuse_partial(folder, hf, report)
     _refuse_half_tied(folder, hf)
     model = CausalModel(hf).eval()
-    check_packing(model)
+    try:
+        check_packing(model)
+    except ModelError as error:
+        raise ModelError(error.what, where=folder, remedy=error.remedy) from error
     return model.to(device)
+
+
+def _refuse_partial(folder: Path, hf: PreTrainedModel, report: dict[str, Any]) -> None:
+    """Weights that do not fill the model would leave some of it random; what they hold more would be lost."""
+    odd = sorted(f"{name!r} is {list(is_)}, not {list(want)}" for name, is_, want in report["mismatched_keys"])
+    for names, what in (
+        (report["missing_keys"], "weights are missing"),
+        (odd, "weights have a shape that config.json does not give them"),
+        (_unexpected(hf, report["unexpected_keys"]), "weights belong to no part of the model that config.json gives"),
+        (
+            [name for name, p in hf.named_parameters() if not p.isfinite().all()],
+            "weights are damaged (NaN or infinite)",
+        ),
+    ):
+        if names:
+            raise ModelError(
+                f"{len(names)} {what}: the first is {min(names)}",
+                where=folder,
+                remedy="fetch the model again, or use another one",
+            )
+
+
+def _unexpected(hf: PreTrainedModel, names: set[str]) -> list[str]:
+    text = hf.config.get_text_config()
+    depth, more = getattr(text, "num_hidden_layers", 0), getattr(text, "num_nextn_predict_layers", None) or 0
+    extra = tuple(f"model.layers.{depth + n}." for n in range(more))  # as ``mtp``, counted on from the model's own
+    return [name for name in names if not _HARMLESS.search(name) and not name.startswith(extra)]
 
 
 def _refuse_half_tied(folder: Path, hf: PreTrainedModel) -> None:
     """A head of its own in a model that says its head is the embedding would be trained, and lost in the export."""
     head, embedding = hf.get_output_embeddings(), hf.get_input_embeddings()
-    tied = hf.config.get_text_config().tie_word_embeddings
+    tied = getattr(hf.config.get_text_config(), "tie_word_embeddings", False)
     if tied and head is not None and head.weight is not embedding.weight:
         raise ModelError(
             "config.json ties the head to the embedding, but the weights hold a head of their own",
@@ -152,13 +187,23 @@ def _refuse_half_tied(folder: Path, hf: PreTrainedModel) -> None:
         )
 
 
+@contextlib.contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """transformers at work on ``folder``: quiet, and its errors as ours."""
+    with quiet_transformers():
+        try:
+            yield
+        except Exception as error:  # whatever a foreign library makes of a foreign file
+            raise _unloadable(folder, error) from error
+
+
 def _unloadable(folder: Path, error: Exception) -> UserError:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
         return ResourceError("the model does not fit into memory", where=folder, remedy="use a smaller model")
     return ModelError(
-        f"transformers cannot load it: {str(error).strip().partition(chr(10))[0] or type(error).__name__}",
+        f"transformers cannot load it: {cause(error)}",
         where=folder,
-        remedy="fetch the model again, or use a decoder-only model of a common family",
+        remedy=f"fetch the model again, or {REMEDY}",
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -16,6 +17,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
+    SafetensorsParsingError,
 )
 from tqdm import tqdm
 
@@ -26,22 +28,53 @@ Progress = Callable[[str, float, float, str], None]
 
 WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*", "USE_POLICY*"]
 _UNREACHABLE = (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, OSError)
-UNWANTED = ["*/*", "consolidated*"]  # the same weights in other formats
+# The same weights in other formats, and the list of a version of ours, with files that are not wanted here.
+UNWANTED = ["*/*", "consolidated*", "manifest.json"]
 
 
-def download(model: str, progress: Progress) -> Path:
+def download(model: str, progress: Progress, *, weights: bool = True) -> Path:
     """The folder of a hub id (``organisation/name``) in the hub's own cache; only what is missing is fetched.
+
+    Args:
+        weights: fetch them too; else what says what they are, and the tokenizer.
 
     Raises:
         ModelError: the model is unknown, gated, without safetensors weights, or the hub cannot be reached.
         ResourceError: the disk has too little room for it.
     """
-    try:
-        size = _missing_bytes(model)
+    unwanted = UNWANTED if weights else [*UNWANTED, "*.safetensors"]
+    with _explained(model):
+        size = _missing_bytes(model, unwanted)
         progress("download", 0, size, "bytes")
-        folder = snapshot_download(
-            model, allow_patterns=WANTED, ignore_patterns=UNWANTED, tqdm_class=_reporter(size, progress)
+        return Path(
+            snapshot_download(
+                model, allow_patterns=WANTED, ignore_patterns=unwanted, tqdm_class=_reporter(size, progress)
+            )
         )
+
+
+def read_headers(model: str, revision: str, shards: list[str], progress: Progress) -> dict[str, dict[str, Any]]:
+    """The headers of a hub id's weights, by file, as safetensors writes them, without the weights.
+
+    Raises:
+        ModelError: as ``download``, or a header is damaged.
+    """
+    headers = {}
+    with _explained(model):
+        for number, shard in enumerate(shards):
+            progress("read about the weights", number, len(shards), "files")
+            found = HfApi().parse_safetensors_file_metadata(model, shard, revision=revision)
+            headers[shard] = {name: vars(tensor) for name, tensor in found.tensors.items()}
+    return headers
+
+
+@contextlib.contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """The hub client's errors as ours, each with its remedy."""
+    try:
+        yield
+    except SafetensorsParsingError as error:
+        raise ModelError(f"its weights are damaged: {error}", where=model, remedy="use another model") from error
     except GatedRepoError as error:
         raise ModelError(
             "this model is gated: its owner asks for an accepted licence, and for a token to prove it",
@@ -70,18 +103,17 @@ def download(model: str, progress: Progress) -> Path:
         raise _unreachable(model, error) from error
     except _UNREACHABLE as error:
         raise _unreachable(model, error) from error
-    return Path(folder)
 
 
-def _missing_bytes(model: str) -> int:
+def _missing_bytes(model: str, unwanted: list[str]) -> int:
     """Bytes to fetch, all told; 0 where the hub cannot be asked (a copy in the cache may do)."""
     try:
-        files = HfApi().model_info(model, files_metadata=True).siblings or []
+        info = HfApi().model_info(model, files_metadata=True)
     except RepositoryNotFoundError:
         raise
     except _UNREACHABLE:
         return 0
-    sizes = {file.rfilename: file.size or 0 for file in files if "/" not in file.rfilename}
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
     if not any(name.endswith(".safetensors") for name in sizes):
         pickles = [name for name in sizes if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
         raise ModelError(
@@ -91,10 +123,9 @@ def _missing_bytes(model: str) -> int:
             where=model,
             remedy="use a version of the model with .safetensors weights",
         )
-    size = sum(size for name, size in sizes.items() if _matches(name, WANTED) and not _matches(name, UNWANTED))
-    cache = Path(constants.HF_HUB_CACHE)
-    if not (cache / f"models--{model.replace('/', '--')}").exists():
-        require_space(cache, size, f"the download of {model}")
+    wanted = [name for name in sizes if _matches(name, WANTED) and not _matches(name, unwanted)]
+    size = sum(sizes[name] for name in wanted if not try_to_load_from_cache(model, name, revision=info.sha))
+    require_space(Path(constants.HF_HUB_CACHE), size, f"the download of {model}")
     return size
 
 

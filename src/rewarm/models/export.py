@@ -22,7 +22,7 @@ from rewarm.core.errors import DataError
 from rewarm.core.manifest import to_json, verify
 from rewarm.core.storage import write_file
 from rewarm.models.causal import CausalModel, load_model, quiet_transformers
-from rewarm.models.folder import check_folder, weights_dtype
+from rewarm.models.folder import check_folder, share, weights_dtype
 from rewarm.models.lora import add_lora, merged, save_adapter
 from rewarm.recipe.hyperparameters import Hyperparameters
 
@@ -72,6 +72,7 @@ def export(
             if path.is_file():
                 shutil.copyfile(path, target / path.name)
     _write_config(target, config, skeleton, dtype)
+    share(target)
 
 
 def export_checkpoint(

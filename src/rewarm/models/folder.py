@@ -6,24 +6,25 @@ nothing runs code that came with a model. What passes can be loaded; what does n
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib
-import math
-import re
+import shutil
 import struct
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 
-from rewarm.core.config import nearest
 from rewarm.core.errors import ModelError
 from rewarm.core.manifest import MANIFEST, verify
 from rewarm.core.storage import sha256_file
+from rewarm.models.shape import Tensor, check_family, check_shape, embedding_rows, text_part
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Progress = Callable[[str, float, float, str], None]
 
 INDEX = "model.safetensors.index.json"
@@ -32,67 +33,80 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _MOST_JSON = 1 << 28  # bytes; the tokenizers with the largest vocabularies take 40 MB
-_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|layer)\.(\d+)\.")
-_DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_WIDTHS = ("hidden_size", "n_embd", "d_model", "vocab_size", "num_attention_heads", "n_head")
-_OPTIONAL = (
-    "intermediate_size",
-    "moe_intermediate_size",
-    "n_inner",
-    "ffn_dim",
-    "head_dim",
-    "num_key_value_heads",
-    "num_experts",
-    "num_local_experts",
-    "n_routed_experts",
-)
 _NOT_IDENTITY = {MANIFEST, "lineage.json"}
+_SETTLED = 2_000_000_000  # ns; the clock of a file system may stand still for that long (FAT)
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """What a safetensors header says of a tensor."""
+def _readable(look: Callable[Concatenate[Path, P], R]) -> Callable[Concatenate[Path, P], R]:
+    """What the operating system refuses to read in a folder is the user's to mend, and no bug of ours."""
 
-    dtype: str
-    shape: tuple[int, ...]
+    @functools.wraps(look)
+    def looked(folder: Path, /, *args: P.args, **options: P.kwargs) -> R:
+        try:
+            return look(folder, *args, **options)
+        except OSError as error:
+            raise ModelError(
+                f"cannot be read: {error.strerror or error}",
+                where=error.filename or folder,
+                remedy="let this user read it (chmod, chown), or name a copy of the model",
+            ) from error
 
-    @property
-    def count(self) -> int:
-        return math.prod(self.shape)
+    return looked
 
 
-def check_folder(folder: Path, *, hashes: bool = True) -> dict[str, Any]:
+@_readable
+def check_folder(folder: Path, *, hashes: bool = True, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Any]:
     """Return the content of config.json of a folder that can be loaded safely.
 
     Args:
         hashes: compare the files of a folder that has a manifest by hash, not by size alone.
+        tensors: what its weights hold, where they do not lie in the folder (``hub_tensors``).
 
     Raises:
         ModelError: files are missing, cut, changed since their manifest was written, pickles or quantised; the
             model wants to run code of its own; or the configuration does not fit the weights.
     """
     if not folder.is_dir():
-        raise ModelError("there is no such folder", where=folder, remedy="correct base_model")
+        raise _no_folder(folder)
     config = _config(folder)
     _no_code(folder, config)
-    if (folder / MANIFEST).is_file() and isinstance(_json(folder / MANIFEST).get("files"), dict):
-        verify(folder, ModelError, hashes=hashes)
-    tensors = _tensors(folder)
+    check_family(folder / "config.json", config)
+    if tensors is None:
+        if (folder / MANIFEST).is_file() and isinstance(_json(folder / MANIFEST).get("files"), dict):
+            _unchanged(folder, hashes)
+        tensors = _tensors(folder)
     _not_quantised(folder, config, tensors)
-    _plausible(folder / "config.json", _text(config), tensors)
-    _known_family(folder / "config.json", config)
-    _tokenizer_fits(folder, _text(config), tensors)
+    check_shape(folder / "config.json", config, tensors)
+    _tokenizer_fits(folder, config, tensors)
     return config
 
 
-def count_parameters(folder: Path) -> int:
+def _no_folder(path: Path) -> ModelError:
+    return ModelError("there is no such folder", where=path, remedy="name the folder that holds the model")
+
+
+def _unchanged(folder: Path, hashes: bool) -> None:
+    try:
+        files = verify(folder, ModelError, hashes=False)["files"]
+        for name in files if hashes else ():
+            if _digest(folder / name) != files[name]["sha256"]:
+                raise ModelError(
+                    "its SHA-256 differs from the manifest: it was changed or damaged", where=folder / name
+                )
+    except ModelError as error:
+        remedy = "fetch or publish the model again, or restore the folder from a backup"
+        raise ModelError(error.what, where=error.where, remedy=remedy) from error
+
+
+@_readable
+def count_parameters(folder: Path, tensors: Mapping[str, Tensor] | None = None) -> int:
     """Parameters of a checked folder, by the headers of its weights; a tied head counts once."""
-    tensors = _tensors(folder)
-    if _text(_config(folder)).get("tie_word_embeddings"):
-        tensors.pop("lm_head.weight", None)
-    return sum(tensor.count for tensor in tensors.values())
+    tied = text_part(_config(folder)).get("tie_word_embeddings")
+    sizes = {name: t.count for name, t in (_tensors(folder) if tensors is None else tensors).items()}
+    return sum(size for name, size in sizes.items() if not (tied and name == "lm_head.weight"))
 
 
+@_readable
 def weights_dtype(folder: Path) -> str:
     """The type that most of a checked folder's numbers have, as safetensors names it: F32, BF16, ..."""
     counts = Counter[str]()
@@ -101,13 +115,37 @@ def weights_dtype(folder: Path) -> str:
     return counts.most_common(1)[0][0]
 
 
+@_readable
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over the names and contents of weights, tokenizer and configuration: equal for equal models."""
+    """SHA-256 over the names and contents of weights, tokenizer and configuration: equal for equal models.
+
+    A process reads a file again only once something has touched it.
+    """
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".model", ".jinja", ".txt") and path.name not in _NOT_IDENTITY:
-            whole.update(f"{sha256_file(path)}  {path.name}\n".encode())
+        wanted = path.suffix in (".safetensors", ".json", ".model", ".jinja", ".txt") and path.is_file()
+        if wanted and path.name not in _NOT_IDENTITY:
+            whole.update(f"{_digest(path)}  {path.name}\n".encode())
     return whole.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    state = path.stat()
+    touched = max(state.st_mtime_ns, state.st_ctime_ns)  # the first can be set back, the second cannot
+    if time.time_ns() - touched < _SETTLED:  # a second change might bear the time of the first
+        return sha256_file(path)
+    return _settled_digest(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _settled_digest(path: Path, *_: int) -> str:
+    return sha256_file(path)
+
+
+def share(folder: Path) -> None:
+    """Give weights the mode of config.json beside them: safetensors keeps a file to its owner, whatever the umask."""
+    for path in folder.glob("*.safetensors"):
+        shutil.copymode(next(folder.glob("*config.json")), path)
 
 
 # -- configuration ----------------------------------------------------------------------------------------------
@@ -125,12 +163,19 @@ def _config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             "there is no config.json", where=folder, remedy="name the folder that holds the Hugging Face model"
         )
-    return _json(path)
+    config = _json(path)
+    if not isinstance(config.get("text_config"), dict | None):
+        raise ModelError("text_config is no JSON object", where=path, remedy="fetch the file again")
+    return config
 
 
 def _json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MOST_JSON:
-        raise ModelError(f"has {path.stat().st_size / 1e6:.0f} MB, too much for such a file", where=path)
+        raise ModelError(
+            f"has {path.stat().st_size / 1e6:.0f} MB, too much for such a file",
+            where=path,
+            remedy="fetch the file again",
+        )
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
@@ -140,14 +185,8 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _text(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that describes the language model."""
-    inner = config.get("text_config")
-    return inner if isinstance(inner, dict) else config
-
-
 def _no_code(folder: Path, config: dict[str, Any]) -> None:
-    for path in sorted(folder.glob("*config.json")):
+    for path in sorted(path for path in folder.glob("*config.json") if path.is_file()):
         content = config if path.name == "config.json" else _json(path)
         if _has_key(content, "auto_map"):
             raise ModelError(
@@ -159,49 +198,13 @@ def _no_code(folder: Path, config: dict[str, Any]) -> None:
 
 
 def _has_key(value: Any, key: str) -> bool:
-    if isinstance(value, dict):
-        return key in value or any(_has_key(inner, key) for inner in value.values())
-    return isinstance(value, list) and any(_has_key(inner, key) for inner in value)
-
-
-def _known_family(path: Path, config: dict[str, Any]) -> None:
-    family, known = config.get("model_type"), _families()
-    if family not in known:
-        guess = nearest(str(family), known)
-        raise ModelError(
-            f"transformers knows no model_type {family!r}" + (f"; the nearest is {guess!r}" if guess else ""),
-            where=path,
-            remedy="update transformers, or use a model of a family that it knows",
-        )
-
-
-def _families() -> list[str]:
-    """Every model_type that transformers knows. Imported late, and from where it takes no torch if possible."""
-    for module in ("auto_mappings", "configuration_auto"):
-        try:
-            return list(importlib.import_module(f"transformers.models.auto.{module}").CONFIG_MAPPING_NAMES)
-        except (ImportError, AttributeError):
-            continue
-    raise ImportError("this version of transformers lists no model families where rewarm looks for them")
-
-
-def _plausible(path: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Refuse sizes that the weights do not have, before anything of those sizes is allocated."""
-    layers = 1 + max((int(m[1]) for name in tensors if (m := _LAYER.search(name))), default=0)
-    widest = max((side for tensor in tensors.values() for side in tensor.shape), default=0)
-    limits = dict.fromkeys(_DEPTHS, (1, layers, "layers"))
-    limits.update(dict.fromkeys(_WIDTHS, (1, widest, "as the longest side of a tensor")))
-    limits.update(dict.fromkeys(_OPTIONAL, (0, widest, "as the longest side of a tensor")))
-    for key, (least, most, what) in limits.items():
-        value = config.get(key)
-        if value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ModelError(
-                f"{key} is {value!r}, but the weights have {most} {what}",
-                where=path,
-                remedy="fetch the model again: its configuration and its weights do not belong together",
-            )
+    waiting = [value]
+    while waiting:  # JSON may be nested deeper than functions
+        value = waiting.pop()
+        if isinstance(value, dict) and key in value:
+            return True
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return False
 
 
 def _not_quantised(folder: Path, config: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -219,10 +222,14 @@ def _not_quantised(folder: Path, config: dict[str, Any], tensors: Mapping[str, T
 
 def _tensors(folder: Path) -> dict[str, Tensor]:
     """Every tensor of the folder's weights, from checked headers."""
-    if (folder / INDEX).is_file():
-        return _sharded(folder)
-    if (folder / WEIGHTS).is_file():
-        return read_header(folder / WEIGHTS)
+    shards = _shards(folder)
+    if (folder / INDEX).is_file() or (folder / WEIGHTS).is_file():
+        for shard in shards:
+            if not (folder / shard).is_file():
+                raise ModelError(
+                    "listed in the index but missing", where=folder / shard, remedy="fetch the model again"
+                )
+        return _whole(folder, [read_header(folder / shard) for shard in shards])
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
     if pickles:
         raise ModelError(
@@ -233,19 +240,25 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     raise ModelError(f"there are no weights ({WEIGHTS} or {INDEX})", where=folder, remedy="fetch the model again")
 
 
-def _sharded(folder: Path) -> dict[str, Tensor]:
+def _shards(folder: Path) -> list[str]:
+    """The files that the weights are in, whether they lie there or not."""
     index = folder / INDEX
+    if not index.is_file():
+        return [WEIGHTS]
     placed = _json(index).get("weight_map")
     if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
         raise ModelError("names no shards", where=index, remedy="fetch the file again")
-    tensors: dict[str, Tensor] = {}
-    for shard in sorted(set(placed.values())):
+    for shard in placed.values():
         if Path(shard).name != shard or "\\" in shard or "\0" in shard or not shard.endswith(".safetensors"):
-            raise ModelError(f"names {shard!r}, which is no .safetensors file beside it", where=index)
-        if not (folder / shard).is_file():
-            raise ModelError("listed in the index but missing", where=folder / shard, remedy="fetch the model again")
-        tensors.update(read_header(folder / shard))
-    if absent := placed.keys() - tensors.keys():
+            raise ModelError(
+                f"names {shard!r}, which is no .safetensors file beside it", where=index, remedy="fetch the file again"
+            )
+    return sorted(set(placed.values()))
+
+
+def _whole(folder: Path, headers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    tensors = {name: tensor for header in headers for name, tensor in header.items()}
+    if (index := folder / INDEX).is_file() and (absent := _json(index)["weight_map"].keys() - tensors.keys()):
         raise ModelError(f"{min(absent)!r} is in none of the shards", where=index, remedy="fetch the model again")
     return tensors
 
@@ -317,7 +330,7 @@ def _tokenizer_fits(folder: Path, config: dict[str, Any], tensors: Mapping[str, 
             if old
             else "fetch the model again, with its tokenizer",
         )
-    rows = _embedding_rows(config, tensors)
+    rows = embedding_rows(config, tensors)
     highest = _highest_token(path)
     if rows is not None and highest >= rows:
         raise ModelError(
@@ -326,7 +339,7 @@ def _tokenizer_fits(folder: Path, config: dict[str, Any], tensors: Mapping[str, 
             remedy="use the tokenizer that belongs to the model",
         )
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        ids = config.get(key)
+        ids = text_part(config).get(key)
         for token in ids if isinstance(ids, list) else [ids]:
             if rows is not None and isinstance(token, int) and token >= rows:
                 raise ModelError(
@@ -336,21 +349,16 @@ def _tokenizer_fits(folder: Path, config: dict[str, Any], tensors: Mapping[str, 
                 )
 
 
-def _embedding_rows(config: dict[str, Any], tensors: Mapping[str, Tensor]) -> int | None:
-    names = (".embed_tokens.weight", ".wte.weight", ".word_embeddings.weight", ".embed_in.weight")
-    found = [t.shape[0] for name, t in tensors.items() if f".{name}".endswith(names) and len(t.shape) == 2]
-    return found[0] if found else config.get("vocab_size")
-
-
 def _highest_token(path: Path) -> int:
     content = _json(path)
-    model, added = content.get("model"), content.get("added_tokens")
+    model, added = content.get("model"), content.get("added_tokens") or []
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict | list) or not vocabulary:
         raise ModelError("holds no vocabulary", where=path, remedy="fetch the file again")
     ids: list[Any] = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
-    ids += [token.get("id") for token in added or () if isinstance(token, dict)]
-    if not all(isinstance(token, int) for token in ids):
+    if isinstance(added, list):
+        ids += [token.get("id") if isinstance(token, dict) else None for token in added]
+    if not isinstance(added, list) or not all(isinstance(token, int) for token in ids):
         raise ModelError("its vocabulary is damaged", where=path, remedy="fetch the file again")
     return int(max(ids))
 
@@ -358,19 +366,50 @@ def _highest_token(path: Path) -> int:
 # -- the hub ----------------------------------------------------------------------------------------------------
 
 
-def fetch(base_model: str, progress: Progress = lambda what, done, total, unit: None) -> Path:
+def is_folder(base_model: str) -> bool:
+    """Whether it names a folder: what a name means must not depend on where the command was given."""
+    return base_model.startswith((".", "/", "~"))
+
+
+def fetch(base_model: str, progress: Progress = lambda what, done, total, unit: None, *, weights: bool = True) -> Path:
     """The folder of a base model: a folder as it is, a hub id (``organisation/name``) downloaded.
 
-    A folder starts with ``.``, ``/`` or ``~``: what a name means must not depend on where the command was given.
+    Args:
+        weights: download them, and not only what is small.
 
     Raises:
         ModelError: see ``rewarm.models.download.download``.
     """
-    if base_model.startswith((".", "/", "~")):
-        path = Path(base_model).expanduser()
-        if not path.is_dir():
-            raise ModelError("there is no such folder", where=path, remedy="correct base_model")
-        return path
+    if is_folder(base_model):
+        return _existing(Path(base_model))
     from rewarm.models.download import download  # imported late: a folder needs no hub client
 
-    return download(base_model, progress)
+    return download(base_model, progress, weights=weights)
+
+
+@_readable
+def _existing(path: Path) -> Path:
+    try:
+        found = path.expanduser()
+    except RuntimeError:  # there is no such user
+        raise _no_folder(path) from None
+    if not found.is_dir():
+        raise _no_folder(found)
+    return found
+
+
+@_readable
+def hub_tensors(folder: Path, base_model: str, progress: Progress) -> dict[str, Tensor] | None:
+    """What the weights of a hub id hold that were left at the hub; None where they lie in ``folder``.
+
+    Raises:
+        ModelError: see ``rewarm.models.download.read_headers``; or the headers are damaged.
+    """
+    shards = _shards(folder)
+    if all((folder / shard).is_file() for shard in shards):
+        return None
+    from rewarm.models.download import read_headers  # imported late: a folder needs no hub client
+
+    headers = read_headers(base_model, folder.name, shards, progress)
+    entries = [_entries(Path(base_model, shard), header) for shard, header in headers.items()]
+    return _whole(folder, [{name: tensor for name, _, _, tensor in header} for header in entries])

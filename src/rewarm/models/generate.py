@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rewarm.core.errors import UserError
-from rewarm.models.causal import quiet_transformers
+from rewarm.models.causal import loading, quiet_transformers
 from rewarm.models.folder import check_folder
 
 
@@ -34,11 +34,12 @@ def generate(
         UserError: the prompt is empty, and the model has no token to start from.
     """
     check_folder(folder)
-    with quiet_transformers():
+    with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=_dtype(device), use_safetensors=True, local_files_only=True
         ).to(device)
+    with quiet_transformers():
         ids = tokenizer(prompt, return_tensors="pt", split_special_tokens=True)["input_ids"].long()
         if ids.shape[1] == 0 and tokenizer.bos_token_id is not None:
             ids = torch.tensor([[tokenizer.bos_token_id]])

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from rewarm.core.errors import ModelError
 from rewarm.core.storage import staged_folder
 from rewarm.models.causal import quiet_transformers
+from rewarm.models.folder import share
+from rewarm.models.packing import cause
 
 MAGIC = b"GGUF"
 
@@ -38,7 +40,9 @@ def from_gguf(gguf_file: Path, target_folder: Path, dtype: torch.dtype = torch.b
             tokenizer = AutoTokenizer.from_pretrained(**source)
         except Exception as error:  # whatever a foreign library makes of a foreign file
             raise ModelError(
-                f"transformers cannot read it: {error}", where=gguf_file, remedy="use the model's safetensors version"
+                f"transformers cannot read it: {cause(error)}",
+                where=gguf_file,
+                remedy="use the model's safetensors version",
             ) from error
         model.hf_quantizer, model.is_quantized, model.quantization_method = None, False, None
         if hasattr(model.config, "quantization_config"):
@@ -46,3 +50,4 @@ def from_gguf(gguf_file: Path, target_folder: Path, dtype: torch.dtype = torch.b
         model.config.architectures = [type(model).__name__]
         model.to(dtype).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        share(folder)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from rewarm.core.config import nearest
 from rewarm.core.errors import UserError
 from rewarm.models.causal import CausalModel
+from rewarm.models.folder import share
 from rewarm.recipe.hyperparameters import Hyperparameters
 
 ADAPTER = "default"
@@ -106,3 +107,4 @@ def save_adapter(model: CausalModel, folder: Path, base: str) -> None:
     config = model.hf.peft_config[ADAPTER]
     config.base_model_name_or_path, config.inference_mode = base, True
     config.save_pretrained(folder)
+    share(folder)

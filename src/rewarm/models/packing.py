@@ -15,12 +15,12 @@ from torch import Tensor
 from rewarm.core.errors import ModelError
 from rewarm.models.attention import CHECKED, PACKED
 from rewarm.models.packed import PackedBatch
+from rewarm.models.shape import REMEDY
 
 if TYPE_CHECKING:
     from rewarm.models.causal import CausalModel
 
 LENGTHS = (7, 5)
-REMEDY = "use a decoder-only model of a common family, such as Llama, Qwen, Gemma or Mistral"
 
 
 @torch.no_grad()
@@ -39,18 +39,17 @@ def check_packing(model: CausalModel) -> None:
         plain = torch.cat([_plain_nll(model, document) for document in documents])
         finite = bool(torch.isfinite(plain).all())
         if not finite:
-            raise ModelError("its weights give no finite numbers")
+            raise ModelError("its weights are damaged: they give no finite numbers")
         model.hf.set_attn_implementation(CHECKED)
         model.token_nll(_packed(documents[:1]))  # one document: its masks can be read off
         model.hf.set_attn_implementation(PACKED)
         packed = model.token_nll(_packed(documents))
     except ModelError as error:
         if not finite:
-            raise ModelError(error.what, remedy="fetch the model again: its weights are damaged") from error
+            raise ModelError(error.what, remedy="fetch the model again") from error
         raise ModelError(f"{family} models cannot be trained here: {error.what}", remedy=REMEDY) from error
     except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, IndexError) as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise ModelError(f"{family} models cannot be trained here: {reason}", remedy=REMEDY) from error
+        raise ModelError(f"{family} models cannot be trained here: {cause(error)}", remedy=REMEDY) from error
     finally:
         model.hf.set_attn_implementation(PACKED)
         model.train(training)
@@ -62,6 +61,13 @@ def check_packing(model: CausalModel) -> None:
             f" from single ones (by up to {worst:.2g} nats)",
             remedy=REMEDY,
         )
+
+
+def cause(error: BaseException) -> str:
+    """What a foreign error says, up to the first line that does not only announce the next."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    said = next((n for n, line in enumerate(lines, 1) if not line.endswith(":")), len(lines))
+    return f"{type(error).__name__}: {' '.join(lines[:said])}"
 
 
 def _plain_nll(model: CausalModel, ids: Tensor) -> Tensor:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from rewarm.core import states
 from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
-from rewarm.core.events import EventLog
-from rewarm.core.run import STAGES, Run, Status, claim, read_launch, sole_process
-from rewarm.core.storage import is_disk_full, remove_folder, sweep
+from rewarm.core.events import Event, EventLog
+from rewarm.core.lines import log_line
+from rewarm.core.run import STAGES, Run, claim, read_launch, sole_process
+from rewarm.core.storage import as_user_error, is_disk_full, remove_folder, sweep
 from rewarm.core.workspace import Workspace
 from rewarm.pipeline.baseline import BASELINE
 from rewarm.pipeline.evaluate import EVALUATE
@@ -48,6 +49,9 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         logger.error("%s", error)
         return error.exit_code
+    except OSError as error:  # the folder cannot be written to
+        logger.error("%s", known := as_user_error(error))
+        return known.exit_code if known else EXIT_BUG
 
 
 def attempt(run: Run, first: str | None) -> int:
@@ -56,13 +60,14 @@ def attempt(run: Run, first: str | None) -> int:
     stop.listen()
     log: EventLog | None = None
     try:
-        told = Status.told(run)
         record = claim(run)
-        log = EventLog(run.events, record["attempt"])
-        if told in states.LIVE:
+        log = EventLog(run.events, record["attempt"], _echo)
+        if log.last_state in states.LIVE:
             log.state("lost", reason="its process ended without a word")
         log.state("starting", pid=record["pid"], host=record["host"])
         log.state("running")
+        if log.was_damaged:
+            log.warning(f"{run.events} was damaged: what stood behind the last whole event is in events.damaged now")
         x = _stages(run, log, stop, first)
         x.with_space("the record", lambda: x.log.state("succeeded"))
         return EXIT_DONE
@@ -80,12 +85,21 @@ def attempt(run: Run, first: str | None) -> int:
         return error.exit_code
     except Exception as error:
         logger.error("%s", traceback.format_exc())
+        if isinstance(error, OSError) and (known := as_user_error(error)):
+            _fail(log, str(known), known.exit_code)
+            return known.exit_code
         code = EXIT_RESOURCE if is_disk_full(error) or is_out_of_memory(error) else EXIT_BUG
         _fail(log, f"{type(error).__name__}: {error}", code)
         return code
     finally:
         if log:
             log.close()
+
+
+def _echo(event: Event) -> None:
+    """Say in log.txt what the record says."""
+    if (line := log_line(event)) is not None:
+        logger.log(logging.WARNING if event["kind"] == "warning" else logging.INFO, "%s", line)
 
 
 def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Execution:

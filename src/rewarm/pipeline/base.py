@@ -8,9 +8,18 @@ from typing import Any
 
 from rewarm.core.config import nearest
 from rewarm.core.errors import ModelError
+from rewarm.core.manifest import read_manifest
 from rewarm.core.workspace import Workspace
 from rewarm.hub.models import find, list_models
-from rewarm.models.folder import Progress, check_folder, count_parameters, fetch, fingerprint
+from rewarm.models.folder import (
+    Progress,
+    check_folder,
+    count_parameters,
+    fetch,
+    fingerprint,
+    hub_tensors,
+    is_folder,
+)
 from rewarm.recipe.facts import ModelFacts
 
 
@@ -28,30 +37,39 @@ class Base:
         return ModelFacts.of(self.config, self.parameters)
 
     def fingerprint(self) -> str:
-        """SHA-256 over weights, tokenizer and configuration; reads every byte of them."""
+        """SHA-256 over weights, tokenizer and configuration; reads every byte of them, once in a process."""
         return fingerprint(self.folder)
 
 
-def locate(reference: str, workspace: Workspace, progress: Progress) -> Base:
+def locate(reference: str, workspace: Workspace, progress: Progress, *, weights: bool = True) -> Base:
     """The model that ``reference`` names: a version of ours, a folder, or a hub id (downloaded).
+
+    Args:
+        weights: read or fetch all of them; else only their headers, enough to say what a run would need.
 
     Raises:
         ModelError: if it cannot be found, or its folder cannot be trusted.
     """
-    if "@" in reference and not reference.startswith((".", "/", "~")):
-        version = find(workspace.models, reference)
-        version.verify()
-        folder = version.path
-    elif "/" not in reference:
-        versions = list_models(workspace.models)
-        guess = nearest(reference, [version.name for version in versions])
-        newest = [version for version in versions if version.name == guess]
-        raise ModelError(
-            f"{reference!r} is neither a hub id (organisation/name), a folder (./name) nor a version (name@1)"
-            + (f"; did you mean {newest[-1]}?" if newest else ""),
-            remedy="correct base_model",
-        )
-    else:
+    tensors = None
+    if is_folder(reference):
         folder = fetch(reference, progress)
-    config = check_folder(folder)
-    return Base(reference, folder, config, count_parameters(folder))
+    elif "/" in reference:
+        folder = fetch(reference, progress, weights=weights)
+        tensors = None if weights else hub_tensors(folder, reference, progress)
+    elif "@" in reference:
+        folder = find(workspace.models, reference).path
+        read_manifest(folder, error=ModelError)  # not every folder must have one, a version must
+    else:
+        raise _unknown(reference, workspace)
+    config = check_folder(folder, hashes=weights, tensors=tensors)
+    return Base(reference, folder, config, count_parameters(folder, tensors))
+
+
+def _unknown(reference: str, workspace: Workspace) -> ModelError:
+    """A bare name would mean another model after the next run: a recipe names the version."""
+    versions = {version.name: version for version in list_models(workspace.models)}  # the newest comes last
+    guess = nearest(reference, list(versions))
+    return ModelError(
+        f"{reference!r} is neither a hub id (organisation/name), a folder (./name) nor a version (name@1)",
+        remedy=f"write {versions[guess]}" if guess else "write one of these; `rewarm models ls` shows the versions",
+    )

@@ -6,7 +6,6 @@ the same and whose outputs are still there means that the stage need not run aga
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 from collections.abc import Callable
@@ -14,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import orjson
-
-from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, UserError
+from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DataError, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import MANIFEST, canonical, to_json, verify
 from rewarm.core.run import Run
@@ -26,7 +23,6 @@ from rewarm.core.workspace import Workspace
 from rewarm.recipe.recipe import Recipe
 
 T = TypeVar("T")
-logger = logging.getLogger("rewarm")
 PROGRESS_SECONDS = 0.5
 
 
@@ -48,7 +44,7 @@ class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
 
 @dataclass
 class StopSignal:
-    """Whether the run should end. SIGTERM and SIGINT are remembered; the stop file is looked for."""
+    """Whether the run should end. SIGTERM, SIGHUP and SIGINT are remembered; the stop file is looked for."""
 
     run: Run
     terminated: bool = False
@@ -56,13 +52,13 @@ class StopSignal:
     _asked: bool = False
 
     def listen(self) -> None:
-        """Turn SIGTERM and SIGINT of this process into a wish to stop."""
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note)
+        """Turn SIGTERM, SIGHUP (unless nohup has it ignored) and SIGINT of this process into a wish to stop."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, _frame: object) -> None:
-        if number == signal.SIGTERM:
-            self.terminated = True
+        self.terminated |= number != signal.SIGINT
         self._asked = True
 
     @property
@@ -125,7 +121,6 @@ class Execution:
         self.log.progress(done, total, unit, what=what, speed=speed)
 
     def warn(self, message: str, **fields: Any) -> None:
-        logger.warning("%s", message)
         self.log.warning(message, **fields)
 
     def save(self, name: str, value: Any) -> Path:
@@ -160,11 +155,12 @@ class Stage:
 
 def finished(x: Execution, stage: Stage) -> dict[str, Any] | None:
     """The facts of ``stage`` if its record matches its inputs and its outputs are unharmed."""
-    path = x.run.stage_record(stage.name)
-    if not path.is_file():
+    try:
+        record = x.run.stage(stage.name)
+    except DataError as error:
+        x.warn(f"{error.where}: {error.what}: stage {stage.name} runs again")
         return None
-    record = orjson.loads(path.read_bytes())
-    if record["inputs"] != _hash(stage.inputs(x)):
+    if record is None or record["inputs"] != _hash(stage.inputs(x)):
         return None
     for name, digest in record["outputs"].items():
         file = x.run.path / name

@@ -42,21 +42,24 @@ p { margin: 0 0 10px; }
 .gain { border-color: var(--gain); } .forgetting { border-color: var(--forgetting); }
 .card .figure { font-size: 46px; line-height: 1.15; letter-spacing: -0.03em; font-variant-numeric: tabular-nums; }
 .gain .figure { color: var(--gain); } .forgetting .figure { color: var(--forgetting); }
+.calm { border-color: var(--muted); }
 header .open .figure { color: var(--muted); font-size: 28px; }
 .card .interval { margin-bottom: 6px; color: var(--muted); font-variant-numeric: tabular-nums; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 40px 40px;
   margin-bottom: 36px; align-items: start; }
-figure { margin: 0; min-width: 0; } .tall { grid-row: span 2; }
+figure { margin: 0; min-width: 0; } .wide { grid-column: 1 / -1; }
+@media (min-width: 900px) { .tall { grid-column: 2; grid-row: 1 / span 2; } }
 figure h3 { margin-bottom: 8px; } figcaption { margin-top: 8px; max-width: 56ch; }
-svg { display: block; width: 100%; max-width: 500px; height: auto; overflow: visible; font-family: inherit; }
+svg { display: block; width: 100%; max-width: 440px; height: auto; overflow: visible; font-family: inherit; }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 500; color: var(--muted); vertical-align: bottom; }
-th, td { padding: 9px 14px 9px 0; border-bottom: 1px solid var(--rule); }
+th, td { padding: 9px 12px 9px 0; border-bottom: 1px solid var(--rule); }
 th:last-child, td:last-child { padding-right: 0; }
 td.number, th.number { text-align: right; overflow-wrap: normal; white-space: nowrap; }
-td:first-child { font-weight: 550; }
+td:first-child { font-weight: 550; min-width: 6.6em; } td:nth-child(2) { overflow-wrap: break-word; }
+td.number:last-child { white-space: normal; }
 .facts td:first-child { font-weight: 400; color: var(--muted); width: 15em; }
-.notes { margin-top: 14px; }
+.notes { margin-top: 14px; } .below { margin-top: 36px; } .below .notes { margin-top: 0; }
 pre { background: var(--wash); padding: 14px 16px; border-radius: 6px; font-size: 13px; line-height: 1.5;
   white-space: pre-wrap; margin: 0 0 16px; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
@@ -90,7 +93,7 @@ def page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         _head(report),
         _section("Before and after", _plots(of("rows")), _results(report["rows"])),
         _section("Training", _plots(of("tokens"), beside=_facts(words.training_facts(report)))),
-        _section("Data", _plots(of("data")), _data(report["data"])),
+        _section("Data", *_data(report["data"], of("data"))),
         _section("What this does not show", _list(report["limits"])),
         _settings(report),
         _repeat(report),
@@ -114,7 +117,7 @@ def _head(report: Mapping[str, Any]) -> str:
 
 
 def _card(line: words.Line) -> str:
-    kind = line.role if line.interval else f"{line.role} open"
+    kind = f"{line.role} open" if not line.interval else "calm" if line.calm else line.role
     return (
         f'<div class="card {kind}"><h3>{line.title}</h3><div class="figure">{escape(line.figure)}</div>'
         f'<div class="interval">{escape(line.interval)}</div><p>{escape(line.text)}</p></div>'
@@ -126,8 +129,11 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _plots(plots: Sequence[Plot], beside: str = "") -> str:
+    """Plots in two columns; what is ``beside`` them takes the place that is left, or a row of its own."""
     if not plots:
         return beside
+    if beside and len(plots) % 2 == 0:
+        beside = f'<div class="wide">{beside}</div>'
     figures = "".join(
         f'<figure class="{"tall" if plot.tall else "plot"}"><h3>{escape(plot.title)}</h3>{plot.svg}'
         f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
@@ -142,7 +148,7 @@ def _results(rows: Sequence[Row]) -> str:
     return _table(words.RESULT_HEADS, cells, words=3) + f'<div class="notes">{notes}</div>'
 
 
-def _data(data: Mapping[str, Any]) -> str:
+def _data(data: Mapping[str, Any], plots: Sequence[Plot]) -> list[str]:
     notes = "".join(f"<p>{escape(note)}</p>" for note in words.data_notes(data))
     samples = [
         (text["name"], rule, f"{one['file']}:{one['line']}", one["text"])
@@ -152,7 +158,8 @@ def _data(data: Mapping[str, Any]) -> str:
     ]
     table = _table(("Text", "Rule", "Where", "How it begins"), samples, words=4)
     shown = f"<details><summary>Some documents that rules filtered</summary>{table}</details>" if samples else ""
-    return _table(*words.data_rows(data["texts"]), words=2) + f'<div class="notes">{notes}</div>{shown}'
+    figures = _plots(plots, f'<div class="notes">{notes}</div>')
+    return [_table(*words.data_rows(data["texts"]), words=2), f'<div class="below">{figures}</div>', shown]
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:

@@ -30,7 +30,7 @@ _VARIABLES = {
     FORGETTING: "var(--forgetting)",
     PAPER: "var(--paper)",
 }
-_WIDTH = 400.0  # CSS pixels; a plot is shown between 340 and 480 of them
+_WIDTH = 360.0  # CSS pixels: those of a phone, where a plot is shown as large as it is drawn; elsewhere up to 440
 _STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -72,7 +72,7 @@ class Plot:
     section: str = "rows"
     """Where it stands: with the table's rows, over tokens, or with the data."""
     tall: bool = False
-    """Whether it stands beside two others."""
+    """Whether it stands beside two others, at the right."""
 
 
 def draw_plots(report: Mapping[str, Any]) -> list[Plot]:
@@ -85,14 +85,11 @@ def draw_plots(report: Mapping[str, Any]) -> list[Plot]:
         for name, points in curves.items()
         if name.startswith("eval/") and name.endswith("/bits_per_byte") and points
     }
-    plots = []
     learned, kept = ([row for row in bits if (row["kind"] == "source") is side] for side in (True, False))
-    if learned:
-        plots.append(_change("Learned text: change", learned))
+    changes = (("Learned text: change", learned), ("Watched text: change", kept))
+    plots = [_change(title, rows) for title, rows in changes if rows]
     if bits:
-        plots.append(_before_after(bits, tall=bool(learned and kept and not tasks)))
-    if kept:
-        plots.append(_change("Watched text: change", kept))
+        plots.append(_before_after(bits, tall=(len(plots) + bool(tasks)) % 2 == 0))
     if tasks:
         plots.append(_tasks(tasks))
     if any(len(points) > 1 for points in watched.values()):
@@ -146,11 +143,10 @@ def _forest(axes: Axes, rows: Sequence[Row], key: str, scale: float, label: Call
             axes.plot([scale * low, scale * high], [y, y], color=colour, linewidth=2)
         axes.plot([value], [y], "o", color=colour, markersize=6, markeredgecolor=PAPER, markeredgewidth=1.2)
         _name(axes, y, _label(rows, row), label(value))
-    axes.axvline(0, color=MUTED, linewidth=1)
-    _rows(axes, len(rows))
     low, high = axes.get_xlim()
-    pad = 0.04 * (high - low)
+    pad = 0.04 * (max(high, 0) - min(low, 0))
     axes.set_xlim(min(low, 0) - pad, max(high, 0) + pad)
+    _rows(axes, len(rows), zero=True)
 
 
 def _before_after(rows: Sequence[Row], tall: bool) -> Plot:
@@ -159,10 +155,10 @@ def _before_after(rows: Sequence[Row], tall: bool) -> Plot:
     def draw(axes: Axes) -> None:
         for y, row in enumerate(rows):
             colour = _colour(row)
-            for side, offset, filled in (("base", 0.13, False), ("result", -0.13, True)):
+            for side, offset, filled in (("base", -0.1, False), ("result", 0.14, True)):
                 value = row[side]  # type: ignore[literal-required]
                 low, high = row[f"{side}_low"], row[f"{side}_high"]  # type: ignore[literal-required]
-                at = y - offset
+                at = y + offset
                 if low is not None:
                     axes.plot([low, high], [at, at], color=colour if filled else MUTED, linewidth=2)
                 face, edge = (colour, PAPER) if filled else (PAPER, MUTED)
@@ -189,47 +185,61 @@ def _label(rows: Sequence[Row], row: Row) -> str:
 def _name(axes: Axes, y: float, name: str, figure: str) -> None:
     """Name and figure of a row, above its line: no margin is lost to names of any length."""
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 12}
-    place["bbox"] = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}  # over the grid
-    shown = name if len(name) <= 34 else name[:33] + "\N{HORIZONTAL ELLIPSIS}"
-    axes.text(0, y - 0.42, shown, ha="left", color=INK, **place)
-    axes.text(1, y - 0.42, figure, ha="right", color=INK, **place)
+    axes.text(0, y - 0.38, _short(name, 30), ha="left", color=INK, **place)
+    axes.text(1, y - 0.38, figure, ha="right", color=INK, **place)
 
 
-def _rows(axes: Axes, count: int) -> None:
-    axes.set_ylim(count - 0.5, -0.75)
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else name[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _rows(axes: Axes, count: int, zero: bool = False) -> None:
+    """Scale and grid; each row has its piece of the grid, so that no line runs behind its name."""
+    axes.set_ylim(count - 0.6, -0.6)
     axes.set_yticks([])
-    axes.grid(axis="x")
+    axes.grid(visible=False)
     axes.xaxis.set_major_formatter(_tick)
     axes.locator_params(axis="x", nbins=6)
+    low, high = axes.get_xlim()
+    for y in range(count):
+        axes.vlines(
+            [x for x in axes.get_xticks() if low <= x <= high], y - 0.2, y + 0.28, RULE, linewidth=0.7, zorder=0
+        )
+        if zero:
+            axes.vlines([0], y - 0.2, y + 0.28, MUTED, linewidth=1, zorder=1)
+    axes.set_xlim(low, high)
 
 
 def _height(rows: Sequence[Row]) -> float:
-    return 46 + 48 * len(rows)
+    return 32 + 50 * len(rows)
 
 
 # --- where the documents went ---
 
 
 def _waterfall(text: Mapping[str, Any]) -> Plot:
-    """What came in, what each rule took away, and what is left of a text."""
+    """What came in, what each rule took away, and what is left of a text: a line each."""
     bars = words.waterfall(text)
 
     def draw(axes: Axes) -> None:
         left = text["documents_in"]
+        place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "color": INK}
         for y, (name, count) in enumerate(bars):
             whole = y in (0, len(bars) - 1)
-            start = 0 if whole else left - count
-            colour = GAIN if y == len(bars) - 1 else MUTED if whole else FORGETTING
-            axes.barh(y, count, 0.26, left=start, color=colour)
+            colour = GAIN if y == len(bars) - 1 else MUTED if whole or name == "held out" else FORGETTING
+            # its edge keeps the smallest bar in sight
+            axes.barh(y, count, 0.5, left=0 if whole else left - count, color=colour, edgecolor=colour, linewidth=1)
             left -= 0 if whole else count
-            _name(axes, y, name, f"{count:,}")
-        _rows(axes, len(bars))
+            axes.text(-0.04, y, _short(name, 22), ha="right", **place)
+            axes.text(1.04, y, f"{count:,}", ha="left", **place)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.set_xlim(0, text["documents_in"])
-        axes.xaxis.set_major_formatter(lambda value, _: amount(value))
+        axes.set_axis_off()
+        axes.set_position((0.4, 0, 0.43, 1))
 
     title = f"{text['name']}: where the documents went"
     label = "Documents in, filtered by each rule, and accepted"
-    svg = _svg(f"waterfall-{text['name']}", 46 + 40 * len(bars), draw, label)
+    svg = _svg(f"waterfall-{text['name']}", 24 * len(bars), draw, label)
     return Plot(title, "Documents, in the order of the rules.", svg, "data")
 
 
@@ -284,14 +294,16 @@ def _wide(axes: Axes) -> bool:
 def _end_labels(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
     """The name of each line at its right end, pushed apart where they would overlap."""
     low, high = axes.get_ylim()
-    gap = 0.085 * (high - low)
-    at = low - gap
-    for value, name, colour in sorted(ends):
-        at = max(value, at + gap)
-        shown = name if len(name) <= 12 else name[:11] + "\N{HORIZONTAL ELLIPSIS}"
+    gap, ends = 0.1 * (high - low), sorted(ends)
+    places = [value for value, _, _ in ends]
+    for _ in range(50):
+        for i in range(1, len(places)):
+            push = max(0.0, gap - (places[i] - places[i - 1])) / 2
+            places[i - 1], places[i] = places[i - 1] - push, places[i] + push
+    for at, (_, name, colour) in zip(places, ends, strict=True):
         place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 12}
-        axes.text(1.02, at, shown, color=colour, ha="left", **place)
-    axes.set_position((0.13, 0.16, 0.64, 0.78))
+        axes.text(1.03, at, _short(name, 13), color=colour, ha="left", **place)
+    axes.set_position((0.15, 0.2, 0.57, 0.75))
 
 
 def _tokens(axes: Axes) -> None:
@@ -321,10 +333,10 @@ def _svg(name: str, height: float, draw: Callable[[Axes], None], label: str) -> 
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(_WIDTH / 72, height / 72), dpi=72)
         canvas = FigureCanvasSVG(figure)
-        axes = figure.add_axes((0.13, 34 / height, 0.84, 1 - 46 / height))
+        axes = figure.add_axes((0.15, 44 / height, 0.82, 1 - 56 / height))
         draw(axes)
         if not len(axes.get_yticks()):  # rows carry their names inside
-            axes.set_position((0.02, 26 / height, 0.96, 1 - 30 / height))
+            axes.set_position((0.01, 26 / height, 0.98, 1 - 26 / height))
         file = io.StringIO()
         canvas.print_svg(file, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _for_page(file.getvalue(), label)

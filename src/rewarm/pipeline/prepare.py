@@ -9,24 +9,27 @@ from typing import Any
 import orjson
 
 import rewarm
-from rewarm.core.errors import UserError
+from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.manifest import MANIFEST, canonical
 from rewarm.core.run import read_launch
-from rewarm.core.storage import require_space, sha256_bytes, sha256_file
+from rewarm.core.storage import free_bytes, sha256_bytes, sha256_file
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import sizes_of
 from rewarm.data.prepare import Stopped as BuildStopped
 from rewarm.data.prepare import build_dataset
+from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.harness import check_tasks
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.base import Base, locate
 from rewarm.pipeline.execution import Execution, Stage, Stopped
+from rewarm.pipeline.items import with_items
 from rewarm.pipeline.replay import with_replay
-from rewarm.recipe.estimate import estimate
+from rewarm.recipe.estimate import estimate, shortages
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.recipe import Infrastructure
 from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
+from rewarm.recipe.verdicts import document_end_advice
 
 
 def inputs(x: Execution) -> Any:
@@ -42,7 +45,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     check_length(x.recipe, base.facts)
     try:
         dataset = build_dataset(
-            with_replay(x, base),
+            with_items(with_replay(x, base), x.workspace, x.progress),
             base.folder,
             x.workspace.datasets,
             workers=x.recipe.infrastructure.threads,
@@ -60,7 +63,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     resolved = resolve(x.recipe, base.facts, tokens, machine)
     for item in resolved.ignored:
         x.warn(str(item))
-    for note in resolved.advice:
+    tokenizer = DocumentTokenizer.load(base.folder, x.recipe.data.document_tokens)
+    for note in [*resolved.advice, *document_end_advice(x.recipe, tokenizer)]:
         x.warn(note)
     if (reason := dataset.manifest["encoder"]["fallback"]) is not None:
         x.warn(f"text was encoded with tokenizers, which is slower, because of {reason}")
@@ -106,11 +110,13 @@ def refuse_early(x: Execution) -> None:
 
 
 def _check_room(x: Execution, base: Base, resolved: Resolved, tokens: dict[str, int], machine: Machine) -> None:
-    """Refuse to start what the disk cannot hold: better now than after a night."""
+    """Refuse to start what memory or disk cannot hold: better now than after a night."""
     values = resolved.hyperparameters
     total = training_tokens(x.recipe, tokens, values.epochs)
-    needs = estimate(base.facts, values, total, machine, resolved.device)
-    require_space(x.run.path, needs.disk, f"checkpoints of {needs.checkpoint / 1e9:.2f} GB each and the exported model")
+    needs = estimate(base.facts, values, total)
+    missing = shortages(needs, machine, resolved.device, free_bytes(x.run.path), x.run.path)
+    if missing:
+        raise ResourceError("; ".join(missing), remedy="rewarm check says what else the run needs")
 
 
 def _record(

@@ -39,6 +39,8 @@ class Line:
     figure: str
     interval: str
     text: str
+    calm: bool = False
+    """Whether nothing is shown that one should worry about."""
 
 
 def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
@@ -89,11 +91,18 @@ def _forgetting(forgetting: Mapping[str, Any] | None) -> Line:
             "Forgetting", "forgetting", "not measured", "", "There was no panel and no replayed text to measure on."
         )
     kind = "the replayed text" if forgetting["replayed"] else "text that was never replayed"
-    text = f"in bits per byte on {kind} ({_list(forgetting['of'])}). {_certainty(forgetting, 'forgetting')}"
-    if len(forgetting["of"]) > 1:
-        worst = forgetting["worst"]
-        text += f" Worst: {worst['of']}, {percent(worst['percent'])} ({_bounds(worst)})."
-    return Line("Forgetting", "forgetting", percent(forgetting["percent"]), _bounds(forgetting), text)
+    worst, low, high = forgetting["worst"], forgetting["low"], forgetting["high"]
+    over = f"bits per byte on {kind} ({_list(forgetting['of'])})."
+    also = (
+        f" Worst: {worst['of']}, {percent(worst['percent'])} ({_bounds(worst)})." if len(forgetting["of"]) > 1 else ""
+    )
+    if high is not None and high < 0 and worst["percent"] <= 0:
+        interval = _bounds({"low": -high, "high": -low}, sign=False)
+        figure = f"{percent(-forgetting['percent'], sign=False)} better"
+        return Line("Nothing forgotten", "forgetting", figure, interval, f"fewer {over}{also}", calm=True)
+    text = f"in {over} {_certainty(forgetting, 'forgetting')}{also}"
+    figure, calm = percent(forgetting["percent"]), low is not None and low <= 0
+    return Line("Forgetting", "forgetting", figure, _bounds(forgetting), text, calm)
 
 
 def _bounds(value: Mapping[str, Any], sign: bool = True) -> str:
@@ -135,7 +144,7 @@ def result_cells(row: Row) -> list[str]:
     """One row of the before/after table, in the order of ``RESULT_HEADS``."""
     return [
         row["task"],
-        row["role"] if row["kind"] != "task" else "task",
+        {"task": "task", "replay": "forgetting (replayed)"}.get(row["kind"], row["role"]),
         metric_name(row),
         number(row["base"]),
         number(row["result"]),
@@ -301,7 +310,10 @@ def repeat_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Hashes, versions and machine."""
     repeat = report["repeat"]
     facts = [("Run", report["run"])] if report["run"] else []
-    facts += [(f"SHA-256 of the {name}", value) for name, value in repeat["hashes"].items()]
+    facts += [
+        ("Name of the dataset" if name == "dataset" else f"SHA-256 of the {name}", value)
+        for name, value in repeat["hashes"].items()
+    ]
     facts.append(("Versions", ", ".join(f"{name} {value}" for name, value in repeat["versions"].items())))
     if machine := repeat["machine"]:
         facts.append(("Machine", _machine(machine)))

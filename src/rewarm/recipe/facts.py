@@ -53,7 +53,8 @@ class ModelFacts:
     @classmethod
     def of(cls, config: dict[str, Any], parameters: int | None = None) -> ModelFacts:
         """From ``config.json``; ``parameters`` counted in the weight files wins over the formula."""
-        text = {**config, **(config.get("text_config") or {})}
+        inner = config.get("text_config")
+        text = {**config, **(inner if isinstance(inner, dict) else {})}
         hidden = _int(text, "hidden_size", "n_embd", "d_model")
         layers = _int(text, "num_hidden_layers", "n_layer")
         heads = _int(text, "num_attention_heads", "n_head", default=1)
@@ -87,7 +88,7 @@ class ModelFacts:
 
 def _int(config: dict[str, Any], *names: str, default: int = 0) -> int:
     for name in names:
-        if isinstance(value := config.get(name), int):
+        if isinstance(value := config.get(name), int) and value >= 0:
             return value
     return default
 

@@ -7,13 +7,53 @@ is kept by pydantic in ``model_fields_set``.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from rewarm.core.config import Frozen
 
 Positive = Annotated[int, Field(ge=1)]
+Many = Annotated[int, Field(ge=1, le=1_000_000)]
+
+# By program; LLaMA-Factory takes Hugging Face's names too. What is no bare name of ours says it in words.
+_ELSEWHERE = {
+    "LLaMA-Factory": {
+        "cutoff_len": "max_sequence_length",
+        "lora_target": "target_modules",
+        "flash_attn": "flash_attention_v2",
+    },
+    "Hugging Face": {
+        "bf16": "mixed_precision: bf16",
+        "block_size": "max_sequence_length",
+        "evaluation_strategy": "eval_strategy",
+        "fp16": "mixed_precision: fp16",
+        "gradient_checkpointing": "disable_gradient_checkpointing (its opposite)",
+        "load_best_model_at_end": "save_best_checkpoint",
+        "max_length": "max_sequence_length",
+        "max_seq_length": "max_sequence_length",
+        "num_train_epochs": "epochs",
+        "optim": "optimizer",
+        "per_device_train_batch_size": "batch_size",
+        "save_steps": "checkpoint_steps",
+        "save_strategy": "checkpoint_strategy",
+        "save_total_limit": "number_of_checkpoints",
+        "warmup_ratio": "lr_warmup_ratio",
+        "warmup_steps": "lr_warmup_steps",
+    },
+    "Axolotl": {
+        "adapter": "finetuning_type",
+        "flash_attention": "flash_attention_v2",
+        "lora_r": "lora_rank",
+        "lora_target_linear": "target_modules: all-linear",
+        "lora_target_modules": "target_modules",
+        "lr_scheduler": "lr_scheduler_type",
+        "micro_batch_size": "batch_size",
+        "num_epochs": "epochs",
+        "sequence_len": "max_sequence_length",
+    },
+}
 
 
 def _logging_steps(value: int) -> int:
@@ -27,6 +67,8 @@ def _eval_steps(value: int | float) -> int | float:
         raise ValueError("must be at least 1, or between 0 and 1 for a share of all steps")
     if value >= 1 and value != int(value):
         raise ValueError("must be a whole number of steps when it is 1 or more")
+    if value >= 2**63:
+        raise ValueError("must fit into 64 bits")
     return value
 
 
@@ -39,10 +81,16 @@ def _checkpoint_path(value: str) -> str:
 class Hyperparameters(Frozen):
     """The platform's 35 fields and the three that it documents besides."""
 
+    names_elsewhere: ClassVar[Mapping[str, str]] = {
+        there: f"{program}'s {there} is {here} here"
+        for program, names in _ELSEWHERE.items()
+        for there, here in names.items()
+    }
+
     # General
-    batch_size: Positive = Field(1, description="sequences per forward and backward pass on each device")
+    batch_size: Many = Field(1, description="sequences per forward and backward pass on each device")
     distributed_backend: Literal["ddp", "deepspeed"] = Field("ddp", description="the data-parallel engine")
-    epochs: Positive = Field(1, description="passes over the training data")
+    epochs: int = Field(1, ge=1, le=100_000, description="passes over the training data")
     finetuning_type: Literal["full", "lora"] = Field("lora", description="which parameters train")
     learning_rate: float = Field(1e-5, gt=0, lt=1, description="peak learning rate")
     max_sequence_length: Positive = Field(2048, description="tokens in a packed sequence")
@@ -54,7 +102,7 @@ class Hyperparameters(Frozen):
     disable_gradient_checkpointing: bool = Field(False, description="true turns activation recomputation off")
     flash_attention_v2: bool = Field(False, description="use the FlashAttention-2 kernel where it is installed")
     full_determinism: bool = Field(False, description="deterministic kernels only: reproducible, slower")
-    gradient_accumulation_steps: Positive = Field(4, description="micro-batches per update")
+    gradient_accumulation_steps: Many = Field(4, description="micro-batches per update")
     lr_scheduler_type: Literal["linear", "cosine", "constant", "wsd"] = Field(
         "linear", description="shape of the learning rate after the warm-up"
     )
@@ -69,7 +117,7 @@ class Hyperparameters(Frozen):
     # LoRA
     lora_alpha: Positive = Field(32, description="LoRA scale")
     lora_dropout: float = Field(0.05, ge=0, le=1, description="dropout on LoRA inputs")
-    lora_rank: Positive = Field(16, description="rank of the LoRA matrices")
+    lora_rank: int = Field(16, ge=1, le=65_536, description="rank of the LoRA matrices")
     merge_adapter: bool = Field(True, description="merge the adapter into the base at the end")
     target_modules: str | list[str] = Field("all-linear", description="modules that get LoRA")
     # DPO

@@ -21,6 +21,7 @@ from rewarm.core.errors import UserError
 from rewarm.recipe.recipe import Recipe
 
 MAX_BYTES = 1_000_000
+MAX_NODES = 100_000
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan, "nan": math.nan}
@@ -41,13 +42,16 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), folder: Path | None =
 def read_text(path: Path) -> str:
     """The text of a recipe file. Raises ``UserError`` where there is none."""
     try:
-        data = path.read_bytes()
+        if path.exists() and not path.is_file():  # a device or a pipe has no end
+            raise UserError("cannot be read: it is no file", where=path, remedy="give the path of a YAML file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise UserError("there is no such recipe", where=path, remedy="give the path of a YAML file") from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=path) from None
     if len(data) > MAX_BYTES:
-        raise UserError(f"a recipe of {len(data):,} bytes; {MAX_BYTES:,} is the limit", where=path)
+        raise UserError(f"a recipe of more than {MAX_BYTES:,} bytes, which is the limit", where=path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -70,48 +74,75 @@ def parse_recipe(text: str, overrides: Sequence[str], folder: Path, source: str 
 
 
 def _compose(text: str, source: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
-    node = _node(text, source)
-    lines: dict[KeyPath, str] = {}
-    value = _value(node, (), lines, source) if node is not None else {}
+    tree = _Tree(source)
+    value = tree.read(text, ())
+    if value is None:
+        value = {}
     if not isinstance(value, dict):
         raise UserError("a recipe is a mapping of keys to values", where=f"{source}:1", remedy="see docs/recipe.md")
-    return value, lines
+    return value, tree.lines
 
 
-def _node(text: str, source: str) -> yaml.Node | None:
-    try:
-        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"not YAML: {error.problem}", where=f"{source}:{line}", remedy="see docs/recipe.md") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"not YAML: {str(error).splitlines()[0]}", where=source) from None
-    return node
+class _Tree:
+    """YAML to values; ``lines`` says where each of them stands."""
 
+    def __init__(self, source: str) -> None:
+        self.source, self.lines, self._nodes = source, dict[KeyPath, str](), 0
 
-def _value(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, str], source: str) -> Any:
-    place = f"{source}:{node.start_mark.line + 1}"
-    lines.setdefault(path, place)
-    if len(path) > 32:
-        raise UserError("nested too deeply, or an alias that contains itself", where=place)
-    if isinstance(node, yaml.MappingNode):
+    def read(self, text: str, path: KeyPath) -> Any:
+        """The value in ``text``, which stands at ``path`` of the recipe."""
+        try:
+            node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            where = f"{self.source}:{error.problem_mark.line + 1 if error.problem_mark else 1}"
+            raise UserError(f"not YAML: {error.problem}", where=where, remedy="see docs/recipe.md") from None
+        except (yaml.YAMLError, RecursionError) as error:
+            raise UserError(f"not YAML: {str(error).splitlines()[0]}", where=self.source) from None
+        return None if node is None else self._value(node, path)
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self.source}:{node.start_mark.line + 1}"
+
+    def _value(self, node: yaml.Node, path: KeyPath) -> Any:
+        self.lines.setdefault(path, self._place(node))
+        self._nodes += 1
+        if self._nodes > MAX_NODES:  # a few lines of aliases to aliases can stand for more than any memory holds
+            raise UserError(f"more than {MAX_NODES:,} values, aliases included", where=self._place(node))
+        if len(path) > 32:
+            raise UserError("nested too deeply, or an alias that contains itself", where=self._place(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(item, (*path, index)) for index, item in enumerate(node.value)]
+        text = self._text(node)
+        return _scalar(text) if getattr(node, "style", None) is None else text
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError("a key must be a word, not a list or a mapping", where=self._place(key_node))
+            key = self._text(key_node)
             inner = (*path, key)
             if key in mapping:
                 raise UserError(
-                    f"{dotted(inner)}: given twice, first in line {lines[inner].rpartition(':')[2]}",
-                    where=f"{source}:{key_node.start_mark.line + 1}",
+                    f"{dotted(inner)}: given twice, first in line {self.lines[inner].rpartition(':')[2]}",
+                    where=self._place(key_node),
                     remedy="keep one of them",
                 )
-            lines[inner] = f"{source}:{key_node.start_mark.line + 1}"
-            mapping[key] = _value(value_node, inner, lines, source)
+            self.lines[inner] = self._place(key_node)
+            mapping[key] = self._value(value_node, inner)
         return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, index), lines, source) for index, item in enumerate(node.value)]
-    plain = getattr(node, "style", None) is None
-    return _scalar(node.value) if plain else node.value
+
+    def _text(self, node: yaml.Node) -> str:
+        """What a scalar says; JSON writes a character beyond the first 65,536 as two escaped halves."""
+        try:
+            text = str(node.value).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise UserError("half a character (a lone surrogate)", where=self._place(node)) from None
+        if "\0" in text:
+            raise UserError("a NUL character, which no name or path can hold", where=self._place(node))
+        return text
 
 
 def _scalar(text: str) -> Any:
@@ -136,9 +167,9 @@ def _override(value: dict[str, Any], override: str) -> dict[KeyPath, str]:
     path: KeyPath = tuple(
         int(part) if part.isdigit() else part for part in re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")
     )
-    node = _node(text, f"override {key}")
-    lines: dict[KeyPath, str] = {}
-    new = _value(node, path, lines, "override") if node is not None else None
+    name = f"override {dotted(path)}"
+    tree = _Tree(name)
+    new = tree.read(text, path)
     here: Any = value
     for part in path[:-1]:
         if isinstance(here, dict) and isinstance(part, str):
@@ -146,11 +177,11 @@ def _override(value: dict[str, Any], override: str) -> dict[KeyPath, str]:
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
             here = here[part]
         else:
-            raise UserError(f"override {key}: there is no {part!r} in the recipe")
+            raise UserError(f"{name}: there is no {part!r} in the recipe")
     last = path[-1]
     named = isinstance(here, dict) and isinstance(last, str)
     numbered = isinstance(here, list) and isinstance(last, int) and last < len(here)
     if not named and not numbered:
-        raise UserError(f"override {key}: there is no {last!r} in the recipe")
+        raise UserError(f"{name}: there is no {last!r} in the recipe")
     here[last] = new
-    return dict.fromkeys((path, *lines), f"override {key}")
+    return dict.fromkeys((path, *tree.lines), name)

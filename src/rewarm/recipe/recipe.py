@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rewarm.core.config import Frozen
 from rewarm.core.errors import UserError
+from rewarm.core.storage import expand_home
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.steps import NearDuplicates, Step
 
@@ -59,7 +60,9 @@ class Source(Trained):
     """Text to learn. A source of weight w is seen w times an epoch; or so many tokens of it are."""
 
     weight: float | None = Field(None, ge=0, le=100, description="times that the source is seen in an epoch; 1")
-    tokens: int | None = Field(None, ge=1, description="tokens of the source in an epoch, in place of the weight")
+    tokens: int | None = Field(
+        None, ge=1, le=10**15, description="tokens of the source in an epoch, in place of the weight"
+    )
 
     @property
     def times(self) -> float:
@@ -76,10 +79,10 @@ class Source(Trained):
 class Generate(Frozen):
     """Replay that the base model writes itself, from nothing (arXiv 2403.01244)."""
 
-    tokens: int = Field(5_000_000, ge=1, description="tokens to write, repeated texts not counted")
+    tokens: int = Field(5_000_000, ge=1, le=10**12, description="tokens to write, repeated texts not counted")
     temperature: float = Field(1.0, gt=0, le=10, description="1 is what the model believes")
     top_p: float = Field(1.0, gt=0, le=1, description="draw among the likeliest tokens of this probability; 1: all")
-    max_tokens: int = Field(1024, ge=2, description="tokens after which a text is broken off")
+    max_tokens: int = Field(1024, ge=2, le=1_000_000, description="tokens after which a text is broken off")
     seed: int = Field(0, ge=0, description="decides what is drawn")
 
 
@@ -171,7 +174,9 @@ class Infrastructure(Frozen):
 class Evaluation(Frozen):
     tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks")
     task_path: str | None = Field(None, description="folder of own task YAML files")
-    num_fewshot: int | None = Field(None, ge=0, description="examples in the prompt; the task's own when unset")
+    num_fewshot: int | None = Field(
+        None, ge=0, le=10_000, description="examples in the prompt; the task's own when unset"
+    )
     limit: int | None = Field(None, ge=1, description="items per task; all when unset")
     panels: list[Panel] = Field(default_factory=list, description="texts that are measured, never trained on")
     max_bytes_per_source: int = Field(1_000_000, ge=1, description="bytes of held-out text scored per source")
@@ -224,7 +229,7 @@ class Recipe(Frozen):
         """The recipe with its relative paths made absolute, as seen from ``folder``."""
 
         def at(path: str) -> str:
-            return str(folder / Path(path).expanduser())
+            return str(folder / expand_home(path))
 
         def pattern(path: str) -> str:
             if re.match(r"(s3|hf|https?)://", path):

@@ -149,7 +149,7 @@ def _finetuning_type(q: _Question) -> Answer:
     if q.given & {"lora_rank", "lora_alpha", "lora_dropout", "target_modules", "merge_adapter", "quantization_bit"}:
         return "lora", "LoRA's own fields are given"
     if q.fits(finetuning_type="full", disable_gradient_checkpointing=False, batch_size=1):
-        return "full", "all parameters fit into memory, and full training learns more (2405.09673)"
+        return "full", "all parameters fit into memory, and full training learns more (arXiv 2405.09673)"
     return "lora", "training all parameters does not fit into memory"
 
 
@@ -174,7 +174,7 @@ def _schedule(q: _Question) -> Answer:
 def _warm_up(q: _Question) -> Answer:
     if "lr_warmup_steps" in q.given:
         return None
-    return 0.01, "no warm-up gives an early spike; its length makes no difference (2403.08763)"
+    return 0.01, "no warm-up gives an early spike; its length makes no difference (arXiv 2403.08763)"
 
 
 def _weight_decay(q: _Question) -> Answer:
@@ -220,13 +220,18 @@ def _checkpoint_strategy(q: _Question) -> Answer:
         return None  # it must stay equal to eval_strategy
     if "checkpoint_steps" in q.given:
         return "steps", "checkpoint_steps is given"
-    return "steps", "a crash loses a twentieth of the run at most"
+    return "steps", "a crash loses a twentieth of the run, or ten steps"
+
+
+_STEPS_BETWEEN = 10
 
 
 def _checkpoint_steps(q: _Question) -> Answer:
     if q.values.checkpoint_strategy != "steps":
         return None
-    return max(1, q.steps // 20), "a twentieth of the run"
+    if q.steps <= 20 * _STEPS_BETWEEN:
+        return _STEPS_BETWEEN, "of a short run: more checkpoints would cost more time and disk than a crash loses"
+    return math.ceil(q.steps / 20), "a twentieth of the run"
 
 
 def _eval_steps(q: _Question) -> Answer:

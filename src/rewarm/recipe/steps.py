@@ -45,10 +45,10 @@ class Profiled(Cleaning):
 class Filed(Cleaning):
     """A step that reads a file."""
 
-    path: str = Field(min_length=1)
+    path: str | None = None
 
     def located(self, at: Callable[[str], str]) -> Self:
-        return self.model_copy(update={"path": at(self.path)})
+        return self.model_copy(update={"path": at(self.path)}) if self.path else self
 
 
 class Extract(Cleaning):
@@ -155,7 +155,9 @@ class Decontaminate(Filed):
     """Drops documents that share a run of words with a benchmark item (GPT-3, arXiv 2005.14165)."""
 
     kind: Literal["decontaminate"]
-    path: str = Field(min_length=1, description='jsonl file of the items: {"task", "id", "text"} a line')
+    path: str | None = Field(
+        None, min_length=1, description='jsonl file of {"task", "id", "text"}; the recipe\'s own tasks when unset'
+    )
     words: int = Field(13, ge=5, le=50, description="words in a row that count as a match")
 
 
@@ -170,6 +172,9 @@ class NearDuplicates(Frozen):
 
     threshold: float = Field(
         0.75, ge=0, le=1, description="least share of equal hashes (the estimate of the Jaccard similarity)"
+    )
+    earlier: list[str] = Field(
+        default_factory=list, description="datasets that the base has learned: what is like their text is left out"
     )
     words: int = Field(5, ge=1, le=20, description="words of a shingle")
     bands: int = Field(14, ge=1, le=64, description="bands of the signature: documents that share one are compared")

@@ -6,8 +6,10 @@ machine, so that the same recipe gets the same notes everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from rewarm.core.errors import UserError
 from rewarm.recipe.hyperparameters import Hyperparameters
@@ -124,3 +126,33 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
     if recipe.notify.email:
         notes.append("notify.email: not available in this version; nobody is mailed")
     return notes
+
+
+_CHAT_MARKER = re.compile(r"im_end|eot_id|eom_id|end_of_turn|<\|end\|>|<\|eot\|>|<\|return\|>|turn\|>")
+_TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<eos>", "</s>", "<|eos|>")
+
+
+class Tokenizer(Protocol):
+    """The tokenizer of a recipe, as far as it matters here."""
+
+    @property
+    def eos_id(self) -> int | None: ...
+    @property
+    def added_tokens(self) -> list[str]: ...
+    def decode(self, ids: Sequence[int], /) -> str: ...
+
+
+def document_end_advice(recipe: Recipe, tokenizer: Tokenizer) -> list[str]:
+    """What to say where the tokenizer's own end of a document is a marker of chats."""
+    given = recipe.data.document_tokens is not None and "eos" in recipe.data.document_tokens.model_fields_set
+    if given or tokenizer.eos_id is None:
+        return []
+    eos = tokenizer.decode([tokenizer.eos_id] * 2)  # it leaves out the last one
+    if not _CHAT_MARKER.search(eos):
+        return []
+    plain = next((name for name in _TEXT_ENDS if name in tokenizer.added_tokens), None)
+    remedy = f'eos: "{plain}"' if plain else "eos: null, or the name of a token that ends texts"
+    return [
+        f"documents would end with {eos}, which this tokenizer ends the turns of a chat with, and the model would "
+        f"learn to confuse them; set data.document_tokens: {{{remedy}}}"
+    ]

@@ -16,7 +16,7 @@ LONG = " ".join(f"w{n}" for n in range(40))
 KANJI = "".join(chr(0x4E00 + n) for n in range(60))
 ITEMS = [
     {"task": "exams", "id": "e1", "text": LONG},
-    {"task": "lambada", "id": 7, "text": "Tám từ là đủ để tìm thấy."},
+    {"task": "lambada", "id": 7, "text": "Tám từ thôi là đủ để tìm thấy."},
     {"task": "kanji", "id": "k", "text": KANJI},
     {"task": "short", "id": "s", "text": "Quá ngắn."},
     {"task": "twice", "id": "t", "text": LONG},
@@ -47,8 +47,8 @@ def test_case_punctuation_and_white_space_do_not_hide_a_match(items: str) -> Non
 
 
 def test_a_short_item_is_looked_for_whole(items: str) -> None:
-    assert applied("A: tám từ, là đủ để tìm thấy!", "decontaminate", path=items) == Drop("13-gram of lambada", "7")
-    assert reason("tám từ là đủ để tìm", "decontaminate", path=items) is None
+    assert applied("A: tám từ, thôi là đủ để tìm thấy!", "decontaminate", path=items) == Drop("13-gram of lambada", "7")
+    assert reason("tám từ thôi là đủ để tìm", "decontaminate", path=items) is None
     assert reason("quá ngắn", "decontaminate", path=items) is None
     assert benchmark_ngrams(items).too_short == 1
 

@@ -39,7 +39,7 @@ def test_dirt_goes(dirty: str, clean: str) -> None:
         "שלום עולם",
         "한국어\n\n日本語。",
         "Привет, «мир» — ёлка",
-        *list(topics.values())[:5],
+        *[text for text in topics.values() if "\n\n\n" not in text and " \n" not in text][:5],
     ],
 )
 def test_right_text_stays_as_it_is(text: str) -> None:

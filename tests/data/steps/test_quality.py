@@ -53,7 +53,7 @@ def test_words_are_without_the_punctuation_around_them_and_symbols_are_none() ->
 def test_a_character_of_a_script_without_spaces_is_a_word() -> None:
     assert reason("漢字かなカナ", "quality", min_words=6, max_words=6) is None
     assert reason("ภาษาไทย", "quality", min_words=7, max_words=7) is None
-    assert reason("กำลังที่", "quality", min_words=6, max_words=6) is None  # marks stand on their letters
+    assert reason("กำลังที่", "quality", min_words=5, max_words=5) is None  # marks stand on their letters
     assert reason("한국어 문장", "quality", min_words=2, max_words=2) is None  # Hangul has spaces
 
 
@@ -63,7 +63,7 @@ def test_sentences_end_in_many_scripts(end: str) -> None:
     assert reason("word,", "quality", min_line_punctuation=1.0) == "lines without punctuation"
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "\u200b", "\ud800", "#", "\u0301" * 5, "🙂" * 9])
+@pytest.mark.parametrize("text", ["", "\n\n", "\u200b", "#", "\u0301" * 3, "🙂" * 9])
 def test_a_text_without_words_or_lines_is_only_too_short(text: str) -> None:
     assert reason(text, "quality", profile="eng_Latn") == "too few words"
     assert applied(text, "quality", max_word_length=3, max_symbols_per_word=0.1, min_words=0) == text

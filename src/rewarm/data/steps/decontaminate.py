@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
+from pydantic import BaseModel, ValidationError
 
 from rewarm.core.errors import DataError
 from rewarm.core.storage import sha256_file
@@ -28,6 +28,12 @@ CHANGES = False
 SHORTEST = 8
 """Words of an item that is still looked for: shorter ones are everyday phrases."""
 _OVERLAP = 10_000  # characters that two pieces of a long document share
+
+
+class _Item(BaseModel):
+    task: str
+    id: str | int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,9 @@ class BenchmarkNgrams:
             hashes = split_words(piece, inner_punctuation=False).hashes
             for n, (keys, owners) in self.grams.items():
                 wanted = n_grams(hashes, n)
-                low, high = (np.searchsorted(keys, wanted, side) for side in ("left", "right"))
-                for begin in np.flatnonzero(low < high):
-                    found.update(owners[low[begin] : high[begin]].tolist())
+                begins = np.searchsorted(keys[:-1], wanted)
+                for key in np.unique(wanted[keys[begins] == wanted]):
+                    found.update(owners[np.searchsorted(keys, key) : np.searchsorted(keys, key, "right")].tolist())
         return [self.items[index] for index in sorted(found)]
 
 
@@ -66,9 +72,9 @@ def benchmark_ngrams(path: str | Path, words: int = 13) -> BenchmarkNgrams:
     items: list[tuple[str, str]] = []
     grams: dict[int, list[tuple[Hashes, int]]] = {}
     too_short = 0
-    for task, name, text in _items(path):
-        items.append((task, name))
-        found = split_words(unicodedata.normalize("NFC", text)[:JUDGED].lower(), inner_punctuation=False)
+    for item in _items(path):
+        items.append((item.task, str(item.id)))
+        found = split_words(unicodedata.normalize("NFC", item.text)[:JUDGED].lower(), inner_punctuation=False)
         doubled = 2 if found.unspaced else 1
         n = min(words * doubled, len(found))
         if n < min(SHORTEST, words) * doubled:
@@ -87,29 +93,23 @@ def _sorted(some: list[tuple[Hashes, int]]) -> tuple[Hashes, npt.NDArray[np.int3
     return keys[order], owners[order]
 
 
-def _items(path: str | Path) -> Iterator[tuple[str, str, str]]:
+def _items(path: str | Path) -> Iterator[_Item]:
+    number = 0
     try:
         with Path(path).open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for line in file:
+                number += 1
                 if line.strip():
-                    yield _item(line, f"{path}:{number}")
+                    yield _Item.model_validate_json(line)
     except OSError as error:
         raise DataError(f"the benchmark items cannot be read: {error.strerror}", where=path) from None
-
-
-def _item(line: bytes, where: str) -> tuple[str, str, str]:
-    try:
-        value = orjson.loads(line)
-        task, name, text = value["task"], value["id"], value["text"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        task = name = text = None
-    if not isinstance(task, str) or not isinstance(name, str | int) or not isinstance(text, str):
-        raise DataError("not a benchmark item", where=where, remedy='a line is {"task": ..., "id": ..., "text": ...}')
-    return task, str(name), text
+    except ValidationError:
+        remedy = 'a line is {"task": ..., "id": ..., "text": ...}'
+        raise DataError("not a benchmark item", where=f"{path}:{number}", remedy=remedy) from None
 
 
 def build(step: Decontaminate) -> Apply:
-    index = benchmark_ngrams(step.path, step.words)
+    index = benchmark_ngrams(_path(step), step.words)
 
     def apply(text: str) -> str | Drop:
         matches = index.matches(text)
@@ -120,6 +120,16 @@ def build(step: Decontaminate) -> Apply:
 
 def facts(step: Decontaminate) -> dict[str, Any]:
     try:
-        return {"benchmarks": sha256_file(Path(step.path))}
+        return {"benchmarks": sha256_file(_path(step))}
     except OSError as error:
         raise DataError(f"the benchmark items cannot be read: {error.strerror}", where=step.path) from None
+
+
+def _path(step: Decontaminate) -> Path:
+    if step.path is None:
+        raise DataError(
+            "there is no benchmark to look for",
+            where="data.steps: decontaminate",
+            remedy="name evaluation.tasks, or give the step the path of a file of items",
+        )
+    return Path(step.path)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import orjson
 from pydantic import Field, ValidationError
 
-from rewarm.core.config import Frozen, nearest
+from rewarm.core.config import Frozen
 from rewarm.core.errors import DataError
 from rewarm.data.steps.rule import Drop
-from rewarm.recipe.steps import Language, Quality, Repetition, is_path
+from rewarm.recipe.steps import Language, Profiled, Quality, Repetition, is_path
 
-S = TypeVar("S", Language, Quality, Repetition)
+S = TypeVar("S", bound=Profiled)
 Bounds = dict[str, list[tuple[float, bool, str]]]
 
 
@@ -44,19 +44,16 @@ def load_profile(name: str) -> Profile:
     Raises:
         DataError: if there is none, or it is broken.
     """
-    shipped = resources.files("rewarm.data.steps") / "profiles"
+    shipped = resources.files(__package__) / "profiles"
     try:
         data = Path(name).read_bytes() if is_path(name) else (shipped / f"{name}.json").read_bytes()
     except OSError as error:
-        known = sorted(p.name.removesuffix(".json") for p in shipped.iterdir())
-        guess = nearest(name, known)
+        known = ", ".join(sorted(p.name.removesuffix(".json") for p in shipped.iterdir()))
         raise DataError(
             f"the profile cannot be read: {error.strerror}" if is_path(name) else f"there is no profile {name!r}",
             where=name if is_path(name) else None,
-            remedy=f"did you mean {guess}?"
-            if guess
-            else f"shipped are {', '.join(known)}; for another language: "
-            "rewarm data thresholds CLEAN_TEXT --language xxx --output profile.json",
+            remedy=f"shipped are {known}; for another language: rewarm data thresholds FILES --language xxx "
+            "--output profile.json",
         ) from None
     try:
         return Profile.model_validate(orjson.loads(data))
@@ -92,3 +89,8 @@ def first_broken(figures: Iterable[tuple[str, float]], wanted: Bounds) -> Drop |
             if value < bound if least else value > bound:
                 return Drop(reason, round(value, 4))
     return None
+
+
+def facts(step: Quality | Repetition) -> dict[str, Any]:
+    """The limits that hold in the end: where they came from makes no difference."""
+    return with_profile(step).model_dump(mode="json", exclude={"kind", "profile"})

@@ -46,7 +46,7 @@ def _phone(number: str) -> bool:
 
 # The longest shapes first: part of a card number looks like a telephone number.
 _SHAPES: dict[str, tuple[str, re.Pattern[str], Callable[[str], bool] | None]] = {
-    "email": ("<EMAIL>", re.compile(r"[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b"), None),
+    "email": ("<EMAIL>", re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}\b"), None),
     "iban": ("<IBAN>", re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b"), _iban),
     "card": ("<CARD>", re.compile(r"(?<![\w.+-])[0-9](?:[ -]?[0-9]){12,18}(?![\w-]|\.[0-9])"), _luhn),
     "ip": (

@@ -7,15 +7,15 @@ them, except for the count itself.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from rewarm.data.steps.limits import Limit, bounds, first_broken, with_profile
+from rewarm.data.steps.limits import Limit, bounds, facts, first_broken, with_profile
 from rewarm.data.steps.rule import Apply, Drop
 from rewarm.data.steps.words import JUDGED, Hashes, split_words, word_hashes
 from rewarm.recipe.steps import Quality
 
+__all__ = ["CHANGES", "LIMITS", "VERSION", "build", "facts", "figures"]
 VERSION = 1
 CHANGES = False
 LIMITS = (
@@ -73,7 +73,3 @@ def build(step: Quality) -> Apply:
         return first_broken(figures(text, stop_words, short_line), wanted) or text
 
     return apply
-
-
-def facts(step: Quality) -> dict[str, Any]:
-    return with_profile(step).model_dump(mode="json", exclude={"kind", "profile"})

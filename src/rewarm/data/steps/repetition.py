@@ -7,17 +7,17 @@ zero everywhere, however short it is. Characters are counted against all charact
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rewarm.data.steps.limits import Limit, bounds, first_broken, with_profile
+from rewarm.data.steps.limits import Limit, bounds, facts, first_broken, with_profile
 from rewarm.data.steps.rule import Apply, Drop
 from rewarm.data.steps.words import JUDGED, Hashes, Words, longer, n_grams, split_words
 from rewarm.recipe.steps import Repetition
 
 Places = npt.NDArray[np.int64]
+__all__ = ["CHANGES", "LIMITS", "VERSION", "build", "facts", "figures"]
 VERSION = 1
 CHANGES = False
 LIMITS = (
@@ -69,9 +69,9 @@ def _lines(text: str) -> Iterator[tuple[str, float]]:
     lines = [line for line in map(str.strip, text.split("\n")) if line]
     if len(lines) > 1:
         once = set(lines)
-        yield "duplicate_lines", 1 - len(once) / len(lines)
+        yield "duplicate_lines", (len(lines) - len(once)) / len(lines)
         everything = sum(map(len, lines))
-        yield "duplicate_line_characters", 1 - sum(map(len, once)) / everything
+        yield "duplicate_line_characters", (everything - sum(map(len, once))) / everything
 
 
 def _top(words: Words, order: Places, counts: Places, n: int) -> int:
@@ -99,7 +99,3 @@ def build(step: Repetition) -> Apply:
         return first_broken(figures(text), wanted) or text
 
     return apply
-
-
-def facts(step: Repetition) -> dict[str, Any]:
-    return with_profile(step).model_dump(mode="json", exclude={"kind", "profile"})

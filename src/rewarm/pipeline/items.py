@@ -1,0 +1,51 @@
+"""The benchmark items of a recipe's own tasks, as a file that the texts are held against before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+
+from rewarm.core.manifest import canonical
+from rewarm.core.storage import sha256_bytes, write_file
+from rewarm.core.workspace import Workspace
+from rewarm.evaluate.harness import hash_folder, task_texts
+from rewarm.models.folder import Progress
+from rewarm.recipe.recipe import Recipe
+from rewarm.recipe.steps import Decontaminate, Step
+
+
+def with_items(recipe: Recipe, workspace: Workspace, progress: Progress) -> Recipe:
+    """The recipe with a file of items wherever a ``decontaminate`` step names none.
+
+    Raises:
+        UserError: for an unknown task. DataError: if a task's data cannot be loaded.
+    """
+    texts = (*recipe.data.sources, *filter(None, [recipe.data.replay]))
+    every = [*recipe.data.steps, *(step for text in texts for step in text.steps or ())]
+    if not recipe.evaluation.tasks or not any(_is_open(step) for step in every):
+        return recipe
+    path = str(_items_file(recipe, workspace, progress))
+
+    def filled(steps: list[Step] | None) -> list[Step] | None:
+        return steps and [step.model_copy(update={"path": path}) if _is_open(step) else step for step in steps]
+
+    sources = [source.model_copy(update={"steps": filled(source.steps)}) for source in recipe.data.sources]
+    replay = recipe.data.replay and recipe.data.replay.model_copy(update={"steps": filled(recipe.data.replay.steps)})
+    changes = {"steps": filled(recipe.data.steps), "sources": sources, "replay": replay}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+
+
+def _is_open(step: Step) -> bool:
+    return isinstance(step, Decontaminate) and step.path is None
+
+
+def _items_file(recipe: Recipe, workspace: Workspace, progress: Progress) -> Path:
+    """The items of the recipe's tasks, written once for each set of tasks."""
+    asked = recipe.evaluation
+    folder = Path(asked.task_path) if asked.task_path else None
+    name = sha256_bytes(canonical([sorted(asked.tasks), hash_folder(folder)]))[:32]
+    path = workspace.datasets / ".benchmarks" / f"{name}.jsonl"
+    if not path.exists():
+        write_file(path, b"".join(orjson.dumps(item) + b"\n" for item in task_texts(asked.tasks, folder, progress)))
+    return path
