@@ -58,12 +58,12 @@ def test_a_live_picture_never_wraps(width: int) -> None:
         view.take(each)
     console = Console(width=width, file=None, force_terminal=True)
     for long in (None, event("progress", done=5, total=10, unit="documents", what="bits per byte of " + "x" * 90)):
-        if long:
-            view.trained = None
+        if long:  # an evaluation on the way
             view.take(long)
         with console.capture() as shown:
             console.print(view.render("r" * 120, width))
         assert len(shown.get().splitlines()) == 7  # an empty line, the name, five stages
+        assert ("step 1 of" in shown.get()) == (long is None)
 
 
 def test_an_end_while_it_looks_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

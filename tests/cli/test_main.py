@@ -145,8 +145,21 @@ def test_check_is_exact_where_the_dataset_exists(finished: Bench) -> None:
     assert "~" not in lines[0]
 
 
+def test_check_is_not_stopped_by_a_dataset_that_a_run_would_make_again(finished: Bench) -> None:
+    name = json.loads(finished.rewarm("check", "recipe.yaml", "--json").stdout)["dataset"]
+    tokens = next((finished.workspace.datasets / name).rglob("tokens-*.bin"))
+    whole = tokens.read_bytes()
+    try:
+        tokens.unlink()
+        tokens.write_bytes(whole[:-2])
+        assert json.loads(finished.rewarm("check", "recipe.yaml", "--json").stdout)["dataset"] is None
+    finally:
+        tokens.write_bytes(whole)
+
+
 def test_check_counts_whole_documents(bench: Bench) -> None:
-    small = ["data.sources[0].weight=1e-4", "hyperparameters.epochs=1", "data.held_out=0.003"]
+    write_jsonl(bench.folder / "unread.jsonl", [f"nhang trem {number} " * 5 for number in range(300)])
+    small = ["data.sources[0].path=unread.jsonl", "data.sources[0].weight=1e-4", "hyperparameters.epochs=1"]
     found = json.loads(bench.rewarm("check", "recipe.yaml", *small, "--json").stdout)
     mean = {name: text["tokens"] / text["documents"] for name, text in found["texts"].items()}
     assert found["needs"]["tokens"] >= mean["new"] + mean["old"]  # the first document of each is taken whole

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rewarm.cli.show import plain, print_table
+from rewarm.cli.show import console, plain, print_table
 
 HEADS = ("Text or task", "Documents in", "forgetting", "remark")
 ROW = ("law-vi", "1,234,567", "38.1 %", "a remark that is long enough to need a second line on its own")
@@ -42,6 +42,14 @@ def test_no_word_is_broken(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
 def test_a_narrow_table_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     said = printed(monkeypatch, 40, "", ("a", "b"), [("1", "2")], (1,))
     assert any(line.split() == ["1", "2"] for line in said.splitlines())
+
+
+def test_lines_break_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream := Terminal())
+        console().print(f"a line of some words {'x' * 50}")
+    assert [line.strip() for line in stream.getvalue().splitlines()] == ["a line of some words", "x" * 50]
 
 
 def test_elsewhere_a_table_is_as_wide_as_it_needs(capsys: pytest.CaptureFixture[str]) -> None:

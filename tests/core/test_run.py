@@ -272,3 +272,11 @@ def test_a_run_is_removed_unless_it_runs(living: tuple[Run, subprocess.Popen[str
     remove_run(run)
     assert list_runs(workspace) == []
     assert not run.path.exists()
+
+
+def test_a_folder_that_is_not_utf_8_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(UserError, match="is not UTF-8"):
+        create_run(workspace, "a", "name: a\n", [], Path(os.fsdecode(b"/data/\xff")))
+    assert list_runs(workspace) == [] == list(workspace.runs.iterdir())
+    made = create_run(workspace, "a", "name: a\n", ["name=luật"], Path("/data/điều"))
+    assert read_launch(made) == {"overrides": ["name=luật"], "folder": "/data/điều"}

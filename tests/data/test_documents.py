@@ -624,6 +624,7 @@ def test_commas_that_are_missing_or_too_many(tmp_path: Path, data: str) -> None:
          ["Chapter", "one", "two", "deep"]),
         ('[{"text":"a","meta":{"id":1},"tags":["x"],"image":{"content":"y"}},{"text":"b"}]', ["a", "b"]),
         ('{"text":null,"parts":[{"text":"a"},{"text":7}]}', [Reject(1, d.NULL), "a", Reject(3, d.NOT_STRING)]),
+        ('[{"text":"a","quote":{"text":null},"note":{"text":""}}]', ["a"]),
     ],
 )  # fmt: skip
 def test_what_is_a_record_in_a_json_file(tmp_path: Path, data: str, expected: list[str | Reject]) -> None:

@@ -228,7 +228,7 @@ def test_a_hub_id_is_not_a_folder_of_where_the_command_is_given(
     make_model(name="some/model")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("rewarm.models.download.download", lambda model, progress, weights: Path("/downloaded") / model)
+    monkeypatch.setattr("rewarm.models.download.download", lambda model, progress, **_: Path("/downloaded") / model)
     assert fetch("some/model") == Path("/downloaded/some/model")
     assert fetch("./some/model") == Path("some/model")
     assert fetch("~/some/model") == tmp_path / "some/model"

@@ -104,6 +104,9 @@ def test_forgetting_reads_as_what_it_is() -> None:
     assert (worse.title, worse.calm) == ("Forgetting", False) and "something was forgotten" in worse.text
     assert (line(0.0).title, line(0.0).calm) == ("Forgetting", True)
     assert line(-0.06, 0.01).title == "Forgetting"  # better in the mean, and yet something was forgotten
+    replayed = [{**row, "percent": -2.0, "percent_low": -3.0, "percent_high": -1.0} for row in rows()[:2]]
+    alone = words.headlines(sample_report(rows=replayed))[1]
+    assert (alone.title, alone.calm) == ("Forgetting", True)  # what was replayed says nothing of the rest
 
 
 def test_the_replayed_text_is_told_from_the_panels(report: dict[str, Any], html: str) -> None:

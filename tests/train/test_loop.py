@@ -311,7 +311,7 @@ def test_best_checkpoint_is_kept_and_named(job: Make) -> None:
 def test_checkpoints_of_another_training_are_refused_by_what_differs(job: Make) -> None:
     train(job(stop=stop_after(3)))
     with pytest.raises(
-        UserError, match=r"(?s)learning_rate was 0.003 and is 0.001.*resume_from_checkpoint=no"
+        UserError, match=r"(?s)learning_rate was 0.003 and is 0.001.*rewarm resume RUN --from train"
     ) as caught:
         train(job(attempt=2, learning_rate=1e-3))
     assert "step-3" in str(caught.value)

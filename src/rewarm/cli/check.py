@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from rewarm.cli.show import console, print_table, progress_bar
 from rewarm.core.amounts import amount, duration, size
-from rewarm.core.errors import EXIT_DONE, EXIT_RESOURCE
+from rewarm.core.errors import EXIT_DONE, EXIT_RESOURCE, DataError
 from rewarm.core.storage import free_bytes
 from rewarm.core.workspace import Workspace
 from rewarm.data.dataset import Dataset, SourceInfo
@@ -77,6 +78,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     once = scoring_seconds(base.facts, scores.values(), speed)
     training = None if needs.seconds is None or once is None else needs.seconds + evaluations * once
     times = Times(0.0 if texts.dataset else None, once, training, once)
+    untimed = ["the time of the benchmark tasks is not in these figures"] if tasks else []
     problems = shortages(needs, machine, resolved.device, free_bytes(workspace.root), workspace.root)
     return {
         "name": recipe.name,
@@ -89,19 +91,17 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "times": {**asdict(times), "total": times.total},
         "machine": asdict(machine),
         **resolved.to_json(),
-        "advice": [*resolved.advice, *ends, *measuring_advice(scores, times, evaluations), *_untimed(tasks)],
+        "advice": [*resolved.advice, *ends, *measuring_advice(scores, times, evaluations), *untimed],
         "problems": problems,
         "exit_code": EXIT_RESOURCE if problems else EXIT_DONE,
     }
 
 
-def _untimed(tasks: list[str]) -> list[str]:
-    return [f"the time of benchmark tasks is not in these figures: {', '.join(tasks)}"] if tasks else []
-
-
 def _texts(recipe: Recipe, base: Base, workspace: Workspace) -> _Texts:
-    generated = recipe.data.replay is not None and recipe.data.replay.generate is not None
-    dataset = None if generated else find_dataset(recipe, base.folder, workspace.datasets)
+    dataset = None
+    if recipe.data.replay is None or recipe.data.replay.generate is None:
+        with contextlib.suppress(DataError):  # a damaged one is made again; a missing text is told of below
+            dataset = find_dataset(recipe, base.folder, workspace.datasets)
     if dataset is not None:
         files = {entry["name"]: entry["files"] for entry in dataset.manifest["sources"]}
         whole = {name: (_all(info), _held(info)) for name, info in dataset.sources.items()}

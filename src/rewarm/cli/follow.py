@@ -98,7 +98,8 @@ class View:
             elif stage == self.stage:
                 body: RenderableType = Text(f"{time.time() - self.begun:.0f} s", "dim")
                 if (p := self.progress) is not None:
-                    said = plain(training_line(self.trained, p) if self.trained else progress_line(p))
+                    measured = self.trained if "steps" in p else None  # else it is another work within the training
+                    said = plain(training_line(measured, p) if measured else progress_line(p))
                     body = Table.grid(padding=(0, 1))
                     room = min(30, width - 15 - len(said))
                     bar = [ProgressBar(total=p["total"] or None, completed=p["done"], width=room)] if room >= 5 else []

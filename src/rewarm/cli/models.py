@@ -78,9 +78,10 @@ def download(model: Annotated[str, typer.Argument(metavar="HUB_ID", help="organi
     """Fetch a base model from the Hugging Face hub (weights in safetensors, tokenizer, configuration)."""
     from rewarm.cli.show import progress_bar
     from rewarm.models.folder import check_folder, fetch
+    from rewarm.pipeline.base import hub_token
 
     with progress_bar() as progress:
-        folder = fetch(model, progress)
+        folder = fetch(model, progress, token=hub_token(Workspace.default()))
     check_folder(folder)
     say(f"{folder}")
 

@@ -67,20 +67,14 @@ def print_table(
     out.print(f"\n{title}" if title else "")
     for row in rows:
         for index, (column, cell) in enumerate(zip(columns, row, strict=True)):
-            out.print(_filled(f"{column}: {cell}", out.width, "" if index == 0 else "  "))
+            out.print(f"{'  ' if index else ''}{column}: {cell}")
     out.print()
 
 
-def _filled(text: str, width: int, indent: str) -> str:
-    lines = textwrap.wrap(
-        plain(text),
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent + "    ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return "\n".join(lines)
+def _filled(text: str, width: int) -> str:
+    """``text`` in lines of whole words."""
+    wrapper = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrapper.fill(line) for line in plain(text).split("\n"))
 
 
 def console() -> Any:
@@ -89,8 +83,9 @@ def console() -> Any:
 
     class Plain(Console):
         def print(self, *objects: Any, **options: Any) -> None:
-            safe = (plain(each) if isinstance(each, str) else each for each in objects)
-            super().print(*safe, **{"soft_wrap": all(isinstance(each, str) for each in objects), **options})
+            if text := all(isinstance(each, str) for each in objects):  # rich would break a long path
+                objects = tuple(_filled(each, self.width) for each in objects)
+            super().print(*objects, **{"soft_wrap": text, **options})
 
     return Plain(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 1000)
 

@@ -48,10 +48,8 @@ def training_line(metric: Event, progress: Event | None = None) -> str:
 
     It fits into 80 columns behind the name of the stage.
     """
-    values = metric["values"]
-    text = f"step {metric['step']}"
-    if progress and "steps" in progress:
-        text += f" of {progress['steps']}"
+    values, progress = metric["values"], progress if progress and "steps" in progress else None
+    text = f"step {metric['step']}" + (f" of {progress['steps']}" if progress else "")
     loss, rate, speed = (values.get(name) for name in ("train/loss", "train/lr", "perf/tokens_per_second"))
     text += f", loss {NONE if loss is None else f'{loss:.3f}'}"
     text += "" if rate is None or progress else f", learning rate {rate:.3g}"

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -265,7 +265,8 @@ def create_run(workspace: Workspace, name: str, recipe_text: str, overrides: Seq
         break
     run = Run(path)
     try:
-        write_file(run.path / "launch.json", to_json({"overrides": list(overrides), "folder": str(folder)}))
+        kept = {"overrides": [_utf8(text) for text in overrides], "folder": _utf8(str(folder))}
+        write_file(run.path / "launch.json", to_json(kept))
         write_file(run.recipe, recipe_text)
     except BaseException:  # a folder without a recipe is a run that nobody would ever see
         shutil.rmtree(path, ignore_errors=True)
@@ -273,9 +274,17 @@ def create_run(workspace: Workspace, name: str, recipe_text: str, overrides: Seq
     return run
 
 
+def _utf8(text: str) -> str:
+    """What came from the command line or the file system, as records keep it, whatever the locale is."""
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError("is not UTF-8", where=ascii(text), remedy="give it a name in UTF-8") from None
+
+
 def read_launch(run: Run) -> dict[str, Any]:
     """``{overrides, folder}`` of a run. Raises ``UserError`` where the file is missing or damaged."""
-    remedy = "start a new run of the same recipe: rewarm run " + str(run.recipe)
+    remedy = "start a new run of the same recipe; how it was started is not known any more"
     value = _read_record(run.path / "launch.json", {"overrides": list, "folder": str}, remedy)
     if value is None:
         raise UserError("not a run directory: launch.json is missing", where=run.path)
@@ -299,32 +308,45 @@ def launch(run: Run, arguments: list[str], take_over: bool = False) -> subproces
             where=run.id,
             remedy=f"stop it there; or, if that computer is gone: rewarm resume {run.id} --take-over",
         )
-    try:
-        with sole_process(run):
-            if run.alive() or _just_started(run):
-                raise UserError("this run is running already")
-            run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
-            mark: dict[str, Any] = {"attempt": _attempts(run) + 1}
-            write_file(_launch_mark(run), to_json(mark))
-    except UserError as error:
-        follow = f"look at it with: rewarm runs logs -f {run.id}"
-        raise UserError("this run is running already", where=run.id, remedy=follow) from error
-    with run.log.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rewarm.pipeline", str(run.path), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=folder if folder.is_dir() else run.path,  # a task's data files are seen from the recipe's folder
-            start_new_session=True,
-            # Threads that spin for long while they wait make a step ten times slower as soon as anything else wants a
-            # core; those that never spin cost a quarter. This is some tens of microseconds.
-            env={"GOMP_SPINCOUNT": "20000", **os.environ},
-        )
+    follow = f"look at it with: rewarm runs logs -f {run.id}"
+    with _alone(run, UserError("this run is running already", where=run.id, remedy=follow)):
+        run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
+        mark: dict[str, Any] = {"attempt": _attempts(run) + 1}
+        write_file(_launch_mark(run), to_json(mark))
+    process = _start(run, folder if folder.is_dir() else run.path, arguments)
     with contextlib.suppress(psutil.Error, OSError):  # it may have ended already
         mark |= {"pid": process.pid, "start_ticks": _start_ticks(process.pid), "boot_id": _boot_id()}
         write_file(_launch_mark(run), to_json(mark))
     return process
+
+
+@contextlib.contextmanager
+def _alone(run: Run, refusal: UserError) -> Iterator[None]:
+    """Hold the run's lock while no process works on it; raises ``refusal`` where one does or is about to."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(sole_process(run))
+        except UserError:
+            raise refusal from None
+        if run.alive() or _just_started(run):
+            raise refusal
+        yield
+
+
+def _start(run: Run, folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    with run.log.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "rewarm.pipeline", str(run.path), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,  # a task's data files are seen from the recipe's
+            start_new_session=True,
+            # Threads that spin for long while they wait make a step ten times slower as soon as anything else wants a
+            # core; those that never spin cost a quarter. This is some tens of microseconds.
+            # Texts, paths and records are UTF-8, whatever the locale of who starts the run.
+            env={"GOMP_SPINCOUNT": "20000", **os.environ, "PYTHONUTF8": "1"},
+        )
 
 
 def terminate(run: Run) -> None:

@@ -337,11 +337,14 @@ def _records(value: Any, wanted: Sequence[str]) -> Iterator[Any]:
             stack.extend((inner, within) for inner in reversed(item))
         elif isinstance(item, dict):
             texts = [found[0][found[1]] for name in wanted if (found := _holder(item, name))]
-            is_one = any(not isinstance(t, list | dict) for t in texts) or (texts and not _holds_text(texts, wanted))
+            texts = [t for t in texts if t] if within else texts  # an empty one is a part of the record around it
+            is_one = bool(texts) and (
+                not all(isinstance(t, list | dict) for t in texts) or not _holds_text(texts, wanted)
+            )
             inner = [v for v in item.values() if isinstance(v, list | dict)]
             if is_one or not (inner or within):
                 yield item
-            stack.extend((v, within or bool(is_one)) for v in reversed(inner))
+            stack.extend((v, within or is_one) for v in reversed(inner))
         elif not within:
             yield item
 
@@ -362,13 +365,13 @@ def _holds_text(stack: list[Any], wanted: Sequence[str]) -> bool:
 def _json_values(blocks: Blocks, where: str) -> Iterator[Any]:
     """The values of a file: the elements of a top-level array one by one, or values that follow one another."""
     parse = json.JSONDecoder(parse_int=float).raw_decode  # no number is wanted, and int() refuses long ones
-    texts = _decoded(blocks)
+    texts = codecs.iterdecode(blocks, "utf-8", "surrogateescape")
     text, position, count = "", 0, 0
     array, need, ended = "", _AHEAD, False  # what came last in it; characters to have before parsing
 
     def broken(what: object) -> DataError:
         what = f"broken JSON behind record {count}: {what}"
-        return DataError(what, where=where, remedy="repair it, or on_bad_file: skip")
+        return DataError(what, where=where, remedy="repair it, or write one record a line (.jsonl)")
 
     while True:
         if not ended and len(text) - position < need:
@@ -402,12 +405,6 @@ def _json_values(blocks: Blocks, where: str) -> Iterator[Any]:
                 need = 2 * (len(text) - position)
     if array:
         raise broken("the array is never closed")
-
-
-def _decoded(blocks: Blocks) -> Iterator[str]:
-    decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
-    yield from map(decode, blocks)
-    yield decode(b"", True)
 
 
 def _filled(text: str, texts: Iterator[str], need: int) -> str:

@@ -123,14 +123,13 @@ def tally(source: SourceWork, max_rejected: float) -> Tally:
 def _refuse(source: SourceWork, found: Tally, max_rejected: float) -> None:
     bad, where = found.rejected.total(), f"source {source.text.name}"
     if bad > max_rejected * found.documents_in:
+        cure = "split it into documents" if TOO_LONG in found.rejected else "repair them"
         first = "".join(f"\n  {p['file']}:{p['line']}: {p['reason']}" for p in found.places[:5])
         raise DataError(
             f"{bad} of {found.documents_in} records are bad ({_listed(found.rejected)}), more than "
             f"data.max_rejected = {max_rejected:g}; the first:{first}",
             where=where,
-            remedy="split it into documents"
-            if TOO_LONG in found.rejected
-            else "repair them, or raise data.max_rejected",
+            remedy=f"{cure}, or raise data.max_rejected",
         )
     if found.documents_in == bad:
         ignored = len(source.listing.ignored) + len(found.ignored)

@@ -180,12 +180,10 @@ def promises_documents(name: str, format: str, matched: bool = False) -> bool:
 
 
 def _is_there(path: str) -> bool:
-    with errors_named(path):
-        try:
-            os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-    return True
+    with errors_named(path), contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        os.lstat(path)
+        return True
+    return False
 
 
 def _is_folder(path: str) -> bool:
@@ -203,7 +201,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if _is_folder(entry.path):
+        if _is_folder(entry.path) if entry.is_symlink() else entry.is_dir():
             yield from _walk(entry.path, (*above, here))
         else:
             yield entry.path
@@ -219,13 +217,13 @@ def errors_named(path: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # gzip, pyarrow
             raise DataError(f"the file is damaged: {error}", where=path, remedy=_REMEDY) from None
-        raise DataError(f"it cannot be read: {error.strerror}", where=path, remedy=_PERMISSION) from None
+        remedy = "look at its permissions, and at where it leads if it is a link"
+        raise DataError(f"it cannot be read: {error.strerror}", where=path, remedy=remedy) from None
     except (zlib.error, EOFError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
         raise DataError(f"the file is damaged: {error}", where=path, remedy=_REMEDY) from None
 
 
 _REMEDY = "get the file again, or pass it over with on_bad_file: skip"
-_PERMISSION = "look at its permissions and at where it leads"
 
 
 def signature(uri: str, connection: str | None = None) -> Signature:
@@ -318,7 +316,8 @@ def _is_wanted(member: str, format: str, meter: Meter, kind: bool = True) -> boo
 def _tar_members(blocks: Blocks, where: str, meter: Meter, format: str) -> Iterator[tuple[str, Blocks]]:
     """The files of a tar archive as a stream, in its order; links and devices are passed over."""
     stream = _Stream(blocks)
-    with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", bufsize=BLOCK) as archive:
+    source = cast(BinaryIO, stream)
+    with tarfile.open(fileobj=source, mode="r|", bufsize=BLOCK, errors="backslashreplace") as archive:
         for count, entry in enumerate(archive):
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
             if count >= _MAX_MEMBERS:

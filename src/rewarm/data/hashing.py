@@ -99,7 +99,7 @@ def hash_files(
 def _hash(file: File, meter: Meter, halt: threading.Event) -> tuple[SliceFile, bool]:
     """The hash of a file, and whether the time of its change will show the next one."""
     own, digest = Meter(), hashlib.sha256()
-    settled = time.time_ns() - Path(file.uri).stat().st_mtime_ns > _RACY
+    settled = time.time_ns() - int(file.signature.version.rpartition("-")[0]) > _RACY
     with errors_named(file.uri):
         for block in raw_blocks(file, own):
             digest.update(block)

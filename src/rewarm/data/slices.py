@@ -25,7 +25,6 @@ from rewarm.data.signature import ChangedError, Signature
 
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
 _MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
-_NEXT_FILES = 8  # that are fetched ahead while one is read
 VERSION = 3
 """Goes up whenever the same file would be read as other documents."""
 __all__ = ["ChangedError", "Slice", "SliceFile", "slices_of"]
@@ -85,8 +84,6 @@ class Slice:
         """
         named = self.files[index]
         file = File(named.path, named.signature, self.connection)
-        following = self.files[index + 1 : index + 1 + _NEXT_FILES]
-        remote.expect(((next_one.path, next_one.signature) for next_one in following), self.connection)
         _check_unchanged(file)
         yield from read_documents(file, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
         _check_unchanged(file)

@@ -32,11 +32,12 @@ _UNREACHABLE = (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, OSErro
 UNWANTED = ["*/*", "consolidated*", "manifest.json"]
 
 
-def download(model: str, progress: Progress, *, weights: bool = True) -> Path:
+def download(model: str, progress: Progress, *, weights: bool = True, token: str | None = None) -> Path:
     """The folder of a hub id (``organisation/name``) in the hub's own cache; only what is missing is fetched.
 
     Args:
         weights: fetch them too; else what says what they are, and the tokenizer.
+        token: of an account that may read the model; that of ``hf auth login`` or HF_TOKEN when unset.
 
     Raises:
         ModelError: the model is unknown, gated, without safetensors weights, or the hub cannot be reached.
@@ -44,16 +45,22 @@ def download(model: str, progress: Progress, *, weights: bool = True) -> Path:
     """
     unwanted = UNWANTED if weights else [*UNWANTED, "*.safetensors"]
     with _explained(model):
-        size = _missing_bytes(model, unwanted)
+        size = _missing_bytes(model, unwanted, token)
         progress("download", 0, size, "bytes")
         return Path(
             snapshot_download(
-                model, allow_patterns=WANTED, ignore_patterns=unwanted, tqdm_class=_reporter(size, progress)
+                model,
+                allow_patterns=WANTED,
+                ignore_patterns=unwanted,
+                tqdm_class=_reporter(size, progress),
+                token=token,
             )
         )
 
 
-def read_headers(model: str, revision: str, shards: list[str], progress: Progress) -> dict[str, dict[str, Any]]:
+def read_headers(
+    model: str, revision: str, shards: list[str], progress: Progress, token: str | None = None
+) -> dict[str, dict[str, Any]]:
     """The headers of a hub id's weights, by file, as safetensors writes them, without the weights.
 
     Raises:
@@ -63,7 +70,7 @@ def read_headers(model: str, revision: str, shards: list[str], progress: Progres
     with _explained(model):
         for number, shard in enumerate(shards):
             progress("read about the weights", number, len(shards), "files")
-            found = HfApi().parse_safetensors_file_metadata(model, shard, revision=revision)
+            found = HfApi(token=token).parse_safetensors_file_metadata(model, shard, revision=revision)
             headers[shard] = {name: vars(tensor) for name, tensor in found.tensors.items()}
     return headers
 
@@ -79,8 +86,8 @@ def _explained(model: str) -> Iterator[None]:
         raise ModelError(
             "this model is gated: its owner asks for an accepted licence, and for a token to prove it",
             where=model,
-            remedy=f"accept the licence at {constants.ENDPOINT}/{model}, then log in with `hf auth login` "
-            "(or set HF_TOKEN); a token that is in use already belongs to an account without access",
+            remedy=f"accept the licence at {constants.ENDPOINT}/{model}, then `rewarm connections add hf` or "
+            "`hf auth login` (or set HF_TOKEN); a token that is in use already belongs to an account without access",
         ) from error
     except RepositoryNotFoundError as error:
         raise ModelError(
@@ -105,10 +112,10 @@ def _explained(model: str) -> Iterator[None]:
         raise _unreachable(model, error) from error
 
 
-def _missing_bytes(model: str, unwanted: list[str]) -> int:
+def _missing_bytes(model: str, unwanted: list[str], token: str | None) -> int:
     """Bytes to fetch, all told; 0 where the hub cannot be asked (a copy in the cache may do)."""
     try:
-        info = HfApi().model_info(model, files_metadata=True)
+        info = HfApi(token=token).model_info(model, files_metadata=True)
     except RepositoryNotFoundError:
         raise
     except _UNREACHABLE:

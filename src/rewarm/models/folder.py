@@ -371,11 +371,18 @@ def is_folder(base_model: str) -> bool:
     return base_model.startswith((".", "/", "~"))
 
 
-def fetch(base_model: str, progress: Progress = lambda what, done, total, unit: None, *, weights: bool = True) -> Path:
+def fetch(
+    base_model: str,
+    progress: Progress = lambda what, done, total, unit: None,
+    *,
+    weights: bool = True,
+    token: str | None = None,
+) -> Path:
     """The folder of a base model: a folder as it is, a hub id (``organisation/name``) downloaded.
 
     Args:
         weights: download them, and not only what is small.
+        token: for the hub.
 
     Raises:
         ModelError: see ``rewarm.models.download.download``.
@@ -384,7 +391,7 @@ def fetch(base_model: str, progress: Progress = lambda what, done, total, unit: 
         return _existing(Path(base_model))
     from rewarm.models.download import download  # imported late: a folder needs no hub client
 
-    return download(base_model, progress, weights=weights)
+    return download(base_model, progress, weights=weights, token=token)
 
 
 @_readable
@@ -399,7 +406,9 @@ def _existing(path: Path) -> Path:
 
 
 @_readable
-def hub_tensors(folder: Path, base_model: str, progress: Progress) -> dict[str, Tensor] | None:
+def hub_tensors(
+    folder: Path, base_model: str, progress: Progress, token: str | None = None
+) -> dict[str, Tensor] | None:
     """What the weights of a hub id hold that were left at the hub; None where they lie in ``folder``.
 
     Raises:
@@ -410,6 +419,6 @@ def hub_tensors(folder: Path, base_model: str, progress: Progress) -> dict[str, 
         return None
     from rewarm.models.download import read_headers  # imported late: a folder needs no hub client
 
-    headers = read_headers(base_model, folder.name, shards, progress)
+    headers = read_headers(base_model, folder.name, shards, progress, token)
     entries = [_entries(Path(base_model, shard), header) for shard, header in headers.items()]
     return _whole(folder, [{name: tensor for name, _, _, tensor in header} for header in entries])

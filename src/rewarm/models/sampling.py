@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rewarm.models.causal import quiet_transformers
+from rewarm.models.causal import loading
 from rewarm.models.folder import check_folder
 from rewarm.models.generate import ends_of_text
 from rewarm.recipe.recipe import Generate
@@ -51,7 +51,7 @@ def load_sampler(folder: Path, start: int, device: torch.device) -> Sampler:
         ModelError: the folder cannot be used.
     """
     check_folder(folder, hashes=False)
-    with quiet_transformers():
+    with loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(
             folder,

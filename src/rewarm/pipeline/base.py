@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 from rewarm.core.config import nearest
+from rewarm.core.connections import hub_connection
 from rewarm.core.errors import ModelError
 from rewarm.core.manifest import read_manifest
 from rewarm.core.workspace import Workspace
@@ -54,8 +57,9 @@ def locate(reference: str, workspace: Workspace, progress: Progress, *, weights:
     if is_folder(reference):
         folder = fetch(reference, progress)
     elif "/" in reference:
-        folder = fetch(reference, progress, weights=weights)
-        tensors = None if weights else hub_tensors(folder, reference, progress)
+        token = hub_token(workspace)
+        folder = fetch(reference, progress, weights=weights, token=token)
+        tensors = None if weights else hub_tensors(folder, reference, progress, token)
     elif "@" in reference:
         folder = find(workspace.models, reference).path
         read_manifest(folder, error=ModelError)  # not every folder must have one, a version must
@@ -63,6 +67,14 @@ def locate(reference: str, workspace: Workspace, progress: Progress, *, weights:
         raise _unknown(reference, workspace)
     config = check_folder(folder, hashes=weights, tensors=tensors)
     return Base(reference, folder, config, count_parameters(folder, tensors))
+
+
+def hub_token(workspace: Workspace) -> str | None:
+    """The token of the workspace's own connection to the hub, where it leads to the hub that models come from."""
+    connection = hub_connection(workspace)
+    if connection is None or connection.endpoint not in (None, constants.ENDPOINT):
+        return None
+    return connection.token.get_secret_value()
 
 
 def _unknown(reference: str, workspace: Workspace) -> ModelError:

@@ -96,7 +96,7 @@ def _forgetting(forgetting: Mapping[str, Any] | None) -> Line:
     also = (
         f" Worst: {worst['of']}, {percent(worst['percent'])} ({_bounds(worst)})." if len(forgetting["of"]) > 1 else ""
     )
-    if high is not None and high < 0 and worst["percent"] <= 0:
+    if high is not None and high < 0 and worst["percent"] <= 0 and not forgetting["replayed"]:
         interval = _bounds({"low": -high, "high": -low}, sign=False)
         figure = f"{percent(-forgetting['percent'], sign=False)} better"
         return Line("Nothing forgotten", "forgetting", figure, interval, f"fewer {over}{also}", calm=True)

@@ -164,19 +164,6 @@ def test_a_new_commit_is_noticed_only_where_it_changed_something(hub: type[Hub])
         File(uris[1], known[1].signature._replace(version="0" * 40)).head()
 
 
-def test_damage_on_the_way_is_noticed(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
-    file = File.at("hf://datasets/owner/texts/data/vi/Điều.parquet")
-    honest = hub._part
-    lot = iter(range(100))
-
-    def flipped(self: Hub, data: bytes, headers: dict[str, str]) -> None:
-        honest(self, data[: (at := next(lot))] + b"?" + data[at + 1 :], headers)
-
-    monkeypatch.setattr(hub, "_part", flipped)
-    with pytest.raises(ChangedError, match="damaged"), file.open() as source:
-        source.read()
-
-
 def test_failures_in_passing(hub: type[Hub]) -> None:
     hub.failures = 3
     assert texts("hf://datasets/owner/texts/data/vi/c.txt") == ["plain"]

@@ -11,7 +11,6 @@ from rewarm.core.errors import DataError, UserError
 from rewarm.core.workspace import Workspace
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.files import File, list_files
-from rewarm.data.remote import file
 from rewarm.data.signature import ChangedError, UnsettledError
 from tests.data.test_documents import CONTENTS, TEXTS
 from tests.servers import Proxy, Reply, WebServer, web
@@ -30,13 +29,12 @@ def test_a_file_by_its_address(web: WebServer, workspace: Workspace, name: str) 
     assert texts_of(f"{web.address}/{name}") == TEXTS
 
 
-def test_a_server_that_cannot_send_parts(web: WebServer, workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file, "BLOCK", 70)
+def test_a_server_that_cannot_send_parts_is_refused(web: WebServer, workspace: Workspace) -> None:
     web.data, web.ranges = CONTENTS["jsonl"], False
-    assert texts_of(f"{web.address}/a.jsonl") == TEXTS
-    monkeypatch.setattr("rewarm.data.remote.place._WITHOUT_RANGES", 100)
     with pytest.raises(DataError, match="cannot send parts"):
         texts_of(f"{web.address}/a.jsonl")
+    web.data = b""
+    assert texts_of(f"{web.address}/a.jsonl") == []
 
 
 def test_the_time_of_change_is_a_version_and_without_any_there_is_none(web: WebServer, workspace: Workspace) -> None:

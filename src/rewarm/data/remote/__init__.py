@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import BinaryIO, cast
 
@@ -13,7 +12,7 @@ from rewarm.core.connections import HUB, S3Connection, WebConnection, hub_connec
 from rewarm.core.errors import UserError
 from rewarm.core.workspace import Workspace
 from rewarm.data.remote.cache import BlockCache
-from rewarm.data.remote.file import RemoteFile, fetch_ahead
+from rewarm.data.remote.file import RemoteFile
 from rewarm.data.remote.place import Entry, Place
 from rewarm.data.signature import Signature
 
@@ -78,13 +77,6 @@ def open_remote(uri: str, connection: str | None, known: Signature) -> BinaryIO:
     """A remote file, to be read as it was when it had the signature ``known``."""
     file = RemoteFile(place_of(uri, connection), uri, known, _cache())
     return cast(BinaryIO, io.BufferedReader(file, 1 << 17))
-
-
-def expect(files: Iterable[tuple[str, Signature]], connection: str | None) -> None:
-    """Begin to fetch small files that will be read soon."""
-    for uri, known in files:
-        if is_remote(uri):
-            fetch_ahead(place_of(uri, connection), uri, known, _cache())
 
 
 def place_of(uri: str, connection: str | None) -> Place:

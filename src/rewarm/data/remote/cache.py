@@ -67,11 +67,6 @@ class BlockCache:
                 raise
             self._note(len(data) + 4096)
 
-    def drop(self, uri: str, version: str, blocks: int) -> None:
-        """Forget the first ``blocks`` blocks of a file."""
-        for block in range(blocks):
-            self._path(uri, version, block).unlink(missing_ok=True)
-
     def _note(self, size: int) -> None:
         """Count what all processes wrote since the last sweep: the journal has a byte for every MiB."""
         self._unnoted += size

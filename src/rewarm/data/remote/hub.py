@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -32,13 +31,6 @@ class HubPlace(Place):
 
     def version(self, headers: Mapping[str, str]) -> str:
         return (headers.get("X-Linked-Etag") or headers.get("ETag", "")).removeprefix("W/").strip('"')
-
-    def digest(self, signature: Signature) -> Any:
-        if re.fullmatch("[0-9a-f]{64}", signature.version):
-            return hashlib.sha256()
-        if re.fullmatch("[0-9a-f]{40}", signature.version):  # as git names a file
-            return hashlib.sha1(b"blob %d\0" % signature.size, usedforsecurity=False)
-        return None
 
     def refused(self, uri: str, status: int, code: str) -> DataError:
         name, _, _ = split(uri)

@@ -15,7 +15,7 @@ import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
@@ -35,7 +35,6 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=30)
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 _ERRORS = (urllib3.exceptions.HTTPError, OSError)
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "rewarm"}
-_WITHOUT_RANGES = 256 << 20
 
 
 class Entry(NamedTuple):
@@ -84,10 +83,6 @@ class Place(ABC):
             return DataError("there is no such file", where=uri, remedy="correct the path in the recipe")
         return UnsettledError(f"the server answered HTTP {status}", where=uri)
 
-    def digest(self, signature: Signature) -> Any:
-        """A hash that, fed with the whole file, must give the version; None where there is none."""
-        return None
-
     # ---- reading ----
 
     def signature(self, uri: str) -> Signature:
@@ -101,22 +96,18 @@ class Place(ABC):
     def _first_byte(self, uri: str) -> Signature:
         response, version = self._send(uri, {"Range": "bytes=0-0"}, (200, 206, 416))
         try:
-            total = _range_of(response)[2] if response.status != 200 else response.headers.get("Content-Length")
+            total = _range_of(response)[1] if response.status != 200 else response.headers.get("Content-Length")
             if total is None or not version:
                 missing = "its size" if total is None else "what its version is (ETag or Last-Modified)"
                 raise DataError(f"the server does not say {missing}", where=uri, remedy="download it first")
-            size = int(total)
+            if response.status == 200 and total != "0":
+                raise DataError("the server cannot send parts of files", where=uri, remedy="download it first")
+            return Signature(int(total), version)
         finally:
             _let_go(response)
-        if response.status == 200 and size > _WITHOUT_RANGES:
-            raise DataError("the server cannot send parts of files", where=uri, remedy="download it first")
-        return Signature(size, version)
 
-    def read(self, uri: str, signature: Signature, start: int, length: int, patient: bool = True) -> bytes:
+    def read(self, uri: str, signature: Signature, start: int, length: int) -> bytes:
         """``length`` bytes of a file from ``start`` on.
-
-        Args:
-            patient: False gives up at the first failure.
 
         Raises:
             ChangedError: if the file has another version by now. UnsettledError: if it cannot be read.
@@ -128,33 +119,29 @@ class Place(ABC):
             try:
                 self._append(data, uri, signature, start, length)
             except (PassingError, *_ERRORS):
-                if not patient or len(data) - before < _PROGRESS:
+                if len(data) - before < _PROGRESS:
                     raise
 
         while len(data) < length:
-            self.patiently(uri, go_on, FAILURES if patient else 1)
+            self.patiently(uri, go_on)
         return bytes(data)
 
     def _append(self, data: bytearray, uri: str, signature: Signature, start: int, length: int) -> None:
         first, last = start + len(data), start + length - 1
         wanted = {"Range": f"bytes={first}-{last}", **self.condition(signature)}
-        response, version = self._send(uri, wanted, (200, 206, 404, 412, 416))
+        response, version = self._send(uri, wanted, (206, 404, 412, 416))
         try:
             if response.status == 404:
                 raise ChangedError(uri, "the file is no longer there")
-            begin, total = first, response.headers.get("Content-Length")
-            if response.status == 206:
-                begin, _, total = _range_of(response)
-            elif response.status == 200:  # the whole file: what lies before is passed over
-                begin = 0
-            if response.status in (412, 416) or version != signature.version or str(total) != str(signature.size):
+            if response.status != 206 or version != signature.version:
                 raise ChangedError(uri)
-            if begin not in (0, first):
+            begin, total = _range_of(response)
+            if total != str(signature.size):
+                raise ChangedError(uri)
+            if begin != first:
                 raise PassingError(f"bytes {begin} on instead of {first} on")
-            skip = first - begin
             while len(data) < length and (piece := response.read1(_PIECE)):
-                data += memoryview(piece)[skip : skip + length - len(data)]
-                skip = max(0, skip - len(piece))
+                data += memoryview(piece)[: length - len(data)]
         finally:
             _let_go(response)
         if len(data) < length:
@@ -206,32 +193,29 @@ class Place(ABC):
 
         return self.patiently(uri, once)
 
-    def patiently(self, uri: str, action: Callable[[], T], failures: int = FAILURES) -> T:
+    def patiently(self, uri: str, action: Callable[[], T]) -> T:
         """What ``action`` returns; after a ``PassingError`` or a broken line it is tried again."""
-        for failed in range(failures):
+        for failed in range(FAILURES):
             try:
                 return action()
             except (PassingError, *_ERRORS) as error:
                 problem = str(error) if isinstance(error, PassingError) else type(error).__name__
                 pause = min(_LONGEST_PAUSE, max(getattr(error, "pause", 0.0), _FIRST_PAUSE * 2**failed))
-            if failed + 1 < failures:
+            if failed + 1 < FAILURES:
                 time.sleep(pause * random.uniform(0.5, 1))  # so that many workers do not come back at once
         raise UnsettledError(
-            f"the server fails ({problem}; {failures} times one behind the other)",
+            f"the server fails ({problem}; {FAILURES} times one behind the other)",
             where=uri.partition(QUESTION)[0],
             remedy="look at the connection (rewarm connections test), then run again: what was fetched is kept",
         )
 
 
-def _range_of(response: urllib3.BaseHTTPResponse) -> tuple[int, int, str | None]:
-    """First byte, last byte and size of the file, as an answer says."""
-    text = response.headers.get("Content-Range", "")
-    if found := re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", text):
-        return int(found[1]), int(found[2]), found[3]
-    if found := re.fullmatch(r"bytes \*/(\d+)", text):
-        return 0, 0, found[1]
+def _range_of(response: urllib3.BaseHTTPResponse) -> tuple[int, str | None]:
+    """First byte and size of the file, as an answer says."""
+    if found := re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", "")):
+        return int(found[1] or 0), found[2]
     if response.status == 416:
-        return 0, 0, None
+        return 0, None
     raise PassingError("an answer that does not say which bytes it holds")
 
 
