@@ -1,11 +1,10 @@
 """Training speed and peak memory on a CPU: our loop against Hugging Face's Trainer.
 
-Both train the same random Llama (the shape of SmolLM2-135M, or of 13M
-parameters) on the same tokens: rows of 2,048 packed from
-whole documents, one row a step, fp32 or bf16 autocast, AdamW, the same threads. The Trainer runs twice: (a) with documents
-masked, as ours does, which transformers' sdpa path does from ``position_ids`` through a dense mask; (b)
-unmasked, as plain packing. Each measurement is a process of its own; the three take turns, so that a
-machine that grows slower slows all three; the ratio is the median over the rounds.
+Both train the same random Llama (the shape of SmolLM2-135M, or one of 13M parameters) on the same tokens: rows
+of 2,048 packed from whole documents, one row a step, fp32 or bf16 autocast, AdamW, the same threads. The Trainer
+runs twice: (a) with documents masked, as ours does, which transformers' sdpa path does from ``position_ids``
+through a dense mask; (b) unmasked, as plain packing. Each measurement is a process of its own; the three take
+turns, so that a machine that grows slower slows all three; the ratio is the median over the rounds.
 
     python benchmarks/train.py [--quick] [--json [PATH]] [--shape 13M] [--precision bf16]
         [--rounds N] [--steps N] [--threads N]
@@ -309,8 +308,8 @@ def report(figures: dict[str, Any]) -> None:
     """Print what was measured."""
     ours = figures["ours"]
     print(
-        f"{figures['shape']}, {figures['precision']}, sequence 2048, 1 row a step, documents of {figures['document_tokens']} tokens "
-        f"on average, {figures['threads']} threads, "
+        f"{figures['shape']}, {figures['precision']}, sequence 2048, 1 row a step, "
+        f"documents of {figures['document_tokens']} tokens on average, {figures['threads']} threads, "
         f"{figures['steps']} steps, {figures['rounds']} rounds in turn, {platform.machine()}, "
         f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}\n"
     )

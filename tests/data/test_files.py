@@ -13,6 +13,9 @@ import pytest
 from rewarm.core.errors import DataError
 from rewarm.data.documents import read_documents
 from rewarm.data.files import list_files
+from rewarm.data.prepare import build_dataset, sample_texts
+from tests.data.conftest import MakeRecipe
+from tests.data.test_documents import zipped
 
 LIST = """
 import sys
@@ -70,3 +73,36 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     said = read_as_nobody_special(tmp_path)
     assert said.startswith(f"{tmp_path}/a.txt 1\nDataError {tmp_path}/b.txt"), said
     assert "Permission denied" in said
+
+
+def test_what_is_to_be_done_about_long_texts_and_other_endings(
+    tmp_path: Path, make_recipe: MakeRecipe, tokenizer_folder: Path
+) -> None:
+    long, other = tmp_path / "long.txt", tmp_path / "other"
+    long.write_bytes(b"a" * (65 << 20))
+    other.mkdir()
+    (other / "a.zip").write_bytes(zipped({"book.md": b"#"}))
+    for path, words, remedy in (
+        (long, "longer than 64 MiB: 1", "split it into documents"),
+        (other, r"no document in it \(1 files read, 1 ignored, 0 damaged\)", ".tar"),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1)
+        assert remedy in str(caught.value.remedy)
+
+
+def test_a_misspelt_column_of_a_large_file_and_in_a_check(
+    tmp_path: Path, make_recipe: MakeRecipe, tokenizer_folder: Path
+) -> None:
+    law = tmp_path / "law.jsonl"
+    law.write_bytes(b'{"title": "t", "body": "some text"}\n' * 50_000)
+    recipe = make_recipe(law)
+    source = recipe.data.sources[0].model_copy(update={"text_column": "bodyy"})
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": [source]})})
+    for read in (
+        lambda: sample_texts(recipe, tokenizer_folder),
+        lambda: build_dataset(recipe, tokenizer_folder, tmp_path),
+    ):
+        with pytest.raises(DataError, match="no column 'bodyy'; the columns are 'title', 'body'") as caught:
+            read()
+        assert caught.value.where == str(law)

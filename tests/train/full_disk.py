@@ -12,11 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from rewarm.core import space
 from rewarm.core.errors import ResourceError
 from rewarm.core.events import read_events
 from rewarm.core.manifest import verify
 from rewarm.core.storage import free_bytes
-from rewarm.core import space
 from rewarm.train.checkpoint import list_checkpoints
 from rewarm.train.loop import train
 from tests.train.tiny import DISK_CHANGES, curve, events, make_job, weights

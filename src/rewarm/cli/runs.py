@@ -70,8 +70,9 @@ def stop(
     if now:
         terminate(found)
     until = time.monotonic() + wait
-    while (state := found.status().state) in LIVE and time.monotonic() < until:
-        time.sleep(0.2)
+    # Until the process is gone too, so that the run can be resumed or removed right after.
+    while ((state := found.status().state) in LIVE or found.alive()) and time.monotonic() < until:
+        time.sleep(0.1)
     say(f"{found.id}: {state}")
     if state in LIVE:
         say(f"  it ends by itself; follow it with: rewarm runs logs -f {found.id}")

@@ -23,7 +23,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 def run(
     recipe: RecipePath,
     overrides: Overrides = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Leave the run to itself.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start in the background and return.")] = False,
 ) -> None:
     """Go through all five stages of a recipe: prepare, baseline, train, evaluate, publish.
 

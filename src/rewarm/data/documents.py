@@ -45,10 +45,7 @@ _TABLE_CAP = 256 << 20
 _BOM = codecs.BOM_UTF8
 _BLANK = re.compile(r"[ \t\r\n]*")
 _AHEAD = 1 << 20
-_ROWS, _ROWS_BYTES = (
-    32,
-    32 << 20,
-)  # of a table that are decoded together: a batch of 32 costs hardly more than one of 256
+_ROWS, _ROWS_BYTES = 64, 64 << 20  # of a table, that are decoded together
 _LONGEST_URL = 2048
 
 NOT_UTF8 = "broken UTF-8"
@@ -484,9 +481,9 @@ def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter:
                 for batch in table.iter_batches(together, [group], names):
                     for text, *urls in zip(*(_cells(batch, name) for name in names), strict=True):
                         meter.lines += 1
-                        given += len(text or b"")
-                        refuse_bomb(file.signature.size, given, file.uri)
+                        given += 0 if text is None else len(text)
                         yield _accept_cell(text, meter.lines, urls[0] if urls else None)
+                    refuse_bomb(file.signature.size, given, file.uri)
                     if unpacked is None:
                         meter.bytes = file.signature.size * min(rows, meter.lines) // rows
     except pyarrow.ArrowException as error:
