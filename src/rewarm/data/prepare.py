@@ -406,8 +406,8 @@ def _assemble(
 
 def _remember(sources: Sequence[SourceWork], datasets: Path, name: str, chosen: Chosen) -> None:
     """Note what becomes of each document of this dataset, and what stays out of training in every later build."""
-    if not (choice := _choice_path(datasets, name)).exists():
-        write_choice(choice, chosen)
+    if not (path := _choice_path(datasets, name)).exists():
+        write_choice(path, chosen)
     folder = datasets / ".held_out"
     with _alone(folder / "lock", _never):
         for source in sources:
