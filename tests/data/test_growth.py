@@ -56,11 +56,11 @@ def read_again(tasks: list[dict[str, Any]], what: str) -> int:
 def library(tmp_path: Path, english: list[str]) -> Path:
     """A folder of 300 files."""
     for n in range(300):
-        write_jsonl(tmp_path / "library" / f"{n:03d}.jsonl", [f"{n} {text}" * 20 for text in english[n % 7 :: 9]])
+        write_jsonl(tmp_path / "library" / f"{n:03d}.jsonl", [f"{n} {text}" * 6 for text in english[n % 7 :: 9]])
     return tmp_path / "library"
 
 
-@pytest.mark.parametrize("name", ["000a", "149a", "999"])
+@pytest.mark.parametrize("name", ["149a", "999"])
 def test_a_new_file_costs_what_it_holds(
     tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str], name: str
 ) -> None:

@@ -91,8 +91,12 @@ def wait_for(run: Run, condition: str, timeout: float = 120) -> None:
     pytest.fail(f"{condition} never came: {run.log.read_text() if run.log.exists() else ''}")
 
 
-def detached(bench: Bench) -> Run:
-    done = bench.rewarm("run", "recipe.yaml", "--detach")
+LONG = "hyperparameters.epochs=40"
+"""A training that is still going on when a signal comes."""
+
+
+def detached(bench: Bench, *overrides: str) -> Run:
+    done = bench.rewarm("run", "recipe.yaml", "--detach", *overrides)
     assert done.returncode == 0, done.stderr
     return bench.run()
 
@@ -134,7 +138,7 @@ def test_stop_writes_a_checkpoint_and_resume_goes_on(finished: Bench, bench: Ben
 
 
 def test_sigterm_is_143_with_a_checkpoint(bench: Bench) -> None:
-    run = detached(bench)
+    run = detached(bench, LONG)
     wait_for(run, r'"step":2,[^\n]*"train/loss"')
     os.kill(int((run.process() or {})["pid"]), signal.SIGTERM)
     until = time.monotonic() + 30
@@ -314,7 +318,7 @@ def test_benchmark_items_in_the_text_are_removed_and_flagged(tmp_path: Path) -> 
 
 
 def test_sighup_is_a_stop_with_a_checkpoint(bench: Bench) -> None:
-    run = detached(bench)
+    run = detached(bench, LONG)
     wait_for(run, r'"step":2,[^\n]*"train/loss"')
     os.kill(int((run.process() or {})["pid"]), signal.SIGHUP)
     until = time.monotonic() + 30
@@ -327,13 +331,12 @@ def test_sighup_is_a_stop_with_a_checkpoint(bench: Bench) -> None:
     assert "INFO prepare: done in" in log and "held-out new" in log and "INFO checkpoint checkpoints/step-" in log
 
 
-@pytest.mark.parametrize("changed", ["sha256", "bytes"])
-def test_damaged_records_and_manifests_are_made_again(bench: Bench, changed: str) -> None:
+def test_damaged_records_and_manifests_are_made_again(bench: Bench) -> None:
     assert bench.rewarm("run", "recipe.yaml").returncode == 0
     run = bench.run()
     before = weights(run)
     stage = run.stage_record("baseline")
-    stage.write_bytes(stage.read_bytes()[:30] if changed == "bytes" else b"{}")
+    stage.write_bytes(stage.read_bytes()[:30])
     with run.events.open("ab") as file:
         file.write(b"null\n")
     manifests = [
@@ -343,7 +346,7 @@ def test_damaged_records_and_manifests_are_made_again(bench: Bench, changed: str
         *bench.workspace.models.glob("*/*/manifest.json"),
     ]
     for path in manifests:
-        path.write_bytes(path.read_bytes().replace(f'"{changed}"'.encode(), b'"changed"'))
+        path.write_bytes(path.read_bytes().replace(b'"sha256"', b'"changed"'))
     done = bench.rewarm("resume", "last")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "baseline.json: this file is damaged: stage baseline runs again" in done.stdout.replace("\n", "")
