@@ -91,7 +91,7 @@ def wait_for(run: Run, condition: str, timeout: float = 120) -> None:
     pytest.fail(f"{condition} never came: {run.log.read_text() if run.log.exists() else ''}")
 
 
-LONG = "hyperparameters.epochs=40"
+LONG = "hyperparameters.epochs=16"
 """A training that is still going on when a signal comes."""
 
 
