@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +31,6 @@ except Exception as error:
 def read_as_nobody_special(*paths: Path) -> str:
     """What a process says that may not read everything, as root may."""
     drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.getuid() == 0 else []
-    if drop and not shutil.which(drop[0]):
-        pytest.skip("root may read everything here")
     command = [*drop, sys.executable, "-c", LIST, *map(str, paths)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
