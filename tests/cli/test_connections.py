@@ -18,7 +18,7 @@ import pytest
 from rewarm.cli.main import main
 from rewarm.core.connections import S3Connection, load_connection
 from rewarm.core.workspace import Workspace
-from tests.servers import BUCKET, KEY, SECRET, Store
+from tests.servers import BUCKET, KEY, SECRET, Proxy, Reply, Store
 
 
 class Done(NamedTuple):
@@ -101,6 +101,56 @@ def test_mistakes(store: Store, rewarm: Terminal) -> None:
     failed(2, "of that name", *wrong)
     assert rewarm("add", "hf", "--secret-stdin", secret="canary").returncode == 0
     failed(2, "say what to look at", "test", "huggingface")
+    failed(2, "s3://BUCKET/FOLDER", "preview", "store", "/etc/passwd")
+    failed(2, "s3://BUCKET/FOLDER", "browse", "store", "corpora/law")
+    failed(2, "a hub needs one of kind hf", "test", "store", "hf://datasets/a/b")
+    nowhere = ("add", "s3", "nowhere", "--endpoint", "http://127.0.0.1:1", "--access-key", KEY, "--secret-stdin")
+    assert rewarm(*nowhere, secret="canary\n").returncode == 0
+    failed(3, "127.0.0.1:1 fails (nothing answers there; 3 times", "test", "nowhere")
+
+
+ECHOES = [
+    Reply(403, {"X-Error-Code": "canary"}, b"<Error><Code>AccessDenied</Code><Key>canary</Key></Error>"),
+    Reply(400, {}, b"<Error><Code>canary</Code></Error>"),
+    Reply(418, {"Server": "canary"}, b"canary"),
+    Reply(503, {"Retry-After": "canary"}, b"canary"),
+    Reply(307, {"Location": "http://me:canary@127.0.0.1:1/canary?canary"}, b"canary"),
+    Reply(200, {"ETag": "canary"}, b"canary"),
+]
+
+
+def test_no_field_and_no_answer_brings_a_secret_into_a_message(
+    store: Store, rewarm: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A secret in each place that a message might show, and servers that send back what they were sent."""
+    monkeypatch.setattr("rewarm.data.remote.place._FIRST_PAUSE", 0.002)
+    proxy = Proxy(store.address)
+    wrong = (
+        "https://me:canary@h",
+        "https://h?a=canary",
+        "https://h/#canary",
+        "canary",
+        "ftp://canary",
+        "https://[canary",
+    )
+    for kind, more in (("s3", ("--access-key", "AKIACANARY")), ("http", ()), ("hf", ())):
+        for endpoint in wrong:
+            done = rewarm("add", kind, "one", "--endpoint", endpoint, *more, "--secret-stdin", secret="canary\n")
+            assert (done.returncode, "rewarm: endpoint: " in done.stderr) == (2, True), endpoint
+        made = ("add", kind, f"good-{kind}", "--endpoint", proxy.address, *more, "--secret-stdin")
+        assert rewarm(*made, secret="canary\n").returncode == 0
+    bad_region = ("add", "s3", "one", "--region", "canary key", "--access-key", "a", "--secret-stdin")
+    assert rewarm(*bad_region, secret="canary\n").returncode == 2
+    for echo in ECHOES:
+        proxy.fault = lambda path, reply, echo=echo: echo  # type: ignore[misc]
+        for verb in ("test", "browse", "preview"):
+            assert rewarm(verb, "good-s3", f"s3://{BUCKET}/x").returncode == 3
+            assert rewarm(verb, "good-http", f"{proxy.address}/x.txt").returncode == 3
+    for address in (f"http://me:canary@{proxy.address[7:]}/x", f"{proxy.address}/x?token=canary"):
+        assert rewarm("preview", "good-http", address).returncode == 2
+    rewarm("ls")
+    assert "AKIACANARY" not in rewarm.printed
+    proxy.close()
 
 
 def test_a_damaged_one_is_listed_with_its_problem(rewarm: Terminal) -> None:

@@ -30,7 +30,6 @@ ALL: dict[str, Connection] = {
     ),
     "huggingface": HubConnection.model_validate({"token": SECRET}),
     "Web": WebConnection.model_validate({"endpoint": "http://127.0.0.1:8000", "token": SECRET}),
-    "open": WebConnection.model_validate({"endpoint": "https://example.com"}),
 }
 
 
@@ -43,12 +42,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_what_was_saved_is_loaded(workspace: Workspace) -> None:
-    assert connection_names(workspace) == ["Web", "huggingface", "open", "store-1"]
+    assert connection_names(workspace) == ["Web", "huggingface", "store-1"]
     assert {name: load_connection(workspace, name) for name in ALL} == ALL
     assert hub_connection(workspace) == ALL["huggingface"]
     remove_connection(workspace, "huggingface")
     assert hub_connection(workspace) is None
-    assert connection_names(workspace) == ["Web", "open", "store-1"]
+    assert connection_names(workspace) == ["Web", "store-1"]
 
 
 def test_the_secret_is_nowhere_to_be_seen(workspace: Workspace) -> None:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 
 from rewarm.core import run as run_module
@@ -280,3 +281,13 @@ def test_a_folder_that_is_not_utf_8_is_refused(workspace: Workspace) -> None:
     assert list_runs(workspace) == [] == list(workspace.runs.iterdir())
     made = create_run(workspace, "a", "name: a\n", ["name=luật"], Path("/data/điều"))
     assert read_launch(made) == {"overrides": ["name=luật"], "folder": "/data/điều"}
+
+
+def test_a_process_ends_with_the_one_that_started_it() -> None:
+    child = "import time, rewarm.core.run as run; run.end_with_parent(); print(1, flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"1\n"
+        (grandchild,) = psutil.Process(process.pid).children()
+        process.kill()
+        grandchild.wait(10)

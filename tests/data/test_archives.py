@@ -146,14 +146,14 @@ def test_members_that_are_passed_over_are_counted_as_files_are(
     tmp_path: Path, pack: Callable[[list[tuple[str, bytes]]], bytes], english: list[str], tokenizer_folder: Path,
     make_recipe: MakeRecipe,
 ) -> None:  # fmt: skip
-    files = [("law.jsonl", jsonl(english)), ("x/book.md", b"#"), ("README.txt", b"no"), (".hidden", b"no")]
+    files = [("law.jsonl", jsonl(english)), ("x/book.rst", b"#"), ("README.txt", b"no"), (".hidden", b"no")]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.tar").write_bytes(pack(files))
-    (tmp_path / "in" / "book.pdf").touch()
+    (tmp_path / "in" / "book.epub").touch()
     dataset = build_dataset(make_recipe(tmp_path / "in"), tokenizer_folder, tmp_path / "d", workers=1)
     entry = dataset.manifest["sources"][0]
     names = [name.removeprefix(f"{tmp_path}/in/") for name in entry["ignored_files"]["first"]]
-    assert sorted(names) == ["a.tar:README.txt", "a.tar:x/book.md", "book.pdf"]
+    assert sorted(names) == ["a.tar:README.txt", "a.tar:x/book.rst", "book.epub"]
     assert entry["ignored_files"]["count"] == 3
     assert (entry["documents_in"], entry["text_columns"]) == (len(english), ["text"])
 

@@ -90,6 +90,15 @@ def test_rows_of_a_micro_batch_lie_end_to_end_and_padding_is_a_segment(tmp_path:
     assert micro.cu_seqlens.tolist() == [0, 3, 5, 6]
 
 
+def test_every_token_knows_its_source(tmp_path: Path) -> None:
+    plan = make_plan(make_dataset(tmp_path, {"a": [4, 9], "b": [7, 2]}), {"a": 1.0, "b": 1.0}, 1, 6, 1)
+    for step in range((batches := Batches(plan, 1, 2, pad=True)).steps):
+        first, last = batches.rows(step)
+        wanted = [p.source for row in range(first, last) for p in plan.pieces(row) for _ in range(p.begin, p.end)]
+        micro = batches.read(step).micro_batches
+        assert [s for m in micro for s, token in zip(m.sources, m.input_ids, strict=True) if token] == wanted
+
+
 def test_the_documents_of_a_step(tmp_path: Path) -> None:
     plan = make_plan(make_dataset(tmp_path, {"a": [4, 4, 4]}), {"a": 1.0}, 1, 6, 1)
     batches = Batches(plan, 1, 1)

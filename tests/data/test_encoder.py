@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from rewarm.data import encoder as module
-from rewarm.data.encoder import Encoder, choose_encoder
+from rewarm.data.encoder import check_encoder, choose_encoder
 from rewarm.data.files import signature
 from rewarm.data.prepare import build_dataset
+from rewarm.data.signature import Signature
 from rewarm.data.slices import Slice, SliceFile, slices_of
 from rewarm.data.tokenizer import FAST, STOCK, DocumentTokenizer
 
 from .conftest import MakeRecipe, write_jsonl
+from .test_prepare import bytes_of
 
 
 def parts_of(*files: Path) -> list[Slice]:
@@ -31,10 +34,9 @@ def parts(tmp_path_factory: pytest.TempPathFactory, english: list[str]) -> list[
 
 def test_the_fast_library_is_chosen_where_it_makes_the_same_ids(tokenizer_folder: Path, parts: list[Slice]) -> None:
     tokenizer = DocumentTokenizer.load(tokenizer_folder)
-    chosen = choose_encoder(tokenizer, parts)
+    chosen = check_encoder(tokenizer, parts)
     assert (chosen.name, chosen.fallback) == (FAST, None)
     assert chosen.checked_documents > 0
-    assert chosen == choose_encoder(tokenizer, parts)
 
 
 def test_a_kind_of_tokenizer_that_the_fast_library_lacks(
@@ -44,7 +46,7 @@ def test_a_kind_of_tokenizer_that_the_fast_library_lacks(
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.train_from_iterator(english, trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False))
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    chosen = choose_encoder(DocumentTokenizer.load(tmp_path), parts)
+    chosen = check_encoder(DocumentTokenizer.load(tmp_path), parts)
     assert chosen.name == STOCK
     assert chosen.fallback is not None
     assert "unsupported" in chosen.fallback
@@ -64,7 +66,7 @@ class Wrong:
 def test_one_other_id_anywhere_and_it_is_not_used(tokenizer_folder: Path, parts: list[Slice], word: str) -> None:
     tokenizer = DocumentTokenizer.load(tokenizer_folder)
     tokenizer._definition.__dict__["fast"] = Wrong(tokenizer._definition.fast, word)
-    chosen = choose_encoder(tokenizer, parts)
+    chosen = check_encoder(tokenizer, parts)
     assert chosen.name == STOCK
     assert "other ids" in str(chosen.fallback)
 
@@ -79,15 +81,50 @@ def test_a_panic_of_the_library_is_a_reason_too(tokenizer_folder: Path, parts: l
 
     tokenizer = DocumentTokenizer.load(tokenizer_folder)
     tokenizer._definition.__dict__["fast"] = Panicking()
-    assert "index out of bounds" in str(choose_encoder(tokenizer, parts).fallback)
+    assert "index out of bounds" in str(check_encoder(tokenizer, parts).fallback)
+
+
+def test_what_was_found_is_kept_and_never_believed_when_damaged(
+    tokenizer_folder: Path, tmp_path: Path, parts: list[Slice], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL", 0)
+    good, wrong = DocumentTokenizer.load(tokenizer_folder), DocumentTokenizer.load(tokenizer_folder)
+    wrong._definition.__dict__["fast"] = Wrong(good._definition.fast, "The")
+    first = choose_encoder(good, parts, tmp_path)
+    assert first == choose_encoder(wrong, parts, tmp_path)  # not asked
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    for damaged in (b"", whole[:-1], whole.replace(b"fastokens", b"fastokenz")):
+        kept.write_bytes(damaged)
+        assert choose_encoder(wrong, parts, tmp_path).name == STOCK
+    monkeypatch.setattr(module, "version", lambda name: "another")
+    assert choose_encoder(good, parts, tmp_path)[:2] == (FAST, "another")
+
+
+def test_a_small_corpus_is_not_checked(tokenizer_folder: Path, tmp_path: Path, parts: list[Slice]) -> None:
+    chosen = choose_encoder(DocumentTokenizer.load(tokenizer_folder), parts, tmp_path)
+    assert (chosen.name, chosen.checked_documents, chosen.fallback) == (STOCK, 0, None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_corpus_that_grows_has_the_same_sample_most_of_the_time() -> None:
+    def part(source: str, index: int) -> Slice:
+        file = SliceFile(f"{index}.jsonl", f"{source} {index}", Signature(9, ""))
+        return Slice(source, index, (file,), "auto", None)
+
+    parts = [part(source, index) for source, count in (("web", 400), ("law", 3)) for index in range(count)]
+    before = [(p.source, p.files) for p in module._chosen(parts)]
+    assert [source for source, _ in before] == ["web"] * 8 + ["law"] * 3
+    grown = [module._chosen([*parts, part("web", index)]) for index in range(400, 600)]
+    assert sum([(p.source, p.files) for p in some] == before for some in grown) > 190
 
 
 def test_the_sample_is_of_the_whole_corpus_and_bounded(tmp_path: Path) -> None:
     files = [
         write_jsonl(tmp_path / f"{i:03d}.jsonl", [f"{i} {j} " + "word " * 400_000 for j in range(2)]) for i in range(8)
     ]
-    sample = list(module._sample(parts_of(*files)))
-    assert {text.split()[0] for text in sample} >= {"0", "7"}
+    sample = list(module._sample(module._chosen(parts_of(*files))))
+    assert {text.split()[0] for text in sample} == {str(i) for i in range(8)}
     assert max(map(len, sample)) <= module._LONGEST
     assert sum(map(len, sample)) <= module._SLICES * module._LONGEST
 
@@ -104,12 +141,16 @@ def test_both_libraries_make_the_same_dataset(
     make_recipe: MakeRecipe, tokenizer_folder: Path, tmp_path: Path, english: list[str], workers: int
 ) -> None:
     recipe = make_recipe(write_jsonl(tmp_path / "law.jsonl", [*english, "x <|im_end|> y", "đất nước " * 30_000]))
-    fast = build_dataset(recipe, tokenizer_folder, tmp_path / "fast", workers=workers)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "rewarm.data.prepare.choose_encoder", lambda tokenizer, parts: Encoder(STOCK, "0", 0, "because of a test")
-        )
-        stock = build_dataset(recipe, tokenizer_folder, tmp_path / "stock", workers=workers)
-    assert (fast.manifest["encoder"]["name"], stock.manifest["encoder"]["fallback"]) == (FAST, "because of a test")
+        patch.setattr("rewarm.data.encoder.SMALL", 0)
+        patch.setattr("rewarm.data.prepare.SMALL", 0)
+        fast = build_dataset(recipe, tokenizer_folder, tmp_path / "fast", workers=workers)
+        before = bytes_of(fast.path)
+        shutil.rmtree(fast.path)
+        shutil.rmtree(tmp_path / "fast" / ".shards")
+        patch.setattr("rewarm.data.prepare.SMALL", 1 << 30)  # little is left to do, as where a kill came late
+        assert bytes_of(build_dataset(recipe, tokenizer_folder, tmp_path / "fast", workers=workers).path) == before
+    stock = build_dataset(recipe, tokenizer_folder, tmp_path / "stock", workers=workers)
+    assert [d.manifest["encoder"]["name"] for d in (fast, stock)] == [FAST, STOCK]
     assert fast.hash == stock.hash
     assert fast.manifest["files"] == stock.manifest["files"]

@@ -12,7 +12,8 @@ import pytest
 from rewarm.core.errors import DataError
 from rewarm.data.documents import read_documents
 from rewarm.data.files import list_files
-from rewarm.data.prepare import build_dataset, sample_texts
+from rewarm.data.prepare import build_dataset
+from rewarm.data.sample import sample_texts
 from tests.data.conftest import MakeRecipe
 from tests.data.test_documents import zipped
 
@@ -78,7 +79,7 @@ def test_what_is_to_be_done_about_long_texts_and_other_endings(
     long, other = tmp_path / "long.txt", tmp_path / "other"
     long.write_bytes(b"a" * (65 << 20))
     other.mkdir()
-    (other / "a.zip").write_bytes(zipped({"book.md": b"#"}))
+    (other / "a.zip").write_bytes(zipped({"book.rst": b"#"}))
     for path, words, remedy in (
         (long, "longer than 64 MiB: 1", "split it into documents"),
         (other, r"no document in it \(1 files read, 1 ignored, 0 damaged\)", ".tar"),

@@ -53,10 +53,11 @@ def read_again(tasks: list[dict[str, Any]], what: str) -> int:
 
 
 @pytest.fixture
-def library(tmp_path: Path, english: list[str]) -> Path:
-    """A folder of 300 files."""
+def library(tmp_path: Path, english: list[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of 300 files, in slices of a size that gives as many as megabytes would."""
+    monkeypatch.setattr("rewarm.data.slices._SMALLEST", 1 << 15)
     for n in range(300):
-        write_jsonl(tmp_path / "library" / f"{n:03d}.jsonl", [f"{n} {text}" * 6 for text in english[n % 7 :: 9]])
+        write_jsonl(tmp_path / "library" / f"{n:03d}.jsonl", [f"{n} {text}" for text in english[n % 7 :: 30]])
     return tmp_path / "library"
 
 
@@ -64,7 +65,7 @@ def library(tmp_path: Path, english: list[str]) -> Path:
 def test_a_new_file_costs_what_it_holds(
     tmp_path: Path, library: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str], name: str
 ) -> None:
-    def build(recipe: Recipe) -> Any:
+    def build(recipe: Recipe) -> Dataset:
         Watched.tasks = []
         return build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=2, engine=Watched)
 

@@ -19,10 +19,11 @@ import numpy as np
 import psutil
 import pytest
 
-from rewarm.core.errors import DataError, ResourceError
+from rewarm.core.errors import DataError, ResourceError, Stopped
 from rewarm.core.manifest import verify
 from rewarm.data.dataset import Dataset
-from rewarm.data.prepare import Stopped, build_dataset, sample_texts
+from rewarm.data.prepare import build_dataset
+from rewarm.data.sample import sample_texts
 from rewarm.data.scan import identity
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.recipe.recipe import DocumentTokens, Recipe
@@ -267,7 +268,7 @@ def test_document_tokens_reach_the_shards(
 def test_missing_and_empty_sources(tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "nothing.jsonl").touch()
-    write_jsonl(tmp_path / "other" / "a.md", ["not read"])
+    write_jsonl(tmp_path / "other" / "a.rst", ["not read"])
     for path in ("absent.jsonl", "absent/*.jsonl", "empty", "nothing.jsonl", "other"):
         with pytest.raises(DataError, match=path.partition("*")[0]):
             build_dataset(make_recipe(tmp_path / path), tokenizer_folder, tmp_path / "d", workers=1)
@@ -591,8 +592,8 @@ def test_the_estimate_is_near_the_truth(
 ) -> None:
     write_jsonl(tmp_path / "old.jsonl", ["small"] * 3)
     recipe = make_recipe(corpus, replay=tmp_path / "old.jsonl")
-    found = sample_texts(recipe, tokenizer_folder, max_bytes=50_000)
-    assert found["replay"].documents == 3
+    found = sample_texts(recipe, tokenizer_folder, max_bytes=200_000)
+    assert (found["replay"].documents, found["replay"].dropped) == (1, {"duplicate": 2})
     exact = [json.loads(line)["text"] for path in sorted(corpus.iterdir()) for line in path.open()]
     tokens = sum(len(ids) for ids in DocumentTokenizer.load(tokenizer_folder).encode_batch(exact))
     assert found["law"].files == 4
@@ -601,3 +602,27 @@ def test_the_estimate_is_near_the_truth(
     assert np.isclose(found["law"].tokens, tokens, rtol=0.1)
     with pytest.raises(DataError, match="absent"):
         sample_texts(make_recipe(tmp_path / "absent.jsonl"), tokenizer_folder)
+
+
+def test_the_estimate_is_of_what_the_steps_leave(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str]
+) -> None:
+    texts = [text for text in english if len(text.split()) >= 100][:40]
+    for number, text in enumerate(texts):  # one document a file, of which a third is too short, and a third alike
+        folder = tmp_path / "pages"
+        folder.mkdir(exist_ok=True)
+        words = text.split(" ")
+        (folder / f"{number}a.html").write_text(f"<html><body><p>{text}</p></body></html>")
+        (folder / f"{number}b.html").write_text(f"<html><body><p>{text} Updated.</p></body></html>")
+        (folder / f"{number}c.html").write_text(f"<html><body><p>{' '.join(words[:5])}</p></body></html>")
+    steps = [{"kind": "extract"}, {"kind": "quality", "min_words": 20}]
+    recipe = make_recipe(folder, steps=steps, near_duplicates={})
+    found = sample_texts(recipe, tokenizer_folder)["law"]
+    built = entry_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1))
+    assert (found.files, found.documents) == (120, built["accepted"] + built["held_out"]) == (120, 40)
+    assert found.dropped == built["filtered"] == {"quality: too few words": 40, "near duplicate": 40}
+    assert np.isclose(found.tokens, built["tokens"] + built["held_out_tokens"], rtol=0.05)
+    part = sample_texts(recipe, tokenizer_folder, max_bytes=30_000)["law"]
+    assert part.documents + sum(part.dropped.values()) == 120
+    with pytest.raises(DataError, match="drop every document of a sample"):
+        sample_texts(make_recipe(folder, steps=[{"kind": "quality", "min_words": 9999}]), tokenizer_folder)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from rewarm.core.errors import DataError, UserError
-from rewarm.evaluate.compare import compare_tasks
 from rewarm.evaluate.harness import TaskResult, run_tasks
+from rewarm.report.compare import compare_tasks
 
 CHOICE = """\
 task: tiny_choice

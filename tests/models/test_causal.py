@@ -65,6 +65,7 @@ def micro_batch() -> MicroBatch:
         cu_seqlens=np.cumsum([0, *LENGTHS]).astype(np.int32),
         max_seqlen=max(LENGTHS),
         n_targets=sum(LENGTHS) - len(LENGTHS),
+        sources=np.repeat(np.arange(len(LENGTHS)), LENGTHS),
     )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from rewarm.core.errors import UserError
+from rewarm.core.manifest import write_manifest
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
+from rewarm.models.export import export_checkpoint
 from rewarm.models.lora import add_lora, linear_modules, merged, save_adapter
 from rewarm.recipe.hyperparameters import Hyperparameters
 
@@ -78,6 +82,80 @@ def test_peft_loads_the_saved_adapter(make_model: MakeModel, tmp_path: Path) -> 
     logits = theirs(input_ids=ids[None], use_cache=False).logits[0]
     nll = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
     torch.testing.assert_close(model.token_nll(batch())[:4], nll, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("whole", [["embeddings"], ["norms"], ["norms", "embeddings"]], ids=str)
+def test_embeddings_and_norms_train_whole_by_choice(
+    make_model: MakeModel, tmp_path: Path, whole: list[str], tied: bool
+) -> None:
+    folder = make_model(tie_word_embeddings=tied)
+    model = adapted(folder, additional_target=whole)
+    trained = {name.split(".")[-2] for name, p in model.named_parameters() if p.requires_grad and "lora_" not in name}
+    embeddings = {"embed_tokens"} if tied else {"embed_tokens", "lm_head"}
+    norms = {"input_layernorm", "post_attention_layernorm", "norm"}
+    assert trained == {name for wanted in whole for name in {"embeddings": embeddings, "norms": norms}[wanted]}
+    assert (model.head().weight is model.hf.get_input_embeddings().weight) == tied
+    model.train()(batch()).backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "lora_" not in name:
+                parameter += 0.1 * torch.randn_like(parameter)  # as if trained
+    model.eval()
+    before = model.token_nll(batch())
+    plain = load_model(folder)
+    plain.hf.load_state_dict(dict(merged(model)), strict=False)
+    torch.testing.assert_close(plain.token_nll(batch()), before, rtol=1e-4, atol=1e-5)
+    save_adapter(model, tmp_path / "adapter", str(folder))
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter").eval()
+    ids = batch().input_ids[:5]
+    logits = theirs(input_ids=ids[None], use_cache=False).logits[0]
+    nll = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+    torch.testing.assert_close(before[:4], nll, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["int4", "int8"])
+@pytest.mark.gpu
+def test_adapters_of_a_quantised_base_are_merged_into_the_original(
+    make_model: MakeModel, tmp_path: Path, kind: Literal["int4", "int8"]
+) -> None:
+    folder = make_model()
+    values = Hyperparameters(finetuning_type="lora", quantization_bit=kind, lora_rank=4)
+    model = load_model(folder, device="cuda", quantization=kind)
+    add_lora(model, values)
+    layers = [p for name, p in model.named_parameters() if name.endswith("base_layer.weight")]
+    assert len(layers) == 2 * 7 and all(p.dtype in (torch.uint8, torch.int8) for p in layers)
+    adapters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert len(adapters) == 2 * 7 * 2 and all(p.dtype == torch.float32 for p in adapters.values())
+    moved = PackedBatch(*(x.cuda() if isinstance(x, torch.Tensor) else x for x in vars(batch()).values()))
+    optimizer = torch.optim.AdamW(adapters.values(), lr=1e-2)
+    losses = []
+    for _ in range(5):
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = model.train()(moved)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+    checkpoint = tmp_path / "step-5"
+    checkpoint.mkdir()
+    save_file({name: p.detach().cpu() for name, p in adapters.items()}, checkpoint / "model-rank00000.safetensors")
+    write_manifest(checkpoint, {})
+    export_checkpoint(checkpoint, folder, tmp_path / "model", values, torch.float32)
+    plain, exported = load_model(folder), load_model(tmp_path / "model")
+    unadapted = "model.embed_tokens.weight"
+    assert torch.equal(plain.hf.get_parameter(unadapted), exported.hf.get_parameter(unadapted))
+    change = exported.hf.model.layers[0].mlp.up_proj.weight - plain.hf.model.layers[0].mlp.up_proj.weight
+    assert 0 < torch.linalg.matrix_rank(change.detach(), tol=1e-6) <= 4  # nothing but the adapter: no rounding
+
+
+def test_rank_stabilised_lora_scales_by_the_root_of_the_rank(make_model: MakeModel) -> None:
+    folder = make_model()
+    models = [adapted(folder, lora_rank=4, lora_alpha=alpha, use_rslora=rs) for alpha, rs in ((4, True), (8, False))]
+    one, two = (model.token_nll(batch()) for model in models)  # 4 / sqrt(4) and 8 / 4
+    torch.testing.assert_close(one, two)
 
 
 @pytest.mark.parametrize("wanted", ["q_prj", ["v_proj", "lm_head"], ["embed_tokens"], []])

@@ -109,3 +109,21 @@ def test_a_second_backward_pass_is_refused() -> None:
     value.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="used up"):
         value.backward()
+
+
+def test_the_sums_by_source_are_exact_and_change_no_bit() -> None:
+    hidden, weight, _, targets = inputs(torch.float32)
+    sources = torch.arange(N) % 3
+    sums = torch.zeros(2, 4, dtype=torch.float64)
+    plain = linear_cross_entropy_sum(hidden, Head(weight), targets)
+    value = linear_cross_entropy_sum(hidden, Head(weight), targets, (sources, sums))
+    assert torch.equal(plain, value)
+    for one, two in zip(
+        torch.autograd.grad(plain, (hidden, weight)), torch.autograd.grad(value, (hidden, weight)), strict=True
+    ):
+        assert torch.equal(one, two)
+    nll = linear_nll(hidden, Head(weight), targets).double()
+    for source in range(4):
+        mine = (sources == source) & (targets != -100)
+        assert sums[0, source].item() == pytest.approx(nll[mine].sum().item(), rel=1e-6)
+        assert sums[1, source] == mine.sum()

@@ -11,13 +11,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from rewarm.core.errors import ModelError
+from rewarm.core.errors import ModelError, Stopped
 from rewarm.core.events import EventLog, read_events
 from rewarm.core.manifest import verify
 from rewarm.core.run import create_run
 from rewarm.core.storage import sha256_file
 from rewarm.pipeline.base import locate
-from rewarm.pipeline.execution import Execution, Stopped, StopSignal
+from rewarm.pipeline.execution import Execution, StopSignal
 from rewarm.pipeline.replay import PART, with_replay
 from rewarm.recipe.load import load_recipe
 from tests.pipeline.conftest import Bench, make_bench

@@ -41,6 +41,7 @@ def test_the_whole_way(finished: Bench) -> None:
     seen = {text["name"]: text["tokens_seen"] for text in report["data"]["texts"]}
     assert seen["other"] is None
     assert seen["new"] + seen["old"] == report["training"]["tokens"]
+    assert [row["tokens"] > 0 for row in report["data"]["first_rows"]] == [True] * 3
     assert rows["old"]["role"] == rows["other"]["role"] == "forgetting"
     for name in ("report.md", "report.html"):
         assert "tiny" in (run.report / name).read_text()
@@ -197,7 +198,7 @@ def test_a_changed_result_is_made_again(bench: Bench) -> None:
     assert orjson.loads((run.results / "rows.json").read_bytes())
 
 
-def test_lora_and_a_task_of_ones_own(tmp_path: Path) -> None:
+def test_lora_with_a_task_of_ones_own_and_a_published_average(tmp_path: Path) -> None:
     bench = make_bench(tmp_path)
     tasks = tmp_path / "tasks"
     tasks.mkdir()
@@ -215,10 +216,19 @@ def test_lora_and_a_task_of_ones_own(tmp_path: Path) -> None:
         "hyperparameters.lora_rank=4",
         "evaluation.tasks=[pick]",
         "evaluation.task_path=tasks",
+        "evaluation.candidates=[average]",
+        "evaluation.publish=running_average",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = orjson.loads((bench.run().report / "report.json").read_bytes())
     assert any(row["task"] == "pick" and row["metric"] == "acc" for row in report["rows"])
+    found = {other["weights"]: {row["task"]: row["result"] for row in other["rows"]} for other in report["candidates"]}
+    found["running_average"] = {row["task"]: row["result"] for row in report["rows"] if row["task"] != "pick"}
+    assert [*found] == ["trained", "average", "running_average"] and report["result"]["weights"] == "running_average"
+    assert len({texts["new"] for texts in found.values()}) == 3 and len({*map(tuple, found.values())}) == 1
+    assert report["curves"]["eval/new/bits_per_byte"][-1][2] == found["trained"]["new"]
+    assert "Other weights of this training" in (bench.run().report / "report.html").read_text()
+    assert not (bench.run().path / "candidate").exists()
     AutoModelForCausalLM.from_pretrained(bench.workspace.models / "tiny" / "1")
 
 
@@ -315,6 +325,7 @@ def test_benchmark_items_in_the_text_are_removed_and_flagged(tmp_path: Path) -> 
     entry = next(source for source in shown["sources"] if source["name"] == "new")
     assert entry["filtered"]["decontaminate: 13-gram of pick"] >= 4
     assert entry["flagged"]["decontaminate: 13-gram of pick"] == ["0", "1", "2", "3"]
+    assert "not trained on (4 items found)" in (bench.run().report / "report.md").read_text().replace("\\", "")
 
 
 def test_sighup_is_a_stop_with_a_checkpoint(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from rewarm.recipe.estimate import (
     Scored,
     Times,
+    cost,
     estimate,
     held_out,
     measuring_advice,
@@ -19,6 +21,7 @@ from rewarm.recipe.estimate import (
 )
 from rewarm.recipe.facts import Machine, ModelFacts
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.memory import Place
 
 MODEL = ModelFacts.of(
     {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 500}
@@ -58,8 +61,25 @@ def test_advice_on_the_evaluation() -> None:
 
 def test_shortages_of_memory_and_disk() -> None:
     small = Machine("test", cores=2, memory=10**9, gpus=())
-    values = Hyperparameters(finetuning_type="full", max_sequence_length=128)
-    assert shortages(estimate(MODEL, values, 10_000), small, "cpu", 10**9, Path("/w")) == []
-    assert "free in /w" in shortages(estimate(MODEL, values, 10_000), small, "cpu", 10**3, Path("/w"))[0]
-    huge = estimate(MODEL, values.model_copy(update={"batch_size": 10**12}), 10_000)
-    assert "lower batch_size" in shortages(huge, small, "cpu", 10**9, Path("/w"))[0]
+
+    def short(values: Hyperparameters, tokens: int, free: int = 10**9, place: Place = Place()) -> str:  # noqa: B008
+        needs = estimate(MODEL, values, tokens, place=place)
+        return "; ".join(shortages(needs, MODEL, values, small, place, free, Path("/w")))
+
+    values = Hyperparameters(finetuning_type="full", max_sequence_length=128, disable_gradient_checkpointing=True)
+    assert short(values, 10_000) == ""
+    assert "free in /w" in short(values, 10_000, free=10**3)
+    many = values.model_copy(update={"batch_size": 1000, "gradient_accumulation_steps": 2})
+    assert short(many, 10_000) == ""  # the text has 79 rows: no batch can have more
+    told = short(many, 10**9)
+    assert re.search(r"set batch_size: 250, gradient_accumulation_steps: 8 \(about \d+ MB\)", told), told
+    assert "disable_gradient_checkpointing: false" in told
+    assert "zero_stage: 3" not in told
+    assert "larger machine" in short(values, 10_000, place=Place("cpu", 8))  # processes share the memory
+    assert "on each device" in short(values, 10_000, place=Place("cpu", 8))
+
+
+def test_what_a_run_costs() -> None:
+    assert cost("2.50 EUR", 7200, 8) == "40.00 EUR"
+    assert cost("2", 1800, 1) == "1.00"
+    assert cost(None, 1800, 1) is None and cost("2", None, 1) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rewarm.recipe.estimate import checkpoint_bytes, estimate, flops_per_second
 from rewarm.recipe.facts import Machine, ModelFacts
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.load import parse_recipe
+from rewarm.recipe.memory import memory_bytes
 from rewarm.recipe.resolve import Resolved, resolve, training_tokens
 
 LLAMA_1B = {
@@ -20,6 +22,7 @@ LLAMA_1B = {
 }  # fmt: skip
 LAPTOP = Machine("test", cores=8, memory=16 * 2**30, gpus=())
 SERVER = Machine("test", cores=32, memory=256 * 2**30, gpus=(("NVIDIA H100 80GB HBM3", 80 * 2**30),))
+OURS = ("additional_target", "use_rslora")
 SMALL = ModelFacts.of(
     {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 500}
 )
@@ -42,7 +45,7 @@ def test_what_is_given_stays(reference: str) -> None:
     assert all(
         item.origin == "recipe"
         for name, item in found.origins.items()
-        if name != "merge_adapter" and "warmup_ratio" not in name and name != "resume_from_checkpoint"
+        if name not in ("merge_adapter", "lr_warmup_ratio", "resume_from_checkpoint", *OURS)
     )
     assert found.hyperparameters.batch_size == 8
     assert len(found.ignored) == 12
@@ -128,3 +131,78 @@ def test_the_best_is_chosen_among_evaluated_checkpoints(minimal: str) -> None:
     text = minimal + "hyperparameters: {save_best_checkpoint: true, eval_strategy: steps, checkpoint_strategy: steps}"
     values = resolved(text).hyperparameters
     assert values.eval_steps == values.checkpoint_steps
+
+
+def test_automatic_batch_keeps_the_sequences_of_an_update(minimal: str) -> None:
+    given = "{batch_size: auto, gradient_accumulation_steps: 96, finetuning_type: full, max_sequence_length: 2048}"
+    text = minimal + f"hyperparameters: {given}"
+    facts = ModelFacts.of(LLAMA_1B)
+    found = resolved(text, SERVER, facts, tokens=2_800_000_000)
+    values = found.hyperparameters
+    assert values.batch_size > 1 and values.batch_size * values.gradient_accumulation_steps == 96
+    assert memory_bytes(facts, values, found.place) <= 0.85 * 80 * 2**30
+    larger = next(n for n in range(values.batch_size + 1, 97) if 96 % n == 0)
+    more = values.model_copy(update={"batch_size": larger, "gradient_accumulation_steps": 96 // larger})
+    assert memory_bytes(facts, more, found.place) > 0.85 * 80 * 2**30
+    assert "the most of the 96 sequences" in found.origins["batch_size"].reason
+    assert "auto keeps" in found.origins["gradient_accumulation_steps"].reason
+    assert resolved(text, LAPTOP, facts, tokens=2_800_000_000).hyperparameters.batch_size < values.batch_size
+    assert resolved(text, SERVER, facts, tokens=8_000).hyperparameters.batch_size <= 4  # all rows that there are
+    recipe = parse_recipe(text, [], Path("/here"))
+    assert recipe.model_dump(mode="json")["hyperparameters"]["batch_size"] == "auto"
+
+
+def test_quantised_bases_need_cuda_and_bitsandbytes(minimal: str) -> None:
+    text = minimal + "hyperparameters: {quantization_bit: int4}"
+    with pytest.raises(UserError, match="needs a CUDA device"):
+        resolved(text)
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(UserError, match="rewarm\\[quantized\\]"):
+            resolved(text, SERVER)
+    else:
+        assert resolved(text, SERVER).hyperparameters.finetuning_type == "lora"
+    facts, values = ModelFacts.of(LLAMA_1B), Hyperparameters(finetuning_type="lora")
+    kinds = ("none", "int8", "int4")
+    small = [memory_bytes(facts, values.model_copy(update={"quantization_bit": kind})) for kind in kinds]
+    assert small[0] - small[1] == pytest.approx(3 * 0.973e9, rel=0.01) and small[2] < small[1]
+
+
+def test_devices_share_memory_and_work(minimal: str) -> None:
+    eight = Machine("test", cores=32, memory=256 * 2**30, gpus=SERVER.gpus * 8)
+    text = minimal + "infrastructure: {devices: 8}\nhyperparameters: {finetuning_type: full}"
+    found = resolved(text, eight, ModelFacts.of(LLAMA_1B), tokens=2_800_000_000)
+    values = found.hyperparameters
+    update = 8 * values.batch_size * values.gradient_accumulation_steps * values.max_sequence_length
+    assert update == pytest.approx(1e6, rel=0.1)
+    need = {
+        stage: memory_bytes(
+            ModelFacts.of(LLAMA_1B),
+            values.model_copy(update={"distributed_backend": "deepspeed", "zero_stage": stage}),
+            found.place,
+        )
+        for stage in (1, 2, 3)
+    }
+    assert need[3] < need[2] == need[1] < memory_bytes(ModelFacts.of(LLAMA_1B), values, found.place)
+    with pytest.raises(UserError, match="8 are wanted, 1 are here"):
+        resolved(text, SERVER)
+
+
+def test_the_best_of_checkpoints_that_no_evaluation_meets_is_told_of(minimal: str) -> None:
+    def told(eval_steps: float, checkpoint_steps: int) -> bool:
+        fields = f"eval_steps: {eval_steps}, checkpoint_steps: {checkpoint_steps}, eval_strategy: steps"
+        size = "batch_size: 1, gradient_accumulation_steps: 1, max_sequence_length: 1000"
+        text = f"{minimal}hyperparameters: {{save_best_checkpoint: true, checkpoint_strategy: steps, {fields}, {size}}}"
+        return any("nothing to choose from" in note for note in resolved(text, tokens=100_000).advice)  # 100 steps
+
+    assert told(7, 15) and told(0.33, 10)
+    assert not told(10, 20) and not told(0.25, 10) and not told(7, 14)
+
+
+def test_an_average_wants_checkpoints_to_average(minimal: str) -> None:
+    wanted = minimal + "evaluation: {publish: average}\n"
+    assert resolved(minimal).hyperparameters.number_of_checkpoints == 2
+    found = resolved(wanted)
+    assert found.hyperparameters.number_of_checkpoints == 5
+    assert not any("average" in note for note in found.advice)
+    few = resolved(wanted + "hyperparameters: {number_of_checkpoints: 1}\n")
+    assert any("number_of_checkpoints to 3 or more" in note for note in few.advice)

@@ -25,7 +25,7 @@ def parse(text: str, *overrides: str) -> Recipe:
 
 def notes(recipe: Recipe) -> dict[str, str]:
     values = recipe.hyperparameters
-    found = ignored(values.model_fields_set, values)
+    found = ignored(values.model_fields_set, values, recipe.infrastructure.world_size)
     return {item.field.removeprefix("hyperparameters."): item.because for item in found}
 
 
@@ -75,6 +75,7 @@ def test_a_chat_marker_is_no_end_of_a_document(minimal: str) -> None:
         (["hyperparameters.checkpoint_strategy=steps"], TWELVE - {"checkpoint_steps"}),
         (["hyperparameters.eval_strategy=steps"], TWELVE - {"eval_steps"}),
         (["hyperparameters.distributed_backend=deepspeed"], TWELVE | {"distributed_backend"}),
+        (["hyperparameters.distributed_backend=deepspeed", "infrastructure.devices=2"], TWELVE - {"zero_stage"}),
         (["hyperparameters.flash_attention_v2=true"], TWELVE | {"flash_attention_v2"}),
         (
             ["hyperparameters.finetuning_type=lora"],
@@ -97,7 +98,6 @@ def test_rules(reference: str, overrides: list[str], expected: set[str]) -> None
     ("values", "words"),
     [
         ("{quantization_bit: int4, finetuning_type: full}", "quantised bases train adapters only"),
-        ("{quantization_bit: int8, finetuning_type: lora}", "not available in this version"),
         ("{dpo_label_smoothing: 0.1, pref_loss: hinge}", 'needs pref_loss "sigmoid"'),
         ("{save_best_checkpoint: true, eval_strategy: no}", "save_best_checkpoint"),
         ("{save_best_checkpoint: true, eval_strategy: steps, checkpoint_strategy: epoch}", "to be the same"),

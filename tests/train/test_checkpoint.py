@@ -29,10 +29,10 @@ from rewarm.train.checkpoint import (
     load_parameters,
     read_state,
     retire,
-    save,
 )
 from rewarm.train.job import Job
 from rewarm.train.loop import train
+from rewarm.train.saving import finish, make_room, save, stage, write_files
 
 from .tiny import curve, events, weights
 
@@ -62,7 +62,7 @@ def test_what_a_checkpoint_holds(job: Make) -> None:
         assert all(tensors.get_tensor(name).dtype == torch.float32 for name in names)
     with safe_open(outcome.checkpoint / FILES[1], "pt") as tensors:
         slots = ("exp_avg", "exp_avg_sq", "step")
-        assert set(tensors.keys()) == {f"{name}|{slot}" for name in names for slot in slots}
+        assert set(tensors.keys()) == {"rng|torch_cpu"} | {f"{name}|{slot}" for name in names for slot in slots}
     size = sum(path.stat().st_size for path in outcome.checkpoint.iterdir())
     assert 0 < expected_bytes(started(job("other"))) - size < 2**20
 
@@ -175,6 +175,18 @@ def test_retention(tmp_path: Path, there: list[int], step: int, keep: int, best:
     assert {path.name for path in gone} == {f"step-{number}" for number in set(there) - set(left)}
 
 
+def test_a_checkpoint_of_a_stop_takes_the_place_of_no_other(tmp_path: Path) -> None:
+    for number in (4, 8, 9):
+        (tmp_path / f"step-{number}").mkdir()
+    due = range(4, 100, 4)
+    assert retire(tmp_path, 9, 2, None, due) == []
+    (tmp_path / "step-12").mkdir()
+    assert {path.name for path in retire(tmp_path, 12, 2, None, due)} == {"step-4", "step-9"}
+    for number in (8, 12, 13, 14, 15):
+        (tmp_path / f"step-{number}").mkdir(exist_ok=True)
+    assert {path.name for path in retire(tmp_path, 15, 2, None, range(0, 13, 12))} == {"step-8", "step-13"}
+
+
 def test_a_kill_at_any_file_operation_of_save_and_retire_leaves_two_verified(job: Make) -> None:
     """A child process is killed at its first, second, ... file operation; the folder must be sound each time."""
     made = job()
@@ -225,6 +237,31 @@ def test_what_a_killed_save_left_behind_is_swept_at_the_next_start(job: Make) ->
     (made.checkpoints / ".tmp-step-3-abc" / FILES[0]).write_bytes(b"half")
     train(made)
     assert not list(made.checkpoints.glob(".tmp-*"))
+
+
+def test_files_follow_the_umask(job: Make) -> None:
+    old = os.umask(0o027)
+    try:
+        outcome = train(job())
+    finally:
+        os.umask(old)
+    assert {path.stat().st_mode & 0o777 for path in outcome.checkpoint.iterdir()} == {0o640}
+
+
+def test_the_copy_is_what_training_was_at_that_step(job: Make) -> None:
+    """Training goes on while the checkpoint is written; and where memory has no room for a copy, it waits."""
+    made = job()
+    training = started(made)
+    staged = stage(made.checkpoints, training, made.identity)
+    before = {name: tensor.clone() for name, tensor in training.trained().items()}
+    with torch.no_grad():
+        for parameter in training.model.parameters():
+            parameter.add_(1)
+    make_room(staged)
+    write_files(staged)
+    assert not list_checkpoints(made.checkpoints)  # not before every rank has written
+    load_parameters(finish(staged), training.model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in training.trained().items())
 
 
 def test_there_is_no_pickle(job: Make) -> None:

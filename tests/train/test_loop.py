@@ -22,11 +22,9 @@ from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.manifest import verify
 from rewarm.data.batches import Batches
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
-from rewarm.train.begin import begin
-from rewarm.train.calendar import build_calendar
 from rewarm.train.checkpoint import list_checkpoints, step_of
-from rewarm.train.job import Job, Outcome, autocast
-from rewarm.train.loop import SEGMENTS, fixed_shape, train, train_step
+from rewarm.train.job import Job, Outcome
+from rewarm.train.loop import SEGMENTS, fixed_shape, train
 
 from .tiny import KILL_CHANGES, curve, events, make_job, weights
 
@@ -130,7 +128,8 @@ def test_kill_9_at_any_moment_resumes_to_the_same_curve(
                 break
             verified = [path for path in list_checkpoints(tmp_path / "killed" / "checkpoints") if verify(path)]
             lost = last_metric(tmp_path / "killed") - max([step_of(path) for path in verified], default=0)
-            assert lost <= KILL_CHANGES["checkpoint_steps"]  # and none that stands there is half-written
+            # The next one waits for the one before to stand: never more than two intervals are lost.
+            assert lost <= 2 * KILL_CHANGES["checkpoint_steps"]
     assert status == 0 and kills >= 3
     assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
     last = tmp_path / "killed" / "checkpoints" / f"step-{whole.step}"
@@ -242,8 +241,8 @@ class Poisoned(CausalModel):
 def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``poison(3, 4)`` makes the losses of the third and fourth forward pass NaN."""
 
-    def load(folder: Path, *, device: torch.device) -> CausalModel:
-        model = load_model(folder, device=device)
+    def load(folder: Path, **options: Any) -> CausalModel:
+        model = load_model(folder, **options)
         model.__class__ = Poisoned
         return model
 
@@ -268,25 +267,6 @@ def test_an_update_of_a_loss_that_is_not_finite_is_not_made(job: Make, poison: C
     assert warning["last_skipped"] == 3 and "not finite" in warning["message"]
     after = train(job("poisoned", attempt=2, **changes))
     assert after.finished and weights(after.checkpoint) != two
-
-
-def test_five_bad_losses_in_a_row_end_it_with_a_remedy_and_sound_checkpoints(
-    job: Make, poison: Callable[..., None]
-) -> None:
-    changes = {
-        "gradient_accumulation_steps": 1,
-        "logging_steps": 100,
-        "checkpoint_strategy": "steps",
-        "checkpoint_steps": 2,
-    }
-    poison(2, 3, *range(5, 10))  # two in a row are forgiven
-    made = job(**changes)
-    with pytest.raises(UserError, match=r"(?s)5 updates in a row, up to step 9.*learning_rate") as caught:
-        train(made)
-    assert caught.value.exit_code == 2 and caught.value.where == str(made.folder)
-    newest = max((made.folder / "checkpoints").iterdir(), key=lambda path: int(path.name[5:]))
-    assert newest.name == "step-8"
-    assert all(torch.isfinite(t).all() for t in load_file(newest / "model-rank00000.safetensors").values())
 
 
 def test_best_checkpoint_is_kept_and_named(job: Make) -> None:
@@ -345,6 +325,7 @@ def test_metrics_say_what_they_should(job: Make) -> None:
     points = events(made.folder, "metric")
     assert [event["step"] for event in points] == [5, 10, 15, 20, 22]
     wanted = {"train/loss", "train/lr", "train/grad_norm", "train/epoch", "perf/tokens_per_second", "perf/data_wait"}
+    wanted |= {"train/loss/news", "train/loss/old", "perf/step_seconds"}
     for event in points:
         assert event["values"].keys() == wanted | {"perf/memory_gb"}  # no mfu on a CPU
         assert 0 <= event["values"]["perf/data_wait"] <= 1 and event["values"]["perf/tokens_per_second"] > 0
@@ -362,6 +343,23 @@ def test_logged_loss_is_the_mean_over_the_targets_of_the_interval(job: Make) -> 
     assert float.fromhex(curve(coarse.folder)[4]) != mean  # batches differ in targets
 
 
+def test_the_loss_of_each_source_is_its_share_of_the_whole(job: Make) -> None:
+    made = job(logging_steps=100, learning_rate=1e-12)
+    train(made)
+    ((point,), sums) = events(made.folder, "metric"), {}
+    model = load_model(made.base).eval()
+    for micro_batch in (one for step in range(22) for one in Batches(made.plan, 2, 2).read(step).micro_batches):
+        nll = model.token_nll(PackedBatch.of(micro_batch, "cpu"))
+        for source, name in enumerate(made.plan.names):
+            mine = nll[torch.from_numpy((micro_batch.sources == source) & (micro_batch.targets >= 0))]
+            total, count = sums.get(name, (0.0, 0))
+            sums[name] = total + float(mine.double().sum()), count + len(mine)
+    for name, (total, count) in sums.items():
+        assert point["values"][f"train/loss/{name}"] == pytest.approx(total / count, rel=1e-5)
+    nats, targets = (sum(column) for column in zip(*sums.values(), strict=True))
+    assert point["values"]["train/loss"] == pytest.approx(nats / targets, rel=1e-5)
+
+
 def test_progress_tells_tokens_done_and_all(job: Make) -> None:
     made = job()
     train(made)
@@ -371,142 +369,10 @@ def test_progress_tells_tokens_done_and_all(job: Make) -> None:
     assert all(event["total"] == made.plan.total_tokens for event in progress)
 
 
-# Every hyperparameter that acts in training, a value of it, and what it must do to the run.
-
-
-def losses(folder: Path) -> list[float]:
-    return [float.fromhex(value) for value in curve(folder).values()]
-
-
-def differs(plain: Outcome, changed: Outcome) -> None:
-    assert weights(plain.checkpoint) != weights(changed.checkpoint)
-
-
-def same(plain: Outcome, changed: Outcome) -> None:
-    assert weights(plain.checkpoint) == weights(changed.checkpoint)
-
-
-def close(plain: Outcome, changed: Outcome) -> None:
-    """Other rounding, the same training."""
-    differs(plain, changed)
-    a, b = losses(plain.checkpoint.parents[1]), losses(changed.checkpoint.parents[1])
-    assert len(a) == len(b)
-    assert all(abs(x - y) < 0.02 for x, y in zip(a, b, strict=True))
-
-
-def twice_the_tokens(plain: Outcome, changed: Outcome) -> None:
-    assert changed.tokens == pytest.approx(2 * plain.tokens, rel=0.01)
-
-
-def about_twice_the_steps(plain: Outcome, changed: Outcome) -> None:
-    assert 1.8 < changed.step / plain.step < 2.1 and changed.tokens == plain.tokens
-
-
-@pytest.mark.parametrize(
-    ("changes", "effect"),
-    [
-        ({"batch_size": 4, "gradient_accumulation_steps": 1}, close),
-        ({"batch_size": 1, "gradient_accumulation_steps": 4}, close),
-        ({"gradient_accumulation_steps": 1}, about_twice_the_steps),
-        ({"epochs": 4}, twice_the_tokens),
-        ({"max_sequence_length": 32}, about_twice_the_steps),
-        ({"learning_rate": 1e-3}, differs),
-        ({"lr_scheduler_type": "cosine"}, differs),
-        ({"lr_scheduler_type": "constant"}, differs),
-        ({"lr_scheduler_type": "wsd"}, differs),
-        ({"lr_warmup_steps": 8}, differs),
-        ({"lr_warmup_steps": 0, "lr_warmup_ratio": 0.5}, differs),
-        ({"lr_warmup_ratio": 0.5}, same),  # the steps win
-        ({"max_grad_norm": 0.05}, differs),
-        ({"mixed_precision": "bf16"}, close),
-        ({"mixed_precision": "fp16"}, close),
-        ({"optimizer": "sgd"}, differs),
-        ({"seed": 3}, differs),
-        ({"weight_decay": 0.0}, differs),
-        ({"finetuning_type": "lora"}, differs),
-        ({"disable_gradient_checkpointing": False}, same),
-        ({"full_determinism": True}, same),
-        ({"logging_steps": 3}, same),
-        ({"checkpoint_strategy": "epoch"}, same),
-        ({"flash_attention_v2": True}, same),
-    ],
-    ids=str,
-)
-def test_every_hyperparameter_has_its_effect(
-    job: Make, changes: dict[str, Any], effect: Callable[[Outcome, Outcome], object]
-) -> None:
-    effect(train(job("plain")), train(job("changed", **changes)))
-
-
-@pytest.mark.parametrize(
-    ("field", "one", "two"),
-    [
-        ("lora_rank", 2, 8),
-        ("lora_alpha", 8, 64),
-        ("lora_dropout", 0.0, 0.5),
-        ("target_modules", ["q_proj"], ["q_proj", "up_proj"]),
-    ],
-)
-def test_every_lora_field_has_its_effect(job: Make, field: str, one: object, two: object) -> None:
-    lora = {"finetuning_type": "lora", "epochs": 1}
-    differs(train(job("one", **lora, **{field: one})), train(job("two", **lora, **{field: two})))
-
-
-def test_max_grad_norm_zero_is_off(job: Make) -> None:
-    same(train(job("off", max_grad_norm=0.0)), train(job("huge", max_grad_norm=1e9)))
-
-
-def test_gradient_checkpointing_computes_the_layers_again(job: Make) -> None:
-    calls = []
-    for off in (True, False):
-        made = job(f"off-{off}", disable_gradient_checkpointing=off)
-        training = begin(made, build_calendar(made.hyperparameters, total=1, rows_per_step=1, epoch_ends=[1]))
-        entered: list[object] = []
-
-        def enter(module: object, inputs: object, entered: list[object] = entered) -> None:
-            entered.append(module)
-
-        training.model.layers()[0].mlp.register_forward_pre_hook(enter)
-        batch = Batches(made.plan, 1, 1).read(0)
-        train_step(training, batch, 1e-3, 1.0, autocast(made), lambda tokens: None)
-        calls.append(len(entered))
-    assert calls == [1, 2]
-
-
-def test_full_determinism_is_on_while_it_trains_and_off_behind_it(job: Make) -> None:
-    seen: list[bool] = []
-    changes = {"evaluate": lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()), "evaluate_at": [1]}
-    train(job("plain", **changes))
-    train(job("exact", full_determinism=True, **changes))
-    assert seen == [False, True] and not torch.are_deterministic_algorithms_enabled()
-
-
 def test_threads_are_set_while_it_trains(job: Make) -> None:
     seen: list[int] = []
     train(job(threads=2, evaluate=lambda *_: seen.append(torch.get_num_threads()), evaluate_at=[0], stop=stop_after(2)))
     assert seen == [2] and torch.get_num_threads() == 1
-
-
-def test_lora_checkpoints_hold_the_adapter_alone(job: Make) -> None:
-    outcome = train(job(finetuning_type="lora"))
-    names = load_file(outcome.checkpoint / "model-rank00000.safetensors").keys()
-    assert names and all("lora" in name for name in names)
-
-
-@pytest.mark.parametrize(
-    ("changes", "steps"),
-    [
-        ({"checkpoint_strategy": "no"}, [22]),
-        ({"checkpoint_strategy": "epoch"}, [11, 22]),
-        ({"checkpoint_strategy": "steps", "checkpoint_steps": 8}, [8, 16, 22]),
-        ({"checkpoint_strategy": "steps", "checkpoint_steps": 8, "number_of_checkpoints": 1}, [22]),
-        ({"checkpoint_strategy": "steps", "checkpoint_steps": 1, "number_of_checkpoints": 3}, [20, 21, 22]),
-    ],
-)
-def test_checkpoint_strategy_and_what_is_left_of_it(job: Make, changes: dict[str, Any], steps: list[int]) -> None:
-    outcome = train(job(**changes))
-    left = sorted(int(path.name[5:]) for path in outcome.checkpoint.parent.iterdir())
-    assert left == steps
 
 
 def test_compiled_layers_see_shapes_that_stay(job: Make) -> None:

@@ -54,8 +54,8 @@ def texts(count: int, seed: int) -> list[str]:
     return [" ".join(draw.choices(WORDS, k=draw.randint(1, 60))) for _ in range(count)]
 
 
-def make_base(folder: Path) -> Path:
-    """A Llama of 2 layers with grouped heads and a tied head, with a tokenizer of its own."""
+def make_base(folder: Path, *, vocabulary: int = 384, tied: bool = True) -> Path:
+    """A Llama of 2 layers with grouped heads, with a tokenizer of its own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     special = ["<|bos|>", "<|eos|>"]
@@ -68,14 +68,14 @@ def make_base(folder: Path) -> Path:
     ).save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=384,
+        vocab_size=vocabulary,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=128,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tied,
         bos_token_id=0,
         eos_token_id=1,
     )
@@ -100,7 +100,7 @@ def make_dataset(folder: Path, base: Path, documents: int = 60) -> Path:
     return build_dataset(recipe, base, folder / "datasets", workers=1).path
 
 
-def make_job(folder: Path, base: Path, corpus: Path, *, attempt: int = 1, **changes: Any) -> Job:
+def make_job(folder: Path, base: Path, corpus: Path, *, attempt: int = 1, silent: bool = False, **changes: Any) -> Job:
     """A job in ``folder``; ``changes`` are hyperparameters or fields of the job."""
     fields = {name: changes.pop(name) for name in list(changes) if name in Job.__dataclass_fields__}
     hyperparameters = Hyperparameters(**{**DEFAULTS, **changes})
@@ -113,7 +113,7 @@ def make_job(folder: Path, base: Path, corpus: Path, *, attempt: int = 1, **chan
         hyperparameters.seed,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    log = EventLog(folder / "events.jsonl", attempt)
+    log = EventLog(folder / "events.jsonl", attempt, silent=silent)
     log.stage = "train"
     return Job(folder, dataset, plan, hyperparameters, base, log, **{"threads": 1, **fields})
 

@@ -24,6 +24,7 @@ from rewarm.recipe.estimate import (
     Estimate,
     Scored,
     Times,
+    cost,
     estimate,
     flops_per_second,
     held_out,
@@ -33,10 +34,9 @@ from rewarm.recipe.estimate import (
     shortages,
 )
 from rewarm.recipe.facts import Machine
-from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.recipe.recipe import Recipe
-from rewarm.recipe.resolve import resolve, training_tokens
+from rewarm.recipe.resolve import Resolved, resolve, training_tokens
 from rewarm.recipe.verdicts import document_end_advice
 from rewarm.train.calendar import build_calendar
 
@@ -72,14 +72,15 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     resolved = resolve(recipe, base.facts, texts.sizes, machine)
     values = resolved.hyperparameters
     speed = flops_per_second(machine, resolved.device)
-    needs = _needs(recipe, base, texts, values, speed)
+    needs = _needs(recipe, base, texts, resolved, speed)
     scores = {name: scored(held, recipe.evaluation.max_bytes_per_source) for name, held in texts.held.items()}
-    evaluations = _evaluations(recipe, values, needs)
+    evaluations = _evaluations(recipe, resolved, needs)
     once = scoring_seconds(base.facts, scores.values(), speed)
     training = None if needs.seconds is None or once is None else needs.seconds + evaluations * once
     times = Times(0.0 if texts.dataset else None, once, training, once)
     untimed = ["the time of the benchmark tasks is not in these figures"] if tasks else []
-    problems = shortages(needs, machine, resolved.device, free_bytes(workspace.root), workspace.root)
+    free = free_bytes(workspace.root)
+    problems = shortages(needs, base.facts, values, machine, resolved.place, free, workspace.root)
     return {
         "name": recipe.name,
         "base_model": {"reference": base.reference, "folder": str(base.folder), "parameters": base.parameters},
@@ -89,6 +90,8 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "mixture": describe(build_mixture(recipe.data, texts.sizes), texts.sizes, values.epochs),
         "needs": asdict(needs),
         "times": {**asdict(times), "total": times.total},
+        "device_hours": None if times.total is None else times.total / 3600 * resolved.devices,
+        "cost": cost(recipe.infrastructure.cost_per_hour, times.total, resolved.devices),
         "machine": asdict(machine),
         **resolved.to_json(),
         "advice": [*resolved.advice, *ends, *measuring_advice(scores, times, evaluations), *untimed],
@@ -103,11 +106,11 @@ def _texts(recipe: Recipe, base: Base, workspace: Workspace) -> _Texts:
         with contextlib.suppress(DataError):  # a damaged one is made again; a missing text is told of below
             dataset = find_dataset(recipe, base.folder, workspace.datasets)
     if dataset is not None:
-        files = {entry["name"]: entry["files"] for entry in dataset.manifest["sources"]}
+        entries = {entry["name"]: entry for entry in dataset.manifest["sources"]}
         whole = {name: (_all(info), _held(info)) for name, info in dataset.sources.items()}
         shown = {
-            name: Sampled(files[name], text.bytes, text.documents, text.tokens, exact=True)
-            for name, (text, _) in whole.items()
+            name: Sampled(entries[name]["files"], t.bytes, t.documents, t.tokens, True, entries[name]["filtered"])
+            for name, (t, _) in whole.items()
         }
         return _Texts(shown, sizes_of(dataset), {name: held for name, (_, held) in whole.items()}, dataset)
     shown = _sampled(recipe, base)
@@ -139,28 +142,29 @@ def _sampled(recipe: Recipe, base: Base) -> dict[str, Sampled]:
     return {**sample_texts(there, base.folder), replay.name: Sampled(0, 4 * wanted, documents, wanted)}
 
 
-def _needs(recipe: Recipe, base: Base, texts: _Texts, values: Hyperparameters, speed: float | None) -> Estimate:
+def _needs(recipe: Recipe, base: Base, texts: _Texts, resolved: Resolved, speed: float | None) -> Estimate:
     """With the plan's own count of tokens and rows where the dataset exists."""
+    values, place = resolved.hyperparameters, resolved.place
     if texts.dataset is not None:
         plan = build_plan(recipe, texts.dataset, values)
-        return estimate(base.facts, values, plan.total_tokens, speed, rows=plan.total_rows)
+        return estimate(base.facts, values, plan.total_tokens, speed, rows=plan.total_rows, place=place)
     total = training_tokens(recipe, texts.sizes, values.epochs)
     for row in describe(build_mixture(recipe.data, texts.sizes), texts.sizes, values.epochs):
         text = texts.shown[row["name"]]
         if row["passes"] and row["passes"] % 1:  # whole documents are taken: half a one too much, and one at least
             mean = text.tokens / max(1, text.documents)
             total += math.ceil(max(mean / 2, mean - row["passes"] * texts.sizes[row["name"]]))
-    return estimate(
-        base.facts, values, total, speed, sum(texts.sizes.values()) * (2 if base.facts.vocabulary <= 65536 else 4)
-    )
+    dataset_bytes = sum(texts.sizes.values()) * (2 if base.facts.vocabulary <= 65536 else 4)
+    return estimate(base.facts, values, total, speed, dataset_bytes, place=place)
 
 
-def _evaluations(recipe: Recipe, values: Hyperparameters, needs: Estimate) -> int:
+def _evaluations(recipe: Recipe, resolved: Resolved, needs: Estimate) -> int:
     """How often an evaluation interrupts the training; behind the last step only where the best is to be kept."""
+    values = resolved.hyperparameters
     calendar = build_calendar(
         values,
         total=needs.steps,
-        rows_per_step=values.batch_size * values.gradient_accumulation_steps,
+        rows_per_step=values.batch_size * values.gradient_accumulation_steps * resolved.devices,
         epoch_ends=[math.ceil(needs.rows * (epoch + 1) / values.epochs) for epoch in range(values.epochs)],
         evaluate_at=[max(1, round(share * needs.steps)) for share in recipe.evaluation.at],
     )
@@ -174,11 +178,11 @@ def print_findings(found: dict[str, Any]) -> None:
     texts = found["texts"].items()
     print_table(
         "texts",
-        ("name", "files", "documents", "text", "tokens", "documents scored"),
+        ("name", "files", "documents", "text", "tokens", "documents scored", "dropped"),
         [
             (
                 name, amount(t["files"]), _about(t, t["documents"]), size(t["bytes"]), _about(t, t["tokens"]),
-                f"~{amount(found['scored'][name]['documents'])}",
+                f"~{amount(found['scored'][name]['documents'])}", _dropped(t),
             )
             for name, t in texts
         ],
@@ -207,11 +211,15 @@ def print_findings(found: dict[str, Any]) -> None:
             ("training tokens", about + amount(needs["tokens"])),
             ("sequences", about + amount(needs["rows"])),
             ("steps", about + amount(needs["steps"])),
-            ("memory", f"~{size(needs['memory'])}"),
+            ("memory" + (" of each device" if found["devices"] > 1 else ""), f"~{size(needs['memory'])}"),
             ("disk", f"~{size(needs['disk'])} (checkpoints of {size(needs['checkpoint'])})"),
         ],
     )
     times = [(stage, _time(stage, seconds)) for stage, seconds in found["times"].items()]
+    if found["device_hours"] is not None:
+        times.append((f"{'GPU' if found['device'] == 'cuda' else 'CPU'}-hours", f"~{found['device_hours']:.3g}"))
+    if found["cost"]:
+        times.append(("cost", f"~{found['cost']}"))
     print_table("the time", ("stage", "how long"), times)
     chosen = [
         (name, item["value"], item["reason"]) for name, item in found["hyperparameters"].items()
@@ -225,6 +233,13 @@ def print_findings(found: dict[str, Any]) -> None:
         out.print(f"note: {note}")
     for problem in found["problems"]:
         out.print(f"problem: {problem}")
+
+
+def _dropped(text: dict[str, Any]) -> str:
+    """How many documents the steps drop, and most of them for what."""
+    if not text["dropped"]:
+        return ""
+    return f"{_about(text, sum(text['dropped'].values()))}, most by {max(text['dropped'], key=text['dropped'].get)}"
 
 
 def _about(text: dict[str, Any], value: int) -> str:

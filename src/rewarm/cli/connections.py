@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from rewarm.cli.show import print_json, print_table
+from rewarm.cli.show import print_json, print_table, say
 from rewarm.cli.start import AsJson
 from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
@@ -35,14 +35,17 @@ class Kind(StrEnum):
 
 @app.command("add")
 def add(
-    kind: Annotated[Kind, typer.Argument(help="s3: object storage; hf: a Hugging Face hub; http: a web server.")],
+    kind: Annotated[
+        Kind, typer.Argument(metavar="KIND", help="s3: object storage; hf: a Hugging Face hub; http: a web server.")
+    ],
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="3 to 64 letters, digits, hyphens; hf: huggingface.")
     ] = None,
     endpoint: Annotated[
-        str | None, typer.Option(help="Address of the server, or (s3) of the bucket: https://BUCKET.s3.example.com")
+        str | None,
+        typer.Option(help="Address of the server; for s3 also that of one bucket: https://BUCKET.s3.example.com"),
     ] = None,
-    region: Annotated[str | None, typer.Option(help="The region of an s3 server.")] = None,
+    region: Annotated[str | None, typer.Option(help="The region of an s3 server; us-east-1 when not given.")] = None,
     access_key: Annotated[str | None, typer.Option(help="The name of the s3 key; asked for when not given.")] = None,
     secret_stdin: Annotated[
         bool, typer.Option("--secret-stdin", help="Read the secret key or token from standard input.")
@@ -56,7 +59,7 @@ def add(
     if name is None and kind is not Kind.hf:
         raise UserError("a connection needs a name", remedy=f"rewarm connections add {kind.value} NAME")
     if kind is not Kind.s3 and (region or access_key):
-        raise UserError("--region and --access-key belong to kind s3")
+        raise UserError("--region and --access-key belong to kind s3", remedy="leave them out")
     values: dict[str, object] = {"endpoint": endpoint, "region": region} if kind is Kind.s3 else {"endpoint": endpoint}
     values = {key: value for key, value in values.items() if value is not None}
     if kind is Kind.s3:
@@ -68,10 +71,10 @@ def add(
     try:
         made = model.model_validate(values)
     except ValidationError as error:  # what was given is not repeated: it may hold a secret in the wrong place
-        wrong = [f"{found['loc'][0]}: {found['msg']}" for found in error.errors()]
-        raise UserError("\n".join(wrong)) from None
+        wrong = [f"{found['loc'][0]}: {found['msg'].removeprefix('Value error, ')}" for found in error.errors()]
+        raise UserError("\n".join(wrong), remedy=f"rewarm connections add {kind.value} --help") from None
     save_connection(Workspace.default(), name or HUB, made)
-    sys.stdout.write(f"connection {name or HUB} added; try it with: rewarm connections test {name or HUB}\n")
+    say(f"connection {name or HUB} added; try it with: rewarm connections test {name or HUB}")
 
 
 def _secret(kind: Kind, from_input: bool) -> str:
@@ -80,7 +83,7 @@ def _secret(kind: Kind, from_input: bool) -> str:
         raise UserError(f"there is no terminal to ask for the {what} on", remedy="give it with --secret-stdin")
     secret = sys.stdin.readline() if from_input else typer.prompt(what, hide_input=True)
     if not secret.strip():
-        raise UserError(f"the {what} is empty")
+        raise UserError(f"the {what} is empty", remedy="give it as one line")
     return str(secret).strip()
 
 
@@ -103,7 +106,7 @@ def ls(as_json: AsJson = False) -> None:
         cells = [(r["connection"], r["kind"] or "", r["endpoint"] or r["problem"] or "the usual one") for r in rows]
         print_table("", ("connection", "kind", "address"), cells)
     else:
-        sys.stdout.write("no connections yet; make one with: rewarm connections add s3 NAME\n")
+        say("no connections yet; make one with: rewarm connections add s3 NAME")
 
 
 @app.command("test")
@@ -121,13 +124,14 @@ def test(
     known = load_connection(Workspace.default(), name)
     if place is None and known.kind != "s3":
         raise UserError("say what to look at", remedy=f"rewarm connections test {name} URI")
+    place = _soon(name, place or "s3://")
     began = time.monotonic()
-    count = len(list_entries(place or "s3://", name))
+    count = len(list_entries(place, name))
     seconds = time.monotonic() - began
     if as_json:
         print_json({"connection": name, "entries": count, "seconds": seconds})
     else:
-        sys.stdout.write(f"{name} works: {count} entries in {seconds:.2f} s\n")
+        say(f"{name} works: {count} entries in {seconds:.2f} s")
 
 
 @app.command("browse")
@@ -135,7 +139,7 @@ def browse(name: Name, place: Place = "s3://", as_json: AsJson = False) -> None:
     """Show what lies in a folder: its files with their sizes, and its folders."""
     from rewarm.data.remote import browse as list_entries
 
-    found = list_entries(place, name)
+    found = list_entries(_soon(name, place), name)
     if as_json:
         print_json([{"uri": uri, "bytes": known and known.size} for uri, known in found])
         return
@@ -143,7 +147,7 @@ def browse(name: Name, place: Place = "s3://", as_json: AsJson = False) -> None:
     if rows:
         print_table("", ("uri", "size"), rows, right=(1,))
     else:
-        sys.stdout.write("there is nothing\n")
+        say("there is nothing")
 
 
 @app.command("preview")
@@ -158,9 +162,10 @@ def preview(
     from rewarm.data.documents import Document, read_documents
     from rewarm.data.files import File, list_files
 
-    listing = list_files([place], connection=name)
+    listing = list_files([_soon(name, place)], connection=name)
     if not listing.files:
-        raise UserError(f"no file there promises documents ({len(listing.ignored)} do not)", where=place)
+        remedy = "name a file, or see what is there with: rewarm connections browse"
+        raise UserError(f"no file there promises documents ({len(listing.ignored)} do not)", where=place, remedy=remedy)
     uri = listing.files[0]
     items = read_documents(File(uri, listing.signatures[uri], name), text_column=text_column)
     shown = [
@@ -170,9 +175,9 @@ def preview(
     if as_json:
         print_json({"file": uri, "documents": shown})
         return
-    sys.stdout.write(f"{_line(uri)}\n")
+    say(f"{_line(uri)}")
     for item in shown:
-        sys.stdout.write(f"\n--- {item.get('url') or item.get('rejected') or ''}\n{item.get('text', '')[:400]}\n")
+        say(f"\n--- {item.get('url') or item.get('rejected') or ''}\n{item.get('text', '')[:400]}")
 
 
 @app.command("rm")
@@ -181,7 +186,15 @@ def rm(name: Name) -> None:
     from rewarm.core.connections import remove_connection
 
     remove_connection(Workspace.default(), name)
-    sys.stdout.write(f"connection {name} removed\n")
+    say(f"connection {name} removed")
+
+
+def _soon(name: str, uri: str) -> str:
+    """The address; its server is asked three times and not for a minute and a half, because somebody waits."""
+    from rewarm.data.remote import place_of
+
+    place_of(uri, name).patience = 3
+    return uri
 
 
 def _line(uri: str) -> str:

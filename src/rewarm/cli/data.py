@@ -124,8 +124,7 @@ def show(
 
 def _rows_of(run: Run, dataset: Dataset, count: int) -> list[list[Segment]]:
     from rewarm.core.run import read_launch
-    from rewarm.data.plan import build_plan
-    from rewarm.data.rows import segments_of
+    from rewarm.data.rows import first_rows
     from rewarm.recipe.hyperparameters import Hyperparameters
     from rewarm.recipe.load import load_recipe
 
@@ -133,8 +132,7 @@ def _rows_of(run: Run, dataset: Dataset, count: int) -> list[list[Segment]]:
     recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
     chosen = (_resolved(run) or {})["hyperparameters"]
     values = Hyperparameters.model_validate({field: item["value"] for field, item in chosen.items()})
-    plan = build_plan(recipe, dataset, values)
-    return [segments_of(plan, row) for row in range(min(count, plan.total_rows))]
+    return first_rows(recipe, dataset, values, count)
 
 
 @app.command("thresholds")
@@ -173,7 +171,7 @@ def _find_dataset(name: str) -> tuple[Path, Run | None]:
     for run in reversed(runs):
         if (resolved := _resolved(run)) is not None:
             return workspace.datasets / str(resolved["dataset"]), run
-    raise UserError("this run has not prepared its data yet", where=name)
+    raise UserError("this run has not prepared its data yet", where=name, remedy=f"rewarm runs show {name}")
 
 
 def _resolved(run: Run) -> dict[str, Any] | None:
@@ -191,8 +189,8 @@ def _resolved(run: Run) -> dict[str, Any] | None:
 
 
 def _print_dataset(path: Path, manifest: dict[str, Any]) -> None:
-    from rewarm.pipeline import words
-    from rewarm.pipeline.report import text_figures
+    from rewarm.report import words
+    from rewarm.report.build import text_figures
 
     texts = [text_figures(source) for source in manifest["sources"]]
     print_table(f"dataset {path.name}", *words.data_rows(texts), right=range(2, 10))

@@ -58,8 +58,8 @@ class View:
             self.trained = event
         elif kind == "state":
             self.state = event
-            if event["state"] == "paused":
-                return [f"paused: {event.get('reason')}"]
+            if event["state"] in ("queued", "paused"):
+                return [f"{event['state']}: {event.get('reason')}"]
         elif kind == "warning":
             return [f"note: {event['message']}"]
         elif kind == "result" and event["name"] == "stage":
@@ -73,7 +73,7 @@ class View:
 
     def line(self, measured: bool = True) -> str:
         """The stage in work as one line of text: what was ``measured`` last in training, or how far it is."""
-        if self.state and self.state["state"] in ("paused", "stopping"):
+        if self.state and self.state["state"] in ("queued", "paused", "stopping"):
             return f"{self.stage}: {self.state['state']}"
         if self.trained and measured:
             return f"{self.stage}: {training_line(self.trained, self.progress)}"

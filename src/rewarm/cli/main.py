@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import rewarm
-from rewarm.cli import connections, data, models, runs, start
+from rewarm.cli import connections, data, imports, models, runs, start
 from rewarm.cli.show import plain, ready_streams
 from rewarm.core.errors import UserError
 from rewarm.core.storage import as_user_error
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quickstart")(start.quickstart)
+app.command("import")(imports.import_)
 app.command("check")(start.check)
 app.command("run")(start.run)
 app.command("resume")(runs.resume)

@@ -9,7 +9,7 @@ import orjson
 import typer
 
 from rewarm.cli.show import print_json, print_table, say
-from rewarm.cli.start import AsJson
+from rewarm.cli.start import AsJson, RunName
 from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
 from rewarm.core.run import find_run, read_launch
@@ -51,7 +51,7 @@ def _row(version: Version) -> dict[str, Any]:
 def show(model: Annotated[str, typer.Argument(metavar="NAME@VERSION")], as_json: AsJson = False) -> None:
     """Show a version: gain and forgetting, lineage, files, and whether every file is what was published."""
     from rewarm.hub.models import find
-    from rewarm.pipeline import words
+    from rewarm.report import words
 
     version = find(Workspace.default().models, model)
     version.verify()
@@ -88,7 +88,7 @@ def download(model: Annotated[str, typer.Argument(metavar="HUB_ID", help="organi
 
 @app.command("export")
 def export(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a part of it, or: last")],
+    run: RunName,
     target: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
     checkpoint: Annotated[str, typer.Option(help="step-N, or last.")] = "last",
 ) -> None:
@@ -101,10 +101,35 @@ def export(
     say(f"{folder}: checkpoint {checkpoint} of {found.id}, as a Hugging Face folder")
 
 
+@app.command("seen")
+def seen(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="A file with the text after cleaning, or its hash.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell which versions in the Model Hub have seen a text."""
+    from rewarm.pipeline.ledger import mark_of, sightings
+
+    mark = mark_of(text)
+    found = list(sightings(Workspace.default(), mark))
+    if as_json:
+        print_json({"hash": mark.hex(), "seen": [sighting._asdict() for sighting in found]})
+    elif found:
+        rows = [
+            (s.version, s.role, s.source, "" if s.document is None else str(s.document), _steps(s.steps)) for s in found
+        ]
+        print_table(mark.hex(), ("model", "", "source", "document", "updates"), rows)
+    else:
+        say(f"{mark.hex()}: no version here has seen this text")
+
+
+def _steps(steps: list[int] | None) -> str:
+    return "" if steps is None else ", ".join(map(str, steps)) or "none so far"
+
+
 @app.command("generate")
 def generate(
     model: Model,
-    prompt: Annotated[str, typer.Argument(help="The text to continue.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue.")],
     tokens: Annotated[int, typer.Option(min=1, max=8192, help="Tokens to write at most.")] = 60,
     temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 always takes the likeliest token.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Random seed, with a temperature above 0.")] = 1309,

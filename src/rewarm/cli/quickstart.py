@@ -119,7 +119,7 @@ def _download(name: str, version: str, expected: int, folder: Path, progress: Ca
         )
     found = next(target.glob(f"{name.replace('-', '_')}-{version}-*.whl"), None)
     if found is None:
-        raise UserError(f"pip reported success but left no wheel of {name}", where=target)
+        raise UserError(f"pip reported success but left no wheel of {name}", where=target, remedy="try again")
     progress(what, expected, expected, "bytes")
     return found
 
@@ -193,5 +193,5 @@ def _package_descriptions() -> Iterator[tuple[str, str]]:
 def _write_documents(path: Path, documents: Iterator[tuple[str, str]]) -> None:
     lines = [orjson.dumps({"title": title, "text": text}) for title, text in documents if re.search(r"\w", text)]
     if not lines:
-        raise DataError("no documents were found for the quickstart", where=path)
+        raise DataError("no documents were found for the quickstart", where=path, remedy="try another --folder")
     write_file(path, b"\n".join(lines) + b"\n")

@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from rewarm.cli.show import console, plain, print_json, print_table, say
-from rewarm.cli.start import AsJson, begin
+from rewarm.cli.start import AsJson, RunName, begin
 from rewarm.core.amounts import duration, size
 from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, DataError, UserError
 from rewarm.core.events import TRAINING_FROM, Event, all_events, metrics
@@ -23,12 +23,6 @@ from rewarm.core.storage import bytes_of, sha256_bytes
 from rewarm.core.workspace import Workspace
 
 app = typer.Typer(help="What runs there are, what one did, what it says.", no_args_is_help=True)
-RunName = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="A run's id or a part of it, a recipe's name (its newest run), or: last", show_default=False
-    ),
-]
 
 
 def resume(
@@ -167,6 +161,27 @@ def _stage_seconds(events: Iterable[Event]) -> dict[str, float]:
     return {stage: sum(end - start for start, end in attempts.values()) for stage, attempts in spans.items()}
 
 
+@app.command("data")
+def data(
+    run: RunName,
+    step: Annotated[int, typer.Option(min=1, help="The update, from 1.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Show which documents went into an update of a run, or will."""
+    from rewarm.pipeline.ledger import documents_of
+
+    found, kept = documents_of(find_run(Workspace.default(), run), step)
+    if as_json:
+        print_json({"step": step, "kept": kept, "documents": found})
+        return
+    rows = [
+        (p["source"], str(p["document"]), f"{p['begin']} to {p['end']} of {p['length']}", p["text"][:60]) for p in found
+    ]
+    print_table(f"step {step}", ("source", "document", "tokens", "how it begins"), rows)
+    if not kept:
+        say("this update left no trace in the weights: training went back to a checkpoint from before it")
+
+
 @app.command("rm")
 def rm(run: RunName, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
     """Delete a run with its checkpoints and its report. What it published, and its dataset, stay."""
@@ -276,7 +291,7 @@ def _tail(path: Path, lines: int = 8) -> str:
 
 def print_result(run: Run) -> None:
     """The before/after table of a finished run, gain and forgetting apart."""
-    from rewarm.pipeline import words
+    from rewarm.report import words
 
     found = orjson.loads(_report_file(run, "report.json"))
     cells = [words.result_cells(row) for row in found["rows"]]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rewarm.cli.show import say
 from rewarm.core.events import read_events
 from rewarm.core.run import Run, create_run, launch
 from rewarm.core.workspace import Workspace
@@ -17,6 +17,12 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace those of the recipe.", show_default=False),
 ]
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run's id or a part of it, a recipe's name (its newest run), or: last", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -52,7 +58,7 @@ def begin(made: Run, arguments: list[str], detach: bool, take_over: bool = False
     offset = max((behind for _, behind in read_events(made.events)), default=0)
     process = launch(made, arguments, take_over)
     if detach:
-        sys.stdout.write(f"{made.id}\n  follow it with: rewarm runs logs -f {made.id}\n")
+        say(f"{made.id}\n  follow it with: rewarm runs logs -f {made.id}")
         return 0
     code, view = follow(made, offset, made.request_stop, process)
     return conclude(made, code, view)

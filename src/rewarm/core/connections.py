@@ -45,7 +45,7 @@ class S3Connection(Frozen):
 
     kind: Literal["s3"] = "s3"
     endpoint: Address | None = Field(None, description="address of the server; Amazon's own when unset")
-    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,64}$", description="region that requests are signed for")
+    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,64}$", description="region, such as us-east-1")
     access_key: str = Field(min_length=1, description="name of the key")
     secret_key: SecretStr = Field(min_length=1, description="the key itself")
 
@@ -63,7 +63,7 @@ class WebConnection(Frozen):
 
     kind: Literal["http"] = "http"
     endpoint: Address = Field(description="address of the server")
-    token: SecretStr | None = Field(None, description="a bearer token")
+    token: SecretStr = Field(min_length=1, description="a bearer token")
 
 
 Connection = Annotated[S3Connection | HubConnection | WebConnection, Field(discriminator="kind")]
@@ -82,7 +82,7 @@ def save_connection(workspace: Workspace, name: str, connection: Connection) -> 
         UserError: if the name breaks the rule, or there is a connection of that name.
     """
     if not re.fullmatch(r"[A-Za-z0-9-]{3,64}", name):
-        raise UserError("a connection's name has 3 to 64 letters, digits and hyphens", where=name)
+        raise UserError("a connection's name has 3 to 64 letters, digits and hyphens", where=name, remedy="name it so")
     path = workspace.connections / f"{name}.json"
     if path.exists():
         raise UserError("there is a connection of that name", where=name, remedy=f"rewarm connections rm {name}")
@@ -133,7 +133,10 @@ def hub_connection(workspace: Workspace, name: str | None = None) -> HubConnecti
         return None
     found = load_connection(workspace, name or HUB)
     if not isinstance(found, HubConnection):
-        raise UserError(f"connection {name or HUB!r} is of kind {found.kind}; a hub needs one of kind hf")
+        raise UserError(
+            f"connection {name or HUB!r} is of kind {found.kind}; a hub needs one of kind hf",
+            remedy="rewarm connections add hf",
+        )
     return found
 
 

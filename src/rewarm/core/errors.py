@@ -47,3 +47,12 @@ class ResourceError(UserError):
     """Too little disk or memory."""
 
     exit_code = EXIT_RESOURCE
+
+
+class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
+    """The work ends early because that was asked for; what was finished is kept."""
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or "stopped")
+        self.reason = reason
+        """Why, "stopped" or "terminated", where that is known here."""

@@ -8,6 +8,7 @@ wins, because a resumed run may pass a step again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -41,17 +42,36 @@ class EventLog:
 
     Args:
         echo: is given each event once it is in the file.
+        silent: write nothing; a run has one writer, and its other processes have nothing to say.
     """
 
-    def __init__(self, path: Path, attempt: int, echo: Callable[[Event], None] = lambda event: None) -> None:
-        self.path, self.attempt, self.stage, self._echo = path, attempt, "", echo
-        self._seq, self.last_state, self.was_damaged = _repair(path)
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    def __init__(
+        self, path: Path, attempt: int, echo: Callable[[Event], None] = lambda event: None, *, silent: bool = False
+    ) -> None:
+        self.path, self.attempt, self.stage, self._echo, self._silent = path, attempt, "", echo, silent
+        self.last_state: str | None = None
+        if not silent:
+            self._open()
+
+    def _open(self) -> None:
+        self._seq, self.last_state, self.was_damaged = _repair(self.path)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Another process writes meanwhile."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._open()
 
     def write(self, kind: str, **fields: Any) -> Event:
         """Append one event; it is in the file when this returns."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of event {kind!r}")
+        if self._silent:
+            return {}
         event = {
             "v": VERSION,
             "seq": self._seq + 1,
@@ -97,7 +117,8 @@ class EventLog:
         self.write("result", name=name, value=value)
 
     def close(self) -> None:
-        os.close(self._file)
+        if not self._silent:
+            os.close(self._file)
 
 
 def _repair(path: Path) -> tuple[int, str | None, bool]:

@@ -14,6 +14,7 @@ _FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "train/grad_norm": ("gradient norm", lambda v: f"{v:.3g}"),
     "train/skipped_updates": ("updates skipped", amount),
     "perf/tokens_per_second": ("speed", lambda v: f"{amount(v)} tokens/s"),
+    "perf/step_seconds": ("time of an update", lambda v: f"{v:.3g} s"),
     "perf/data_wait": ("time spent waiting for text", lambda v: f"{100 * v:.1f} %"),
     "perf/mfu": ("share of the device's peak speed", lambda v: f"{100 * v:.1f} %"),
     "perf/memory_gb": ("peak memory", lambda v: size(1e9 * v)),
@@ -25,6 +26,8 @@ def figure(name: str, value: float | None) -> tuple[str, str]:
     if name.startswith("eval/") and name.endswith("/bits_per_byte"):
         return f"held-out {name.split('/')[1]}", NONE if value is None else f"{value:.3f} bits per byte"
     words, show = _FIGURES.get(name, (name, "{:.6g}".format))
+    if name.startswith("train/loss/"):
+        words, show = f"training loss of {name.split('/', 2)[2]}", _FIGURES["train/loss"][1]
     return words, NONE if value is None else show(value)
 
 
@@ -64,8 +67,8 @@ def log_line(event: Event) -> str | None:
     kind = event["kind"]
     if kind == "warning":
         return str(event["message"])
-    if kind == "state" and event["state"] == "paused":
-        return f"paused: {event.get('reason')}"
+    if kind == "state" and event["state"] in ("queued", "paused"):
+        return f"{event['state']}: {event.get('reason')}"
     if kind == "checkpoint":
         return f"checkpoint {event['path']}, {size(event.get('bytes'))} in {duration(event.get('seconds'))}"
     if kind == "metric":
@@ -75,4 +78,6 @@ def log_line(event: Event) -> str | None:
     if kind == "result" and event["name"] == "stage":
         value = event["value"]
         return f"{value['name']}: " + ("as before" if value["skipped"] else f"done in {duration(value['seconds'])}")
-    return f"{TRAINING_FROM} {event['value']}" if kind == "result" and event["name"] == TRAINING_FROM else None
+    if kind == "result" and event["name"] in (TRAINING_FROM, "parallelism"):
+        return f"{event['name']} {event['value']}"
+    return None

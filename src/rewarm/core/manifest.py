@@ -6,6 +6,7 @@ SHA-256 of each file stands in ``manifest.json``, and a folder exists when its m
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import orjson
 
 from rewarm.core.errors import DataError, UserError
-from rewarm.core.storage import sha256_file, write_file
+from rewarm.core.storage import remove_folder, sha256_file, write_file
 
 MANIFEST = "manifest.json"
+logger = logging.getLogger(__name__)
 
 
 def to_json(value: Any) -> bytes:
@@ -88,3 +90,16 @@ def verify(
         if hashes and sha256_file(path) != entry["sha256"]:
             raise error("its SHA-256 differs from the manifest: the file was changed or damaged", where=path)
     return manifest
+
+
+def is_whole(folder: Path, name: str = MANIFEST) -> bool:
+    """Whether a folder is there with nothing in it changed; what was damaged is said and deleted, to be made again."""
+    if not folder.exists():
+        return False
+    try:
+        verify(folder, name=name)  # by hash: a flipped byte would fail every run that uses it
+    except DataError as error:
+        logger.warning("it is damaged and is made again: %s", error)
+        remove_folder(folder)
+        return False
+    return True

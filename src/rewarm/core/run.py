@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -162,13 +163,13 @@ class Status:
         reason = state.get("reason") if state else None
         if not alive and _just_started(run):
             name, reason = "starting", None
-        elif name in states.LIVE and not alive:
+        elif not alive and name in states.LIVE and (state or name == "starting"):
             record = run.process()
             if record is not None and _foreign(record):
                 reason = f"as it said last; it runs on {record['host']}, which cannot be seen from here"
             else:
                 name, reason = "lost", "its process is gone and did not say why"
-        elif name == "running" and run.stop_file.exists():
+        elif name in ("queued", "running") and run.stop_file.exists():
             name = "stopping"
         return cls(
             state=name,
@@ -287,7 +288,7 @@ def read_launch(run: Run) -> dict[str, Any]:
     remedy = "start a new run of the same recipe; how it was started is not known any more"
     value = _read_record(run.path / "launch.json", {"overrides": list, "folder": str}, remedy)
     if value is None:
-        raise UserError("not a run directory: launch.json is missing", where=run.path)
+        raise UserError("not a run directory: launch.json is missing", where=run.path, remedy="rewarm runs ls")
     return value
 
 
@@ -354,6 +355,18 @@ def terminate(run: Run) -> None:
     record = run.process()
     if record and run.alive():
         os.kill(record["pid"], signal.SIGTERM)
+
+
+def end_with_parent() -> None:
+    """Watch, in a thread, that the process lives that started this one; once it is gone, this one ends at once."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="rewarm-parent", daemon=True).start()
 
 
 def sole_process(run: Run) -> Any:

@@ -39,7 +39,7 @@ def with_space(
             free = free_bytes(folder)
             needed = max(needed, free + _MORE)
         reason = f"the disk is full: {purpose} needs more than the {free / 1e6:,.1f} MB that are free"
-        told = told or _say(log, "paused", reason)
+        told = told or log.last_state == "paused" or _say(log, "paused", reason)  # a stop ended the pause before
         if stop():
             return None
         time.sleep(POLL_SECONDS)

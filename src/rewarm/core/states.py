@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-LIVE = frozenset({"starting", "running", "stopping", "paused"})
+LIVE = frozenset({"queued", "starting", "running", "stopping", "paused"})
 """States that are only true while the run's process lives."""
 
 MOVES: dict[str, frozenset[str]] = {
-    "queued": frozenset({"starting", "stopped"}),
+    "queued": frozenset({"queued", "starting", "running", "stopping", "stopped", "failed", "lost"}),
     "starting": frozenset({"running", "stopping", "failed", "lost"}),
-    "running": frozenset({"running", "stopping", "paused", "preempted", "failed", "lost", "succeeded"}),
+    "running": frozenset({"queued", "running", "stopping", "paused", "preempted", "failed", "lost", "succeeded"}),
     "paused": frozenset({"running", "stopping", "failed", "lost"}),
     "stopping": frozenset({"stopped", "preempted", "failed", "lost", "succeeded"}),
     "preempted": frozenset({"starting"}),

@@ -14,13 +14,14 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rewarm.core.errors import ResourceError, UserError
 
 TEMPORARY = ".tmp-"
 _BLOCK = 1 << 20
+_POLL_SECONDS = 0.2
 
 
 def expand_home(path: str | Path) -> Path:
@@ -185,16 +186,26 @@ def require_space(path: Path, needed: int, purpose: str) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, holder: str) -> Iterator[None]:
+def locked(path: Path, holder: str, wait: Callable[[], object] | None = None) -> Iterator[None]:
     """Hold the lock file ``path`` (the kernel lets go of it when the process dies).
 
+    Args:
+        wait: called several times a second as long as another process holds it, and may raise.
+
     Raises:
-        UserError: if another process holds it.
+        UserError: if another process holds it and there is no ``wait``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{holder} is in use by another process", where=path) from None
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if wait is None:
+                    raise UserError(
+                        f"{holder} is in use by another process", where=path, remedy="wait until it has ended"
+                    ) from None
+            wait()
+            time.sleep(_POLL_SECONDS)
         yield

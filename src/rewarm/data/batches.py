@@ -30,6 +30,7 @@ class MicroBatch:
     cu_seqlens: npt.NDArray[np.int32]  # (segments + 1,) where segments begin
     max_seqlen: int
     n_targets: int
+    sources: npt.NDArray[np.int64]  # (N,) which of the plan's sources a token is from; padding is said to be of 0
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,15 @@ class Batches:
         inputs = np.zeros(used + filler, np.int64)
         targets = np.full(used + filler, IGNORED, np.int64)
         positions = np.zeros(used + filler, np.int64)
+        sources = np.zeros(used + filler, np.int64)
         starts = np.cumsum([0, *sizes])
         for piece, start in zip(pieces, starts, strict=False):
             self._fill(piece, inputs[start:], targets[start:])
+            sources[start : start + piece.end - piece.begin] = piece.source
         for start, size in zip(starts, sizes, strict=False):
             positions[start : start + size] = np.arange(size)
         n_targets = int((targets != IGNORED).sum())
-        return MicroBatch(inputs, targets, positions, starts.astype(np.int32), max(sizes), n_targets)
+        return MicroBatch(inputs, targets, positions, starts.astype(np.int32), max(sizes), n_targets, sources)
 
     def _fill(self, piece: Piece, inputs: npt.NDArray[np.int64], targets: npt.NDArray[np.int64]) -> None:
         size = piece.end - piece.begin

@@ -182,13 +182,5 @@ def _require_sums(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _info(entry: dict[str, Any]) -> SourceInfo:
-    return SourceInfo(
-        name=entry["name"],
-        role=entry["role"],
-        documents=entry["accepted"],
-        tokens=entry["tokens"],
-        bytes=entry["bytes"],
-        held_out_documents=entry["held_out"],
-        held_out_tokens=entry["held_out_tokens"],
-        held_out_bytes=entry["held_out_bytes"],
-    )
+    fields = ("name", "role", "accepted", "tokens", "bytes", "held_out", "held_out_tokens", "held_out_bytes")
+    return SourceInfo(*(entry[field] for field in fields))

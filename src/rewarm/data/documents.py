@@ -34,6 +34,7 @@ from rewarm.data.files import (
     refuse_bomb,
     stem_and_format,
 )
+from rewarm.data.pdf import PdfError, pdf_text
 
 URLS = ("url", "source_url", "link", "uri")
 """Where the address that a document came from is looked for."""
@@ -91,7 +92,7 @@ def read_documents(
     and then theirs.
 
     Args:
-        format: jsonl, json, txt, csv or parquet; ``auto`` goes by the content and then by the name.
+        format: jsonl, json, txt, csv, parquet or pdf; ``auto`` goes by the content and then by the name.
         text_column: the field that holds the text, with dots between the names of objects within
             objects; None takes the first of ``COLUMNS`` that is there.
         meter: is told how far the reading has come.
@@ -122,8 +123,8 @@ def _read(
         return _parquet(None if plain else _whole(blocks, file.uri), file, column, meter)
     if head.startswith(_BOM):
         blocks = itertools.chain((head[len(_BOM) :],), itertools.islice(blocks, 1, None))
-    if kind == "txt":
-        return _txt(blocks)
+    if kind in ("txt", "pdf"):
+        return _one(blocks, kind == "pdf", file.uri)
     if kind == "csv":
         return _csv(blocks, name, column, file.uri, meter)
     if kind == "json":
@@ -141,9 +142,13 @@ def detect_format(head: bytes, name: str, where: str) -> str:
     _, promised, _ = stem_and_format(name)
     if head.startswith(b"PAR1"):
         return "parquet"
-    begin = head.removeprefix(_BOM).lstrip()[:1]
-    if promised in ("jsonl", "json") or (promised is None and begin in (b"[", b"{")):
-        return _json_or_jsonl(head.removeprefix(_BOM).lstrip(), promised)
+    if promised is None and head.startswith(b"%PDF-"):
+        return "pdf"
+    begin = head.removeprefix(_BOM).lstrip()
+    if promised in ("jsonl", "json") or (promised is None and begin[:1] in (b"[", b"{")):
+        return _json_or_jsonl(begin, promised)
+    if promised is None and begin[:14].lower().startswith((b"<!doctype html", b"<html")):
+        return "txt"
     if promised is None:
         raise DataError(
             "neither its name nor its content says how documents lie in it",
@@ -286,7 +291,7 @@ def column_of_head(head: bytes, where: str, named: str | None = None) -> str | N
     return named
 
 
-def _txt(blocks: Blocks) -> Iterator[Document | Reject]:
+def _one(blocks: Blocks, pdf: bool, where: str) -> Iterator[Document | Reject]:
     parts: list[bytes] = []
     size = 0
     for block in blocks:
@@ -299,7 +304,10 @@ def _txt(blocks: Blocks) -> Iterator[Document | Reject]:
         yield Reject(1, TOO_LONG)
         return
     try:
-        yield accept(b"".join(parts).decode(), 1)
+        text = pdf_text(b"".join(parts), CAP, where) if pdf else b"".join(parts).decode()
+        yield Reject(1, TOO_LONG) if text is None else _accept_decoded(text, 1)
+    except PdfError as error:
+        yield Reject(1, str(error))
     except UnicodeDecodeError as error:
         yield Reject(1 + b"".join(parts)[: error.start].count(b"\n"), NOT_UTF8)
 
@@ -430,7 +438,7 @@ def _csv(blocks: Blocks, name: str, column: str | None, where: str, meter: Meter
     try:
         header = next(reader)
     except csv.Error as error:
-        raise DataError(f"the header is broken: {error}", where=where) from None
+        raise DataError(f"the header is broken: {error}", where=where, remedy="repair its first line") from None
     wanted = next((c for c in names if c in header), None)
     if wanted is None:
         raise _no_column(header, where, column)
@@ -442,7 +450,8 @@ def _csv(blocks: Blocks, name: str, column: str | None, where: str, meter: Meter
             row = next(reader, None)
         except csv.Error as error:
             if "unexpected end" in str(error) or "field limit" in str(error):
-                raise DataError(f"a quote opened in line {began} is never closed", where=where) from None
+                what, remedy = f"a quote opened in line {began} is never closed", "close it, or on_bad_file: skip"
+                raise DataError(what, where=where, remedy=remedy) from None
             yield Reject(meter.lines, BAD_ROW)
             continue
         if row is None:
@@ -543,7 +552,7 @@ def _parquet_column(schema: Any, column: str | None, where: str) -> str:
     if found is None or (kind := _type_at(schema, found)) is None:
         raise _no_column(schema.names, where, column)
     if not _is_text(kind):
-        raise DataError(f"column {found!r} holds {kind}, not text", where=where)
+        raise DataError(f"column {found!r} holds {kind}, not text", where=where, remedy="name another: text_column")
     return found
 
 

@@ -1,29 +1,41 @@
 """Which library makes the ids of a dataset: ``fastokens``, where it makes those of ``tokenizers``.
 
 Both encode a sample of the corpus and a fixed list of texts that are hard to get right. One other id
-anywhere, and the dataset is encoded with ``tokenizers``, which is what the model was trained with.
-The answer depends on the tokenizer, the corpus and the two libraries alone; it is found once, and told
-to all workers.
+anywhere, and the dataset is encoded with ``tokenizers``, which is what the model was trained with. The
+answer depends on the tokenizer, the sample and the two libraries alone, and is kept: loading both takes
+longer than a new file does, and a corpus that grows has the same sample most of the time. A corpus so
+small that ``tokenizers`` is sooner done with it is not checked at all.
 """
 
 from __future__ import annotations
 
 import itertools
+import platform
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import NamedTuple
+from pathlib import Path
+from pydoc_data.topics import topics
+from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 
 from rewarm.core.errors import DataError
+from rewarm.core.manifest import canonical
+from rewarm.core.storage import sha256_bytes, write_file
 from rewarm.data.documents import Document
 from rewarm.data.files import Meter
 from rewarm.data.slices import Slice
 from rewarm.data.tokenizer import FAST, STOCK, DocumentTokenizer
 
-_SLICES, _SAMPLE, _LONGEST = 32, 1 << 18, 1 << 16
+SMALL = 4 << 20
+"""Bytes of text that ``tokenizers`` has encoded before ``fastokens`` is loaded and checked."""
+VERSION = 1
+"""Goes up whenever something else is checked."""
+_SLICES, _SAMPLE, _LONGEST = 16, 1 << 18, 1 << 16
 """Slices that the sample is taken from, characters of it (more where one document has them), and of a document."""
+_ENGLISH = 100_000  # characters
 _BATCH = 64
 _SCRIPTS = (range(0x3400), range(0xA000, 0xAC00), range(0xF900, 0x17000), range(0x1B000, 0x20000))
 """All characters but Han, Hangul, Tangut and private ones, of which there are many and all alike."""
@@ -48,7 +60,41 @@ class Encoder(NamedTuple):
     fallback: str | None
 
 
-def choose_encoder(tokenizer: DocumentTokenizer, parts: Sequence[Slice]) -> Encoder:
+def choose_encoder(tokenizer: DocumentTokenizer, parts: Sequence[Slice], folder: Path) -> Encoder:
+    """The encoder for the texts of ``parts``; what was found is kept in ``folder``."""
+    if sum(part.bytes for part in parts) < SMALL:
+        return Encoder(STOCK, version(STOCK), 0, None)
+    chosen = _chosen(parts)
+    facts = [VERSION, tokenizer.hash, version(STOCK), version(FAST), unicodedata.unidata_version]
+    keys = [part.key() for part in chosen]
+    return Encoder(**_kept(folder, [*facts, keys], lambda: check_encoder(tokenizer, chosen)._asdict()))
+
+
+def english_bytes_per_token(tokenizer: DocumentTokenizer, folder: Path) -> float:
+    """UTF-8 bytes of English that a token holds, on text that every Python has: what other text is compared with."""
+
+    def find() -> float:
+        text = "".join(topics[name] for name in sorted(topics))[:_ENGLISH]
+        return len(text.encode()) / len(tokenizer.encode_batch([text])[0])
+
+    return float(_kept(folder, ["english", tokenizer.hash, version(STOCK), platform.python_version()], find))
+
+
+def _kept(folder: Path, facts: list[Any], find: Callable[[], Any]) -> Any:
+    """What ``find`` returns (JSON), looked up where it was found before with the same facts."""
+    path = folder / f"{sha256_bytes(canonical(facts))[:32]}.json"
+    try:
+        digest, content = path.read_bytes().split(b"\n", 1)
+        if sha256_bytes(content).encode() == digest:
+            return orjson.loads(content)
+    except (FileNotFoundError, ValueError):
+        pass
+    content = canonical(found := find())
+    write_file(path, sha256_bytes(content).encode() + b"\n" + content)
+    return found
+
+
+def check_encoder(tokenizer: DocumentTokenizer, parts: Sequence[Slice]) -> Encoder:
     """Check the fast library against the stock one on texts of ``parts`` and on texts that are hard to encode."""
     sample = list(_sample(parts))
     hard = [unicodedata.normalize("NFC", text) for text in (*_ODD, *_lookalikes(tokenizer), *_every_character())]
@@ -71,11 +117,19 @@ def _different(stock: DocumentTokenizer, fast: DocumentTokenizer, texts: Sequenc
     return sum(not np.array_equal(a, b) for a, b in itertools.chain.from_iterable(pairs))
 
 
+def _chosen(parts: Sequence[Slice]) -> list[Slice]:
+    """Slices that are drawn by lot, of each source as many: others that come or go change little."""
+    lots: dict[str, list[tuple[str, int]]] = {}
+    for index, part in enumerate(parts):
+        lots.setdefault(part.source, []).append((part.key(), index))
+    most = max(1, _SLICES // len(lots))
+    return [parts[index] for lot in lots.values() for _, index in sorted(lot)[:most]]
+
+
 def _sample(parts: Sequence[Slice]) -> Iterator[str]:
-    """The first documents of slices that lie evenly over the corpus."""
-    chosen = parts[:: max(1, -(-len(parts) // _SLICES))]
-    for part in chosen:
-        left = _SAMPLE // len(chosen)
+    """The first documents of each slice."""
+    for part in parts:
+        left = _SAMPLE // len(parts)
         try:
             for item in itertools.chain.from_iterable(part.documents(i, Meter()) for i in range(len(part.files))):
                 if isinstance(item, Document):

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,10 @@ from rewarm.data.files import FORMATS, PACKED, Listing
 from rewarm.data.scan import PLACES, SAMPLES, Scan
 from rewarm.data.shards import DUPLICATE, HELD, NEAR_DUPLICATE, TRAIN, TRAINED, Choice
 from rewarm.data.slices import Slice
-from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.recipe.recipe import Panel, Replay, Text
 from rewarm.recipe.steps import Step
 
 _SITES = 20
-_ENGLISH = 100_000  # characters
 
 
 @dataclass
@@ -169,7 +166,7 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
     train, held = sums[TRAINED], sums[HELD_OUT]
     ignored = [*map(shown, source.listing.ignored), *found.ignored]
     copies = {"duplicate": int(flags[DUPLICATE]), "near duplicate": int(flags[NEAR_DUPLICATE])}
-    filtered = _in_order(source, found.dropped) | {rule: n for rule, n in copies.items() if n}
+    filtered = in_order(source.steps, found.dropped) | {rule: n for rule, n in copies.items() if n}
     accounted = train["documents"] + held["documents"] + sum(filtered.values()) + found.rejected.total()
     if (train["documents"], held["documents"]) != (flags[TRAIN], flags[HELD]) or accounted != found.documents_in:
         raise AssertionError(f"documents of {source.text.name} were lost: {accounted} of {found.documents_in}")
@@ -202,15 +199,9 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
     }
 
 
-def english_bytes_per_token(tokenizer: DocumentTokenizer) -> float:
-    """UTF-8 bytes of English that a token holds, on text that every Python has: what other text is compared with."""
-    text = "".join(topics[name] for name in sorted(topics))[:_ENGLISH]
-    return len(text.encode()) / len(tokenizer.encode_batch([text])[0])
-
-
-def _in_order(source: SourceWork, dropped: Counter[str]) -> dict[str, int]:
+def in_order(steps: Sequence[Step], dropped: Counter[str]) -> dict[str, int]:
     """Drops in the order of the steps; the most frequent reason of a step first."""
-    place: dict[str, int] = {step.kind: number for number, step in enumerate(source.steps)}
+    place: dict[str, int] = {step.kind: number for number, step in enumerate(steps)}
     return dict(sorted(dropped.items(), key=lambda item: (place.get(item[0].partition(":")[0], 99), -item[1], item[0])))
 
 

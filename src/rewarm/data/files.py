@@ -30,13 +30,17 @@ FORMATS = {
     ".ndjson": "jsonl",
     ".jsonlines": "jsonl",
     ".json": "json",
-    ".txt": "txt",
+    **dict.fromkeys((".txt", ".md", ".markdown", ".html", ".htm", ".xhtml"), "txt"),
     ".csv": "csv",
     ".tsv": "csv",
     ".parquet": "parquet",
+    ".pdf": "pdf",
 }
 PACKED = (".gz", ".tgz", ".zst", ".zstd", ".zip", ".tar")
-_ABOUT_THE_DATA = {"readme", "license", "licence", "notice", "manifest", "checksums", "dataset_info", "dataset_infos"}
+_ABOUT_THE_DATA = {
+    *("readme", "license", "licence", "notice", "manifest", "checksums", "dataset_info", "dataset_infos"),
+    *("changelog", "citation", "contributing", "datasheet", "data_card", "dataset_card"),
+}
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _NO_ZIP_ENTRIES = b"PK\x05\x06"
 PACKED_MAGIC = (_GZIP, _ZSTD, _ZIP, b"PAR1")
@@ -224,6 +228,7 @@ def errors_named(path: str) -> Iterator[None]:
 
 
 _REMEDY = "get the file again, or pass it over with on_bad_file: skip"
+_CROWD = "put the documents into jsonl files, or make several archives of it"
 
 
 def signature(uri: str, connection: str | None = None) -> Signature:
@@ -288,7 +293,8 @@ def _zip_members(file: File, meter: Meter, format: str) -> Iterator[tuple[str, B
     with file.open() as source, zipfile.ZipFile(source) as archive:
         entries = archive.infolist()
         if len(entries) > _MAX_MEMBERS:
-            raise DataError(f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}", where=where)
+            what = f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}"
+            raise DataError(what, where=where, remedy=_CROWD)
         meter.bytes = 0
         for done, entry in enumerate(sorted(entries, key=lambda e: (e.filename, e.header_offset))):
             if entry.is_dir() or not _is_wanted(entry.filename, format, meter):
@@ -321,7 +327,7 @@ def _tar_members(blocks: Blocks, where: str, meter: Meter, format: str) -> Itera
         for count, entry in enumerate(archive):
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
             if count >= _MAX_MEMBERS:
-                raise DataError(f"the archive has more than {_MAX_MEMBERS} members", where=where)
+                raise DataError(f"the archive has more than {_MAX_MEMBERS} members", where=where, remedy=_CROWD)
             if not entry.isdir() and _is_wanted(entry.name, format, meter, entry.isreg()):
                 member = cast(BinaryIO, archive.extractfile(entry))
                 content = iter(lambda f=member: f.read(BLOCK), b"")  # type: ignore[misc]
@@ -370,7 +376,8 @@ def _defused(blocks: Iterator[bytes], packed: int, path: str) -> Blocks:
 def refuse_bomb(packed: int, done: int, path: str) -> None:
     """Raise ``DataError`` where a few bytes hold so many that they cannot be text."""
     if done > _BOMB_BYTES and done > _BOMB_RATIO * packed:
-        raise DataError(f"{packed} packed bytes hold more than {done} bytes: this is no text", where=path)
+        what = f"{packed} packed bytes hold more than {done} bytes: this is no text"
+        raise DataError(what, where=path, remedy=_REMEDY)
 
 
 def _gunzip(blocks: Iterator[bytes], path: str) -> Blocks:

@@ -15,14 +15,13 @@ from pathlib import Path
 
 import orjson
 
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, Stopped
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, write_file
 from rewarm.data.files import File, Meter, errors_named, raw_blocks, signature
 from rewarm.data.remote import is_remote
 from rewarm.data.signature import ChangedError, Signature, UnsettledError
 from rewarm.data.slices import SliceFile
-from rewarm.data.workers import Stopped
 
 _RACY = 2_000_000_000
 """Nanoseconds after a change in which another one may leave the same timestamp."""

@@ -7,7 +7,7 @@ a shingle is five words in a row, known by the xxHash64 of its UTF-8; and the ha
 by less than eight, so 64-bit overflow takes its place here, and the top half of the 61 bits is kept.
 
 What is a word: what stands between spaces once punctuation is gone, by its first 64 bytes. In scripts
-that are written without spaces (``_UNSPACED``) each letter is a word. A document of fewer words than a
+that are written without spaces (``UNSPACED_BLOCKS``) each letter is a word. A document of fewer words than a
 shingle has no signature: all its values are ``EMPTY``, and it is like no other.
 """
 
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from rewarm.data.steps.words import UNSPACED_BLOCKS, Places
+
 if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
     from rewarm.recipe.steps import NearDuplicates
 
@@ -32,18 +34,12 @@ EMPTY = np.uint32(0xFFFFFFFF)
 
 Signatures = npt.NDArray[np.uint32]  # (documents, bands * rows)
 Numbers = npt.NDArray[np.uint64]
-Places = npt.NDArray[np.int64]
 
 _NUMBER = re.compile(r"\d+(?:[.,،٫⎖⎗⎘]\d+)?")
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«»´—–’“”„…►∶━、。〈〉《》「」【】！％（），．１：；？～"
 _GAP = re.compile(r"\s")
 _BLANKS = str.maketrans(
     dict.fromkeys([*range(9), 11, 12, *range(13, 32), *range(127, 160), *map(ord, _PUNCTUATION)], " ")
-)
-_UNSPACED = (  # Thai to Burmese, Khmer; Tai Le to New Tai Lue, Tai Tham; kana; Han; Javanese, Burmese, Tai Viet
-    *((0x0E00, 0x109F), (0x1780, 0x17FF), (0x1950, 0x19FF), (0x1A20, 0x1AAF), (0x3005, 0x3007), (0x3041, 0x30FF)),
-    *((0x31F0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA980, 0xA9FF), (0xAA60, 0xAADF), (0xF900, 0xFAFF)),
-    *((0xFF66, 0xFF9F), (0x20000, 0x33FFF)),
 )
 _LONGEST = 64
 _LONG = re.compile(rb"([^ ]{64})[^ ]+")
@@ -86,7 +82,7 @@ class _Letters(dict[int, "int | str"]):
     """What becomes of a code point: nothing of an accent, and a letter of an unspaced script stands alone."""
 
     def __missing__(self, code: int) -> int | str:
-        alone = any(first <= code <= last for first, last in _UNSPACED)
+        alone = any(first <= code <= last for first, last in UNSPACED_BLOCKS)
         self[code] = "" if unicodedata.category(chr(code)) == "Mn" else f" {chr(code)} " if alone else code
         return self[code]
 

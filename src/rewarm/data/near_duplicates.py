@@ -24,13 +24,13 @@ import orjson
 
 from rewarm.core.errors import DataError
 from rewarm.core.storage import write_file
-from rewarm.data.minhash import EMPTY, VERSION, Places, Signatures, band_keys
+from rewarm.data.minhash import EMPTY, VERSION, Signatures, band_keys
+from rewarm.data.steps.words import Flags, Places
 
 if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
     from rewarm.recipe.steps import NearDuplicates
 
 Progress = Callable[[float, float], None]
-Flags = npt.NDArray[np.bool_]
 Alike = Callable[[Places, Places], Flags]
 
 _HEADER = 128
@@ -42,6 +42,10 @@ _LEADERS_OF_A_CLUSTER = 256
 """Unlike documents that may stay of one cluster; what is left then goes, as it does in the field."""
 
 
+def silent(done: float, total: float) -> None:
+    return None
+
+
 def near_duplicates(
     files: Sequence[Path],
     sizes: npt.NDArray[np.integer],
@@ -50,7 +54,7 @@ def near_duplicates(
     stays: Flags | None = None,
     left_out: Flags | None = None,
     earlier: Sequence[Path] = (),
-    progress: Progress = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Places:
     """For each of n documents, in reading order, the one that stays for it: itself if it stays.
 

@@ -188,6 +188,19 @@ class Plan:
             name: (int(mark.sum()), int(count)) for name, mark, count in zip(self.names, touched, tokens, strict=True)
         }
 
+    def rows_with(self, source: str, document: int) -> list[int]:
+        """The rows in which a document of a source stands, in order."""
+        found: list[int] = []
+        for part, (size, end) in enumerate(zip(self._sums.tolist(), self.part_ends.tolist(), strict=True)):
+            first = int(self.part_ends[part - 1]) if part else 0
+            sources, documents, ends = self._part(part)
+            for index in np.flatnonzero((sources == self.names.index(source)) & (documents == document)):
+                begin, stop = (int(ends[index - 1]) if index else 0), int(ends[index])
+                if begin < stop:
+                    rows = end - first  # row r begins at token ceil(r * size / rows)
+                    found += range(first + begin * rows // size, first + (stop - 1) * rows // size + 1)
+        return found
+
     def pieces(self, row: int) -> list[Piece]:
         """What stands in a row, in order."""
         if not 0 <= row < self.total_rows:

@@ -5,17 +5,16 @@ known by what it is made of, so the same sources with the same tokenizer are nev
 and everything on the way there is kept under such names too, so a killed build goes on where it
 was, with the same bytes, and a corpus that grew is read where it grew. Beside the datasets lie
 ``.scans`` (what pass 1 found, by content), ``.shards`` (what pass 2 made of it; datasets hold links to
-these files), ``.building`` (datasets in work) and ``.held_out`` (what stays out of training for good).
+these files), ``.building`` (datasets in work), ``.choices`` (what became of each document of a dataset),
+``.encoders`` (which library makes a tokenizer's ids) and ``.held_out`` (what stays out of training for good).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
-import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -23,16 +22,15 @@ from typing import Any
 
 import orjson
 
-from rewarm.core.errors import DataError, UserError
-from rewarm.core.manifest import MANIFEST, canonical, verify, write_manifest
-from rewarm.core.storage import link_or_copy, locked, remove_folder, sha256_bytes, sweep, write_file
+from rewarm.core.errors import DataError, Stopped
+from rewarm.core.manifest import MANIFEST, canonical, is_whole, write_manifest
+from rewarm.core.storage import link_or_copy, locked, sha256_bytes, sweep, write_file
 from rewarm.data.dataset import HELD_OUT, TOKENIZER, Dataset
-from rewarm.data.encoder import Encoder, choose_encoder
-from rewarm.data.figures import SourceWork, Tally, english_bytes_per_token, entry, loaded, shown, tally
+from rewarm.data.encoder import SMALL, Encoder, choose_encoder, english_bytes_per_token
+from rewarm.data.figures import SourceWork, Tally, entry, loaded, shown, tally
 from rewarm.data.files import list_files
 from rewarm.data.hashing import hash_files
 from rewarm.data.minhash import VERSION as SIGNATURES
-from rewarm.data.sample import sample_texts
 from rewarm.data.scan import Scan, minhash_path
 from rewarm.data.selection import (
     Chosen,
@@ -47,8 +45,8 @@ from rewarm.data.selection import (
 from rewarm.data.shards import HELD, INDEX, RECORD, TOKENS, TRAINED
 from rewarm.data.slices import Slice, slices_of
 from rewarm.data.steps import facts
-from rewarm.data.tokenizer import DocumentTokenizer
-from rewarm.data.workers import Engine, Stopped, Workers
+from rewarm.data.tokenizer import STOCK, DocumentTokenizer
+from rewarm.data.workers import Engine, Workers
 from rewarm.recipe.facts import allowed_cores
 from rewarm.recipe.recipe import Recipe
 
@@ -57,7 +55,6 @@ Stop = Callable[[], bool]
 VERSION = 2
 """Goes up whenever the same texts would become other scans, shards or datasets."""
 _A_DAY = 86_400.0
-__all__ = ["Stopped", "build_dataset", "sample_texts"]
 logger = logging.getLogger(__name__)
 
 
@@ -85,7 +82,7 @@ def build_dataset(
     Args:
         datasets: the folder of all datasets.
         workers: cores to use; all that this process may use when None.
-        progress: told ("hash" | "scan" | "tokenize", bytes done, bytes in all, "bytes").
+        progress: told ("hash" | "scan" | "tokenize", bytes done, bytes in all, "bytes"), and of near-duplicates.
         stop: asked several times a second; what was finished until then is kept.
         again: the name of a dataset that is to be made as it was, whatever was held out elsewhere since.
         engine: what maps the work over ``workers`` cores; whatever it is, the bytes are the same.
@@ -97,23 +94,27 @@ def build_dataset(
     """
     cores = workers or allowed_cores()
     tokenizer = DocumentTokenizer.load(tokenizer_folder, recipe.data.document_tokens)
-    for folder in (datasets / ".scans", datasets / ".held_out"):
+    for folder in (datasets / ".scans", datasets / ".held_out", datasets / ".encoders"):
         sweep(folder, older_than=_A_DAY)
     with ThreadPoolExecutor(1) as aside, engine(cores, stop) as pool:
         sources = _list(recipe, datasets / ".scans" / "hashes.json", cores, progress, stop)
         parts = [part for source in sources for part in source.slices]
-        checking = cache(lambda: aside.submit(choose_encoder, tokenizer, parts))  # takes seconds: beside pass 1
+        verdicts = datasets / ".encoders"
+        checking = cache(
+            lambda: aside.submit(choose_encoder, tokenizer, parts, verdicts)
+        )  # takes seconds: beside pass 1
         _scan(sources, recipe, datasets / ".scans", pool, progress, checking)
         tallies = [tally(source, recipe.data.max_rejected) for source in sources]
-        chosen = _choose(sources, datasets, recipe, again)
+        chosen = _choose(sources, datasets, recipe, again, progress)
         path = datasets / _address(tokenizer, sources)
         building = datasets / ".building" / path.name
-        with _alone(building.with_suffix(".lock"), stop, progress):
-            if not (path.exists() and _is_whole(path)):
+        with locked(building.with_suffix(".lock"), "this dataset", lambda: _wait(progress, stop)):
+            if not is_whole(path):
                 shards = _shards(sources, datasets / ".shards", tokenizer)
                 encoder = checking().result()
+                english = aside.submit(english_bytes_per_token, tokenizer, verdicts)
                 _tokenize(sources, shards, building, tokenizer.with_encoder(encoder.name), pool, progress)
-                about = _about(recipe, tokenizer, encoder, chosen)
+                about = _about(recipe, tokenizer, encoder, chosen) | {"english_bytes_per_token": english.result()}
                 _assemble(sources, tallies, shards, building, tokenizer_folder, about)
             _remember(sources, datasets, path.name, chosen)
             if not path.exists():
@@ -233,7 +234,9 @@ def _refuse_bad_files(source: SourceWork, part: Slice, path: Path) -> list[dict[
 # ---- what the dataset will be, and pass 2 ----
 
 
-def _choose(sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, again: str | None) -> Chosen:
+def _choose(
+    sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, again: str | None, progress: Progress = _silent
+) -> Chosen:
     """What becomes of each document; also filled in at the sources."""
     chosen = read_choice(_choice_path(datasets, again)) if again is not None else None
     if chosen is not None and [[len(c) for c in cs] for cs in chosen.choices] != [s.counts() for s in sources]:
@@ -247,7 +250,9 @@ def _choose(sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, again
         ]
         earlier = read_ledgers(ledgers)  # after the question above: another build may be writing one of them
         near = recipe.data.near_duplicates
-        chosen = choose(texts, recipe.data.held_out, earlier, near, _trained(datasets, near.earlier if near else []))
+        trained = _trained(datasets, near.earlier if near else [])
+        told = lambda done, total: progress("near-duplicates", done, total, "bands")  # noqa: E731
+        chosen = choose(texts, recipe.data.held_out, earlier, near, trained, told)
     for source, choices in zip(sources, chosen.choices, strict=True):
         source.choices = choices
     return chosen
@@ -286,31 +291,10 @@ def _address(tokenizer: DocumentTokenizer, sources: Sequence[SourceWork]) -> str
     return sha256_bytes(canonical(made_of))[:32]
 
 
-@contextlib.contextmanager
-def _alone(lock: Path, stop: Stop, progress: Progress = _silent) -> Iterator[None]:
-    """Wait until no other process builds the same dataset, and keep others waiting meanwhile."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(lock, "this dataset"))
-                break
-            except UserError:
-                progress("wait for another process that makes this dataset", 0, 0, "")
-                if stop():
-                    raise Stopped from None
-                time.sleep(0.2)
-        yield
-
-
-def _is_whole(path: Path, manifest: str = MANIFEST) -> bool:
-    """Whether nothing in a dataset or a shard was changed; one that was is deleted."""
-    try:
-        verify(path, name=manifest)  # by hash: a flipped byte would fail every run that uses it
-    except DataError as error:
-        logger.warning("it is damaged and is made again: %s", error)
-        remove_folder(path)
-        return False
-    return True
+def _wait(progress: Progress, stop: Stop) -> None:
+    progress("wait for another process that makes this dataset", 0, 0, "")
+    if stop():
+        raise Stopped
 
 
 def _shards(sources: Sequence[SourceWork], folder: Path, tokenizer: DocumentTokenizer) -> list[list[Path]]:
@@ -321,8 +305,7 @@ def _shards(sources: Sequence[SourceWork], folder: Path, tokenizer: DocumentToke
         for scan, choice in zip(source.scans, source.choices, strict=True):
             made_of = [VERSION, tokenizer.hash, source.text.name, scan.stem, sha256_bytes(choice.tobytes())]
             path = folder / sha256_bytes(canonical(made_of))[:32]
-            if path.exists():
-                _is_whole(path, RECORD)
+            is_whole(path, RECORD)
             here.append(path)
         shards.append(here)
     return shards
@@ -346,12 +329,15 @@ def _tokenize(
             if not path.exists():
                 tasks[path] = {
                     "do": "tokenize", "slice": part.to_json(), "steps": source.steps_json(), "scan": str(scan),
-                    "choice": str(choice), "offset": offset, "tokenizer": tokenizer.spec, "shard": str(path),
-                    "staging": str(building), "bytes": part.bytes,
+                    "choice": str(choice), "offset": offset, "shard": str(path), "staging": str(building),
+                    "bytes": part.bytes,
                 }  # fmt: skip
             offset += len(flags)
-    ordered = sorted(tasks.values(), key=lambda task: -int(task["bytes"]))
-    total = sum(int(task["bytes"]) for task in ordered)
+    total = sum(int(task["bytes"]) for task in tasks.values())
+    spec = (
+        tokenizer if total >= SMALL else tokenizer.with_encoder(STOCK)
+    ).spec  # which is sooner done; the ids are equal
+    ordered = sorted((task | {"tokenizer": spec} for task in tasks.values()), key=lambda task: -int(task["bytes"]))
     for _ in pool.run(ordered, lambda done: progress("tokenize", done, total, "bytes")):
         pass
 
@@ -370,7 +356,6 @@ def _about(recipe: Recipe, tokenizer: DocumentTokenizer, encoder: Encoder, chose
         "unicode": unicodedata.unidata_version,
         "held_out_share": recipe.data.held_out,
         "near_duplicates": near and {**near.model_dump(mode="json"), "clusters": sorted(chosen.clusters.items())},
-        "english_bytes_per_token": english_bytes_per_token(tokenizer),
     }
 
 
@@ -409,7 +394,7 @@ def _remember(sources: Sequence[SourceWork], datasets: Path, name: str, chosen: 
     if not (path := _choice_path(datasets, name)).exists():
         write_choice(path, chosen)
     folder = datasets / ".held_out"
-    with _alone(folder / "lock", _never):
+    with locked(folder / "lock", "the list of what is held out", _never):
         for source in sources:
             if source.role == "panel":
                 continue

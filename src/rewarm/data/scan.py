@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -23,13 +24,14 @@ import orjson
 
 from rewarm.core.errors import DataError
 from rewarm.core.storage import sha256_bytes, sha256_file, write_file
-from rewarm.data.documents import Reject
+from rewarm.data.documents import Document, Reject
 from rewarm.data.files import Meter
 from rewarm.data.minhash import Signatures, signatures
 from rewarm.data.near_duplicates import write_signatures
 from rewarm.data.signature import UnsettledError
 from rewarm.data.slices import Slice
 from rewarm.data.steps import Drop, Rule
+from rewarm.data.steps.words import BATCH, Texts
 
 if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
     from rewarm.recipe.steps import NearDuplicates
@@ -117,33 +119,59 @@ def identity(text: bytes) -> bytes:
     return blake2b(text, digest_size=ID_BYTES).digest()
 
 
-def clean(text: str, rules: Sequence[Rule]) -> str | tuple[str, Drop]:
-    """What the rules leave of a text, or the name of the first one that drops it with what that said."""
+def clean(texts: Sequence[str], rules: Sequence[Rule]) -> list[str | tuple[str, Drop]]:
+    """What the rules leave of each text, or the name of the first one that drops it with what that said."""
+    answers: list[str | tuple[str, Drop]] = list(texts)
+    left, now = list(range(len(texts))), Texts(texts)
     for rule in rules:
-        result = rule.apply(text)
-        if isinstance(result, Drop):
-            return f"{rule.name}: {result.reason}", result
-        text = result
+        results = rule.apply(now)
         if rule.changes:
-            text = unicodedata.normalize("NFC", text)
-            if not text or text.isspace():
-                return f"{rule.name}: nothing left", Drop("nothing left")
-    return text
+            results = [text if isinstance(text, Drop) else _nfc(text) for text in results]
+        for index, result in zip(left, results, strict=True):
+            answers[index] = (f"{rule.name}: {result.reason}", result) if isinstance(result, Drop) else result
+        kept = [isinstance(result, str) for result in results]
+        left = list(compress(left, kept))
+        now = Texts([text for text in results if isinstance(text, str)]) if rule.changes else now.of(kept)
+    return answers
+
+
+def _nfc(text: str) -> str | Drop:
+    text = unicodedata.normalize("NFC", text)
+    return text if text and not text.isspace() else Drop("nothing left")
 
 
 class _Found:
     """What comes together from one file, and goes if the file turns out to be damaged."""
 
-    def __init__(self, file: int, near: NearDuplicates | None) -> None:
-        self.file, self.near = file, near
+    def __init__(self, file: int, rules: Sequence[Rule], near: NearDuplicates | None) -> None:
+        self.file, self.rules, self.near = file, rules, near
         self.ids, self.sizes, self.kept = bytearray(), array("I"), bytearray()
         self.rejected, self.dropped, self.sites = Counter[str](), Counter[str](), Counter[str]()
         self.places: list[tuple[int, str, int, str]] = []
         self.samples: dict[str, list[Sample]] = {}
         self.flagged: dict[str, set[str]] = {}
         self.minhash: list[Signatures] = []
+        self._raw: list[tuple[Document, int]] = []
+        self._characters = 0
         self._waiting: list[str] = []
         self._bytes = 0
+
+    def add(self, document: Document, line: int) -> bool:
+        """Take in a document; true where it and those before it were cleaned."""
+        self._raw.append((document, line))
+        self._characters += len(document.text)
+        if full := self._characters >= BATCH:
+            self.clean()
+        return full
+
+    def clean(self) -> None:
+        """Clean what was taken in."""
+        raw, self._raw, self._characters = self._raw, [], 0
+        for (document, line), left in zip(raw, clean([item.text for item, _ in raw], self.rules), strict=True):
+            if isinstance(left, str):
+                self.keep(left, document.url)
+            else:
+                self.drop(*left, document.text, line)
 
     def reject(self, item: Reject) -> None:
         self.rejected[item.reason] += 1
@@ -200,25 +228,20 @@ def scan_slice(
     dropped, rejected, sites = Counter[str](), Counter[str](), Counter[str]()
     done = 0
     for index, file in enumerate(part.files):
-        meter, found = Meter(), _Found(index, near)
+        meter, found = Meter(), _Found(index, rules, near)
         try:
             for item in part.documents(index, meter):
                 if isinstance(item, Reject):
                     found.reject(item)
-                else:
-                    left = clean(item.text, rules)
-                    if isinstance(left, str):
-                        found.keep(left, item.url)
-                    else:
-                        found.drop(*left, item.text, meter.lines)
-                if not (len(found.kept) & 255):
+                elif found.add(item, meter.lines):
                     report(done + meter.bytes)
+            found.clean()
             found.sign()
         except UnsettledError:
             raise
         except DataError as error:
             scan.errors.append(f"{error.what}\n{error.remedy or ''}")
-            found = _Found(index, None)
+            found = _Found(index, [], None)
         else:
             scan.errors.append(None)
             scan.ignored += [(index, member) for member in meter.ignored]

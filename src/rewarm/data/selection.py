@@ -25,7 +25,7 @@ import orjson
 from rewarm.core.errors import DataError
 from rewarm.core.manifest import canonical, to_json
 from rewarm.core.storage import sha256_bytes, write_file
-from rewarm.data.near_duplicates import cluster_sizes, near_duplicates
+from rewarm.data.near_duplicates import Progress, cluster_sizes, near_duplicates, silent
 from rewarm.data.scan import ID_BYTES, Scan, minhash_path
 from rewarm.data.shards import DUPLICATE, HELD, NEAR_DUPLICATE, TRAIN, Choice
 from rewarm.recipe.steps import NearDuplicates
@@ -60,12 +60,14 @@ def choose(
     earlier: Identities,
     near: NearDuplicates | None = None,
     trained: Sequence[Path] = (),
+    progress: Progress = silent,
 ) -> Chosen:
     """What becomes of each document.
 
     Args:
         earlier: what stays held out.
         trained: the signatures of documents that the base model has learned.
+        progress: told how far the search for near-duplicates is, and of how much.
     """
     counts = [[len(_load(path).sizes) for path in text.scans] for text in texts]
     ends = np.cumsum([0, *(sum(c) for c in counts)])
@@ -88,7 +90,7 @@ def choose(
         for number, top in enumerate(tops):
             mine = owner == number
             top.add(index[mine & ~held], sizes[mine & ~held], sizes[mine & held])
-    clusters = _drop_near_duplicates(choice, texts, near, trained) if near is not None else {}
+    clusters = _drop_near_duplicates(choice, texts, near, trained, progress) if near is not None else {}
     for text, top in zip(texts, tops, strict=True):
         if not text.panel and text.first:
             choice[top.chosen(choice)] = HELD
@@ -98,7 +100,7 @@ def choose(
 
 
 def _drop_near_duplicates(
-    choice: Choice, texts: Sequence[TextScans], settings: NearDuplicates, trained: Sequence[Path]
+    choice: Choice, texts: Sequence[TextScans], settings: NearDuplicates, trained: Sequence[Path], progress: Progress
 ) -> dict[int, int]:
     scans = [path for text in texts for path in text.scans]
     sizes = np.concatenate([np.zeros(0, np.uint32), *(_load(path).sizes for path in scans)])
@@ -109,6 +111,7 @@ def _drop_near_duplicates(
         stays=choice == HELD,  # measured; what is like it must not be trained on
         left_out=choice == DUPLICATE,
         earlier=trained,
+        progress=progress,
     )
     choice[(choice == TRAIN) & (kept != np.arange(len(kept)))] = NEAR_DUPLICATE
     return cluster_sizes(kept)

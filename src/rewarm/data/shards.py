@@ -28,7 +28,8 @@ from rewarm.data.dataset import HELD_OUT
 from rewarm.data.documents import Reject
 from rewarm.data.files import Meter
 from rewarm.data.scan import ID_BYTES, Scan, clean, identity
-from rewarm.data.slices import ChangedError, Slice
+from rewarm.data.signature import ChangedError
+from rewarm.data.slices import Slice
 from rewarm.data.steps import Rule
 from rewarm.data.tokenizer import DocumentTokenizer, Ids
 
@@ -173,7 +174,7 @@ def _kept(part: Slice, scan: Scan, rules: Sequence[Rule]) -> Iterator[tuple[str,
             if position >= len(kept):
                 raise ChangedError(file.path)
             if kept[position]:
-                text = clean(item.text, changing)
+                (text,) = clean([item.text], changing)
                 if not isinstance(text, str):
                     raise ChangedError(file.path)
                 yield text, done + meter.bytes

@@ -21,13 +21,13 @@ from rewarm.core.storage import sha256_bytes
 from rewarm.data import remote
 from rewarm.data.documents import Document, Reject, column_of_head, detect_format, read_documents
 from rewarm.data.files import PACKED_MAGIC, File, Meter, signature, stem_and_format
+from rewarm.data.pdf import pdf_reader
 from rewarm.data.signature import ChangedError, Signature
 
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
 _MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
 VERSION = 3
 """Goes up whenever the same file would be read as other documents."""
-__all__ = ["ChangedError", "Slice", "SliceFile", "slices_of"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class Slice:
         """The hash of everything that the result of reading depends on."""
         names = [stem_and_format(file.path)[1:] for file in self.files]
         facts = [VERSION, unicodedata.unidata_version, [f.sha256 for f in self.files], names, self.format]
+        if any(name in ("pdf", None) for name, _ in names) or self.format == "pdf":
+            facts.append(pdf_reader())
         return sha256_bytes(canonical([*facts, self.text_column, self.start, self.end]))
 
     def documents(self, index: int, meter: Meter) -> Iterator[Document | Reject]:
@@ -162,7 +164,7 @@ def _lot(file: SliceFile) -> float:
 def _can_be_cut(file: File, format: str) -> bool:
     """Whether lines can be read from the middle: an unpacked jsonl file. Other names are not opened for it."""
     _, promised, packed = stem_and_format(file.name)
-    if packed or promised in ("txt", "csv", "parquet"):
+    if packed or promised in ("txt", "csv", "parquet", "pdf"):
         return False
     head = file.head()
     if head.startswith(PACKED_MAGIC) or head[257:262] == b"ustar":

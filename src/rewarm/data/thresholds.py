@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -21,18 +22,19 @@ import numpy.typing as npt
 from rewarm.core.errors import DataError
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.files import list_files
-from rewarm.data.steps import quality, repetition
+from rewarm.data.scan import clean
+from rewarm.data.steps import build_steps, quality, repetition
 from rewarm.data.steps.language import DETECTOR, build_scorer, is_known
 from rewarm.data.steps.limits import Limit, Profile, load_profile
-from rewarm.data.steps.words import JUDGED, split_words, word_hashes
-from rewarm.recipe.steps import Quality, Repetition
+from rewarm.data.steps.words import JUDGED, batches, word_hashes
+from rewarm.recipe.steps import Extract, Normalise, Quality, Repetition
 
 FEWEST = 100
 """Documents that a reference must have: with fewer, a percentile is one document's accident."""
 BUDGET = 64 << 20
 """Characters of the reference that are looked at; of a larger one, documents by the hash of their text."""
 TAIL = 0.01
-Figures = npt.NDArray[np.float64]
+Figures = npt.NDArray[np.number[Any]]
 _LIMITS: dict[str, Sequence[Limit]] = {"quality": quality.LIMITS, "repetition": repetition.LIMITS}
 _STOP_SHARE, _STOP_FEWEST, _STOP_MOST = 0.008, 8, 24
 _MARGIN = 0.1  # of the mean word length
@@ -51,9 +53,10 @@ def derive_thresholds(
         DataError: if a file cannot be read, or the reference is too small.
     """
     every, texts = _texts(paths, format, text_column)
-    unspaced = 2 * sum(split_words(text).unspaced for text in texts) > len(texts)
-    fewest = 100 if unspaced else 50
-    texts = [text for text in texts if len(split_words(text)) >= fewest]  # shorter ones are dropped for that alone
+    counted = [(words.counts, words.unspaced) for words in (some.measured.words for some in batches(texts))]
+    unspaced = 2 * sum(int(flags.sum()) for _, flags in counted) > len(texts)
+    fewest = 100 if unspaced else 50  # shorter ones are dropped for that alone
+    texts = list(compress(texts, (count >= fewest for counts, _ in counted for count in counts)))
     if len(texts) < FEWEST:
         raise DataError(
             f"a reference of {len(texts)} documents with at least {fewest} words; {FEWEST} are the least",
@@ -97,9 +100,15 @@ def derive_thresholds(
 def _measure(texts: Sequence[str], stop_words: Sequence[str]) -> dict[str, Figures]:
     """Each figure of each text, by name; what a text has nothing to measure of is 0."""
     hashes = word_hashes(stop_words)
-    found = [dict(quality.figures(text, hashes)) | dict(repetition.figures(text)) for text in texts]
-    names = dict.fromkeys(limit.figure for some in _LIMITS.values() for limit in some)
-    return {name: np.array([figures.get(name, 0.0) for figures in found]) for name in names}
+    found: dict[str, list[Figures]] = {limit.figure: [] for some in _LIMITS.values() for limit in some}
+    for some in batches(texts):
+        here = {
+            name: values * there
+            for name, values, there in chain(quality.figures(some, hashes), repetition.figures(some))
+        }
+        for name, parts in found.items():
+            parts.append(here.get(name, np.zeros(len(some.texts))))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
 def _limit(limit: Limit, values: Figures, english: Quality | Repetition, tail: float) -> float:
@@ -123,12 +132,14 @@ def _quantiles(values: Figures) -> dict[str, float]:
 def _stop_words(texts: Sequence[str]) -> list[str]:
     counts: Counter[str] = Counter()
     total = 0
-    for text in texts:
-        words = split_words(text)
+    for some in batches(texts):
+        words = some.measured.words
         total += len(words)
-        counts.update(
-            text[a:b] for a, b in zip(words.starts[words.alphabetic], words.ends[words.alphabetic], strict=True)
-        )
+        here = np.flatnonzero(words.alphabetic)
+        _, index, often = np.unique(words.hashes[here], return_index=True, return_counts=True)
+        found = zip(words.starts[here[index]], words.ends[here[index]], often.tolist(), strict=True)
+        joined = some.measured.text
+        counts.update({joined[a:b]: count for a, b, count in found})
     common = [(n, word) for word, n in counts.items() if word == word.lower()]
     common.sort(key=lambda pair: (-pair[0], pair[1]))
     many = sum(n > _STOP_SHARE * total for n, _ in common)
@@ -158,7 +169,9 @@ def _smallest(kept: list[tuple[bytes, str]]) -> tuple[list[tuple[bytes, str]], i
 
 
 def _read(paths: Sequence[str], format: str, text_column: str | None) -> Iterator[str]:
+    """The texts as the steps that measure them will see them: out of HTML, and normalised."""
+    rules = build_steps([Extract(kind="extract"), Normalise(kind="normalise")])
     for path in list_files(paths, format).files:
         for item in read_documents(path, format, text_column):
             if isinstance(item, Document):
-                yield item.text
+                yield from (text for text in clean([item.text], rules) if isinstance(text, str))

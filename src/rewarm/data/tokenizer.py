@@ -27,7 +27,6 @@ the rest of the text is matched from there on as if it stood alone.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,9 +87,8 @@ class DocumentTokenizer:
         if document_tokens is not None:
             given = {name: getattr(document_tokens, name) for name in document_tokens.model_fields_set}
         definition, config = _read(folder), _config(folder)
-        stock = definition.stock
-        bos = _named(stock, given["bos"], "bos") if "bos" in given else _convention(stock, config)
-        eos = _named(stock, given["eos"], "eos") if "eos" in given else _eos(stock, config)
+        bos = _named(definition, given["bos"], "bos") if "bos" in given else _convention(definition, config)
+        eos = _named(definition, given["eos"], "eos") if "eos" in given else _configured(definition, config, "eos")
         return cls(definition, bos, eos)
 
     @classmethod
@@ -115,7 +113,7 @@ class DocumentTokenizer:
     @property
     def added_tokens(self) -> list[str]:
         """The names of all tokens that are no part of the model's own vocabulary."""
-        return [token.content for token in self._definition.stock.get_added_tokens_decoder().values()]
+        return list(self._definition.added)
 
     def with_encoder(self, encoder: str) -> DocumentTokenizer:
         """The same tokenizer, encoding with the other library."""
@@ -144,22 +142,21 @@ class DocumentTokenizer:
         """The ids of each text, with BOS before and EOS after it where there are such."""
         if self.encoder == FAST:
             return self._encode_fast(texts)
-        before = [] if self.bos_id is None else [array("I", [self.bos_id])]
-        after = [] if self.eos_id is None else [array("I", [self.eos_id])]
+        before, after = ([] if i is None else [np.array([i], np.uint32)] for i in (self.bos_id, self.eos_id))
         pieces = [_parts(text) if self._definition.in_parts and len(text) > _PART else [text] for text in texts]
-        arrays = iter(self._encode([part for parts in pieces for part in parts]))
-        return [_joined([*before, *(next(arrays) for _ in parts), *after]) for parts in pieces]
+        ids = iter(self._encode([part for parts in pieces for part in parts]))
+        return [np.concatenate([*before, *(next(ids) for _ in parts), *after]) for parts in pieces]
 
-    def _encode(self, texts: list[str]) -> list[array[int]]:
+    def _encode(self, texts: list[str]) -> list[Ids]:
         """The ids of each text, in groups: an encoding takes far more memory than its ids."""
         stock = self._definition.stock
-        found: list[array[int]] = []
+        found: list[Ids] = []
         begin = size = 0
         for index, text in enumerate(texts):
             size += len(text)
             if size >= _GROUP or index == len(texts) - 1:
                 encodings = stock.encode_batch_fast(texts[begin : index + 1], add_special_tokens=False)
-                found.extend(array("I", encoding.ids) for encoding in encodings)
+                found.extend(np.array(encoding.ids, np.uint32) for encoding in encodings)
                 begin, size = index + 1, 0
         return found
 
@@ -202,11 +199,6 @@ def _parts(text: str) -> list[str]:
     return [*parts, text[begin:]]
 
 
-def _joined(arrays: list[array[int]]) -> Ids:
-    parts = [np.frombuffer(part, np.uint32) if part else np.zeros(0, np.uint32) for part in arrays]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
 def _can_be_cut(value: dict[str, Any]) -> bool:
     """Whether a tokenizer is of the kind that the note at the top speaks about."""
     if value.get("normalizer") not in (None, {"type": "NFC"}) or value["model"].get("dropout"):
@@ -235,13 +227,22 @@ def _can_be_cut(value: dict[str, Any]) -> bool:
 
 @dataclass
 class _Definition:
-    """What ``tokenizer.json`` says, without the parts that would find control tokens in text."""
+    """What ``tokenizer.json`` says, without the parts that would find control tokens in text.
+
+    Building either library's tokenizer of it takes up to seconds, and is done when it is first used.
+    """
 
     path: Path
     sha256: str
     text: str
-    vocab_size: int
+    ids: dict[str, int]  # of all tokens
+    added: dict[str, int]  # of those that are no part of the model's own vocabulary
+    adds: dict[str, Any] | None  # its post-processor
     in_parts: bool
+
+    @property
+    def vocab_size(self) -> int:
+        return 1 + max(self.ids.values(), default=-1)
 
     @cached_property
     def stock(self) -> Tokenizer:
@@ -280,10 +281,10 @@ def _read(folder: Path) -> _Definition:
                 token["special"] = True  # rather than dropped: that would shift the ids of those behind it
                 data = b""
         text = (data or orjson.dumps(value)).decode()
-        vocabulary = value["model"]["vocab"]  # asking the tokenizer for it takes 70 ms
-        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        size = 1 + max(*(token["id"] for token in added), max(ids, default=-1), -1)
-        return _Definition(path, digest, text, size, _can_be_cut(value))
+        own = value["model"]["vocab"]
+        ids = own if isinstance(own, dict) else {token: index for index, (token, _) in enumerate(own)}
+        names = {token["content"]: token["id"] for token in sorted(added, key=lambda token: token["id"])}
+        return _Definition(path, digest, text, ids | names, names, value.get("post_processor"), _can_be_cut(value))
     except Exception as error:  # whatever a broken file may hold
         raise ModelError(f"the tokenizer is broken: {error}", where=path) from None
 
@@ -302,37 +303,37 @@ def _config(folder: Path) -> dict[str, Any]:
     return merged
 
 
-def _content(token: Any) -> str | None:
-    """A token in tokenizer_config.json is its text, or an object with ``content``."""
-    found = token.get("content") if isinstance(token, dict) else token
-    return found if isinstance(found, str) else None
+def _configured(definition: _Definition, config: dict[str, Any], which: str) -> int | None:
+    """The id of a token that the configuration names: by its text, or in an object with ``content``."""
+    token = config.get(f"{which}_token")
+    name = token.get("content") if isinstance(token, dict) else token
+    return definition.ids.get(name) if isinstance(name, str) else None
 
 
-def _convention(tokenizer: Tokenizer, config: dict[str, Any]) -> int | None:
+def _convention(definition: _Definition, config: dict[str, Any]) -> int | None:
     """The id that the tokenizer itself would put before a text, if any."""
     adds = config.get("add_bos_token")
-    name = _content(config.get("bos_token"))
     if adds is not None:
-        return tokenizer.token_to_id(name) if adds and name is not None else None
-    plain = tokenizer.encode("a", add_special_tokens=False).ids
-    whole = tokenizer.encode("a", add_special_tokens=True).ids
-    return whole[0] if len(whole) > len(plain) and whole[: len(plain)] != plain else None
+        return _configured(definition, config, "bos") if adds else None
+    word = max(definition.ids.values(), default=0) + 1  # of a vocabulary of one word, with the same post-processor
+    tiny = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": word}, "unk_token": "a"}}
+    try:
+        tokenizer = Tokenizer.from_str(orjson.dumps(tiny | {"post_processor": definition.adds}).decode())
+    except Exception as error:  # the Rust side raises Exception itself
+        raise ModelError(f"the tokenizer is broken: {error}", where=definition.path) from None
+    first: int = tokenizer.encode("a", add_special_tokens=True).ids[0]
+    return None if first == word else first
 
 
-def _eos(tokenizer: Tokenizer, config: dict[str, Any]) -> int | None:
-    name = _content(config.get("eos_token"))
-    return None if name is None else tokenizer.token_to_id(name)
-
-
-def _named(tokenizer: Tokenizer, name: str | None, field: str) -> int | None:
+def _named(definition: _Definition, name: str | None, field: str) -> int | None:
     if name is None:
         return None
-    found = tokenizer.token_to_id(name)
+    found = definition.ids.get(name)
     if found is None:
-        known = sorted(token.content for token in tokenizer.get_added_tokens_decoder().values())[:20]
+        known = sorted(definition.added)[:20]
         raise DataError(
             f"the tokenizer has no token {name!r}",
             where=f"data.document_tokens.{field}",
             remedy=f"use one of its added tokens: {', '.join(known)}" if known else "use a token of its vocabulary",
         )
-    return int(found)
+    return found

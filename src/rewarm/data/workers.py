@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from rewarm.core.errors import DataError, ModelError, ResourceError, UserError
+from rewarm.core.errors import DataError, ModelError, ResourceError, Stopped, UserError
 from rewarm.data.scan import Scan, scan_slice
 from rewarm.data.shards import tokenize_slice
 from rewarm.data.slices import Slice
@@ -35,10 +35,6 @@ from rewarm.data.tokenizer import DocumentTokenizer
 Task = dict[str, Any]
 _POLL = 0.1
 _ERRORS: dict[str, type[UserError]] = {"DataError": DataError, "ModelError": ModelError}
-
-
-class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
-    """The work ended early because that was asked for; what was finished is kept."""
 
 
 class _Worker:

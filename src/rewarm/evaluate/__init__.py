@@ -1,1 +1,1 @@
-"""Before and after: bits per byte, benchmark tasks, and what changed between two models, with error bars."""
+"""What a model scores: bits per byte of texts, and benchmark tasks."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from rewarm.core.errors import ModelError
 from rewarm.models.causal import CausalModel, PackedBatch
+from rewarm.models.ranks import rank, total, world_size
 
 Item = dict[str, Any]
 Progress = Callable[[str, float, float, str], None]
@@ -99,6 +100,8 @@ def score_documents(
 ) -> list[Item]:
     """Score the documents that ``max_bytes`` pays for: ``{id, nll (nats), bytes}`` each, in order of id.
 
+    Ranks that train together share the forward passes out; each gets all the scores.
+
     Args:
         context_id: the token that a document's first token is conditioned on. None, for a tokenizer
             with neither BOS nor EOS, charges ln(vocabulary size) for the first token instead.
@@ -116,18 +119,23 @@ def score_documents(
     texts = [_text(documents.tokens(i), bos_id, eos_id) for i in chosen]
     sizes = [int(documents.bytes[i]) for i in chosen]
     nll = np.zeros(len(chosen))  # float64
-    if context_id is None:
-        nll += math.log(model.config.vocab_size)
     was_training = model.training
     model.eval()  # no dropout
     try:
         progress(what, 0, sum(sizes), "bytes")
-        for group in _grouped((w for i, text in enumerate(texts) for w in _windows(i, text, context_id, window)), room):
-            for part, value in zip(group, _score(model, group, device), strict=True):
+        windows = (w for i, text in enumerate(texts) for w in _windows(i, text, context_id, window))
+        groups = _grouped(windows, room)
+        while turn := list(itertools.islice(groups, world_size())):  # a pass for each rank
+            mine = turn[min(rank(), len(turn) - 1)]  # one that has none left takes part: the model may be sharded
+            values = _score(model, mine, device)
+            for part, value in zip(mine, values, strict=True) if rank() < len(turn) else ():
                 nll[part.document] += value
-            progress(what, sum(sizes[: group[-1].document]), sum(sizes), "bytes")
+            progress(what, sum(sizes[: turn[-1][-1].document]), sum(sizes), "bytes")
     finally:
         model.train(was_training)
+    nll = total(torch.from_numpy(nll)).numpy()
+    if context_id is None:
+        nll += math.log(model.config.vocab_size)
     items: list[Item] = [
         {"id": str(documents.ids[i]), "nll": float(n), "bytes": b} for i, n, b in zip(chosen, nll, sizes, strict=True)
     ]

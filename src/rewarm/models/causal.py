@@ -8,15 +8,16 @@ with its loss (``loss.py``), fp32 master weights, and the refusal of whatever wo
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 from rewarm.core.errors import ModelError, ResourceError, UserError
 from rewarm.models.attention import PACKED
@@ -61,7 +62,10 @@ class CausalModel(nn.Module):
         ).last_hidden_state[0]  # (N, d)
         if per_token:
             return linear_nll(hidden, self.head(), batch.targets)
-        return linear_cross_entropy_sum(hidden, self.head(), batch.targets)
+        by_source = None
+        if batch.sources is not None and batch.by_source is not None:
+            by_source = batch.sources, batch.by_source
+        return linear_cross_entropy_sum(hidden, self.head(), batch.targets, by_source)
 
     @torch.no_grad()
     def token_nll(self, batch: PackedBatch) -> Tensor:
@@ -119,8 +123,18 @@ class CausalModel(nn.Module):
         return modules or any("drop" in key and isinstance(rate, float) and rate > 0 for key, rate in rates)
 
 
-def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> CausalModel:
+def load_model(
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    quantization: Literal["none", "int4", "int8"] = "none",
+) -> CausalModel:
     """The model in ``folder``, in evaluation mode, with weights of ``dtype`` (fp32: master weights) on ``device``.
+
+    Args:
+        quantization: of the linear layers but for the head, by bitsandbytes: int4 is NF4 with its scales quantised
+            too (QLoRA, arXiv 2305.14314), int8 is LLM.int8() (arXiv 2208.07339). Such weights do not train.
 
     Raises:
         ModelError: the folder cannot be trusted (``check_folder``), transformers cannot load it whole, or its
@@ -137,6 +151,7 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
             local_files_only=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, where the message can name them
+            **_quantized(quantization, device),
         )
     _refuse_partial(folder, hf, report)
     _refuse_half_tied(folder, hf)
@@ -145,7 +160,24 @@ def load_model(folder: Path, *, device: torch.device | str = "cpu", dtype: torch
         check_packing(model)
     except ModelError as error:
         raise ModelError(error.what, where=folder, remedy=error.remedy) from error
-    return model.to(device)
+    return model if quantization != "none" else model.to(device)
+
+
+def _quantized(kind: str, device: torch.device | str) -> dict[str, Any]:
+    """The options of ``from_pretrained`` for a quantised base, which is quantised on its way to the device."""
+    if kind == "none":
+        return {}
+    kinds: dict[str, dict[str, Any]] = {
+        "int8": {"load_in_8bit": True},
+        "int4": {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": torch.bfloat16,
+        },
+    }
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # else a line for every product
+    return {"quantization_config": BitsAndBytesConfig(**kinds[kind]), "device_map": {"": device}}
 
 
 def _refuse_partial(folder: Path, hf: PreTrainedModel, report: dict[str, Any]) -> None:
@@ -210,13 +242,13 @@ def _unloadable(folder: Path, error: Exception) -> UserError:
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Without transformers' own warnings and progress bars, which would run through ours."""
-    logging = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    theirs = transformers.utils.logging
+    verbosity, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        theirs.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()

@@ -14,7 +14,6 @@ from typing import Any
 
 import orjson
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -24,6 +23,7 @@ from rewarm.core.storage import write_file
 from rewarm.models.causal import CausalModel, load_model, quiet_transformers
 from rewarm.models.folder import check_folder, share, weights_dtype
 from rewarm.models.lora import add_lora, merged, save_adapter
+from rewarm.models.pieces import Pieces
 from rewarm.recipe.hyperparameters import Hyperparameters
 
 SHARD = "5GB"
@@ -116,11 +116,8 @@ def _trained(checkpoint: Path) -> dict[str, Tensor]:
     files = sorted(checkpoint.glob("model-rank*.safetensors"))
     if not files:
         raise DataError("there are no weights (model-rank*.safetensors)", where=checkpoint)
-    tensors = {}
-    for file in files:
-        with safe_open(file, framework="pt") as opened:
-            tensors.update({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 - no mapping
-    return tensors
+    pieces = Pieces(files)
+    return {name: pieces.read(name) for name in sorted(pieces.names)}
 
 
 def _skeleton(base: Path, named: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import peft
 import torch
@@ -27,22 +28,31 @@ ADAPTER = "default"
 def add_lora(model: CausalModel, hyperparameters: Hyperparameters) -> None:
     """Freeze ``model`` and give its linear layers adapters, which are all that trains then.
 
-    The initial values come from torch's global generator. Adapters have the type of the weights beside them.
+    The initial values come from torch's global generator. Adapters have the type of the weights beside them, and
+    beside quantised ones fp32: small updates would be lost in less.
+
+    With ``additional_target`` the embeddings (and the head) or the norms of the base train as well, as they are: a
+    head that is tied stays tied. Rank-stabilised LoRA (``use_rslora``) is arXiv 2312.03732.
 
     Raises:
         UserError: ``target_modules`` names a module that the model does not have.
     """
+    whole = _whole_modules(model, hyperparameters.additional_target)
     config = peft.LoraConfig(
         r=hyperparameters.lora_rank,
         lora_alpha=hyperparameters.lora_alpha,
         lora_dropout=hyperparameters.lora_dropout,
         target_modules=_targets(model, hyperparameters.target_modules),
+        use_rslora=hyperparameters.use_rslora,
         bias="none",
         task_type="CAUSAL_LM",
     )
     peft.inject_adapter_in_model(config, model.hf, ADAPTER)
+    trained = {id(parameter) for module in whole for parameter in module.parameters(recurse=False)}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_("lora_" in name)
+        parameter.requires_grad_("lora_" in name or id(parameter) in trained)
+        if "lora_" in name and getattr(model.hf, "is_quantized", False):
+            parameter.data = parameter.data.float()
     model.train(model.training)  # peft's new dropout layers are in training mode, whatever the model is in
 
 
@@ -74,6 +84,15 @@ def _targets(model: CausalModel, wanted: str | list[str]) -> list[str]:
     return names
 
 
+def _whole_modules(model: CausalModel, wanted: list[Literal["embeddings", "norms"]]) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    if "embeddings" in wanted:
+        found += [model.hf.get_input_embeddings(), model.hf.get_output_embeddings()]
+    if "norms" in wanted:
+        found += [part for part in model.hf.modules() if "norm" in type(part).__name__.lower()]
+    return found
+
+
 def merged(model: CausalModel) -> Iterator[tuple[str, Tensor]]:
     """The weights by their names without adapters, each with what its adapter adds; ``model`` stays as it is.
 
@@ -94,17 +113,23 @@ def merged(model: CausalModel) -> Iterator[tuple[str, Tensor]]:
 def save_adapter(model: CausalModel, folder: Path, base: str) -> None:
     """Write the adapters as peft does: ``PeftModel.from_pretrained(base_model, folder)`` loads them.
 
+    What trained whole beside them goes along as peft's ``modules_to_save``.
+
     Args:
         base: the hub id or folder of the base model, for adapter_config.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": parameter.detach().cpu().contiguous()
-        for name, parameter in model.hf.named_parameters()
-        if "lora_" in name
+        f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": parameter.detach().cpu().clone()
+        for name, parameter in model.hf.named_parameters(remove_duplicate=False)  # peft wants a tied head, too
+        if parameter.requires_grad
     }
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.hf.peft_config[ADAPTER]
     config.base_model_name_or_path, config.inference_mode = base, True
+    whole = {name.split(".")[-2] for name in tensors if "lora_" not in name}
+    config.modules_to_save = sorted(whole) or None
+    head = model.head().weight
+    config.ensure_weight_tying = head.requires_grad and head is model.hf.get_input_embeddings().weight
     config.save_pretrained(folder)
     share(folder)

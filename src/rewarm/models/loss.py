@@ -31,7 +31,11 @@ class Head:
     softcap: float | None = None  # c * tanh(logits / c), as in Gemma 2
 
 
-def linear_cross_entropy_sum(hidden: Tensor, head: Head, targets: Tensor) -> Tensor:
+BySource = tuple[Tensor, Tensor]
+"""Where each token is from, (N,) int64; and the sums of nats and targets by source, (2, sources), to add to."""
+
+
+def linear_cross_entropy_sum(hidden: Tensor, head: Head, targets: Tensor, by_source: BySource | None = None) -> Tensor:
     """Sum of ``-log p(target)`` in nats over the targets that are not -100.
 
     Matrix products run in the autocast type where autocast is on, else in that of ``hidden``; softmax, sum
@@ -46,7 +50,7 @@ def linear_cross_entropy_sum(hidden: Tensor, head: Head, targets: Tensor) -> Ten
     """
     grad = torch.is_grad_enabled()
     wanted = tuple(grad and tensor is not None and tensor.requires_grad for tensor in (hidden, head.weight, head.bias))
-    options = (head.weight, head.bias, targets, head.scale, head.softcap, wanted)
+    options = (head.weight, head.bias, targets, head.scale, head.softcap, wanted, by_source)
     loss: Tensor = _LinearCrossEntropy.apply(hidden, *options)  # type: ignore[no-untyped-call]
     return loss
 
@@ -76,10 +80,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scale: float,
         softcap: float | None,
         wanted: tuple[bool, bool, bool],
+        by_source: BySource | None,
     ) -> Tensor:
         ctx.types = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            loss, ctx.grads = _loss_and_gradients(hidden, Head(weight, bias, scale, softcap), targets, wanted)
+            loss, ctx.grads = _loss_and_gradients(
+                hidden, Head(weight, bias, scale, softcap), targets, wanted, by_source
+            )
         return loss
 
     @staticmethod
@@ -89,11 +96,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
             raise RuntimeError("the gradients of this loss were used up by an earlier backward pass")
         grads, ctx.grads = ctx.grads, None  # scaled in place: they are as large as the head
         scaled = (None if g is None else g.mul_(grad_loss).to(t) for g, t in zip(grads, ctx.types, strict=True))
-        return (*scaled, None, None, None, None)
+        return (*scaled, *[None] * 5)
 
 
 def _loss_and_gradients(
-    hidden: Tensor, head: Head, targets: Tensor, wanted: tuple[bool, bool, bool]
+    hidden: Tensor, head: Head, targets: Tensor, wanted: tuple[bool, bool, bool], by_source: BySource | None
 ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
     compute, exact = _types(hidden)
     weight, bias = head.weight.to(compute), None if head.bias is None else head.bias.to(exact)
@@ -113,7 +120,11 @@ def _loss_and_gradients(
         logits = _logits(x, weight, bias, head.scale, head.softcap, exact, buffer[: len(x)])
         slope = (1 - (logits / head.softcap).square_()) if head.softcap is not None and any(wanted) else None
         nll, gradient = _softmax(logits, target)
-        loss += torch.where(valid, nll, 0).sum()
+        nll = torch.where(valid, nll, 0)
+        loss += nll.sum()
+        if by_source is not None:
+            sources, sums = by_source
+            sums.index_add_(1, sources[rows], torch.stack([nll, valid]).to(sums.dtype))
         if not any(wanted):
             continue
         gradient.scatter_add_(1, target.clamp_min(0)[:, None], gradient.new_full((len(target), 1), -1.0))

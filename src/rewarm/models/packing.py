@@ -35,6 +35,7 @@ def check_packing(model: CausalModel) -> None:
     model.eval()
     try:
         ids = torch.randint(0, model.vocab_size, (sum(LENGTHS),), generator=torch.Generator().manual_seed(1309))
+        ids = ids.to(model.head().weight.device)
         documents = torch.split(ids, list(LENGTHS))
         plain = torch.cat([_plain_nll(model, document) for document in documents])
         finite = bool(torch.isfinite(plain).all())
@@ -53,7 +54,8 @@ def check_packing(model: CausalModel) -> None:
     finally:
         model.hf.set_attn_implementation(PACKED)
         model.train(training)
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    exact = model.dtype == torch.float32 and not getattr(model.hf, "is_quantized", False)
+    tolerance = 1e-3 if exact else 0.1
     if not torch.allclose(packed, plain, rtol=tolerance, atol=tolerance):
         worst = (packed - plain).abs().max().item()
         raise ModelError(
@@ -79,12 +81,13 @@ def _plain_nll(model: CausalModel, ids: Tensor) -> Tensor:
 
 
 def _packed(documents: tuple[Tensor, ...]) -> PackedBatch:
-    lengths = torch.tensor([0] + [len(document) for document in documents])
-    none = torch.tensor([-100])
+    device = documents[0].device
+    lengths = torch.tensor([0] + [len(document) for document in documents], device=device)
+    none = torch.tensor([-100], device=device)
     return PackedBatch(
         input_ids=torch.cat(documents),
         targets=torch.cat([part for document in documents for part in (document[1:], none)]),
-        position_ids=torch.cat([torch.arange(len(document)) for document in documents]),
+        position_ids=torch.cat([torch.arange(len(document), device=device) for document in documents]),
         cu_seqlens=lengths.cumsum(0).to(torch.int32),
         max_seqlen=int(lengths.max()),
         n_targets=int(lengths.sum()) - len(documents),

@@ -165,7 +165,7 @@ def _table(file: str, name: str) -> list[str]:
     """The keys of a table in transformers' source, which is read: to import it would bring torch."""
     spec = importlib.util.find_spec("transformers")
     source = Path(spec.origin or "").parent / file if spec else Path(file)
-    for node in ast.parse(source.read_text()).body:
+    for node in ast.parse(source.read_text("utf-8")).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == name:
             if isinstance(node.value, ast.Dict):
                 return [ast.literal_eval(key) for key in node.value.keys if key]

@@ -15,22 +15,20 @@ import traceback
 from pathlib import Path
 
 from rewarm.core import states
-from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
-from rewarm.core.events import Event, EventLog
-from rewarm.core.lines import log_line
-from rewarm.core.run import STAGES, Run, claim, read_launch, sole_process
+from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_RESOURCE, EXIT_TERMINATED, Stopped, UserError
+from rewarm.core.events import EventLog
+from rewarm.core.run import STAGES, Run, claim, sole_process
 from rewarm.core.storage import as_user_error, is_disk_full, remove_folder, sweep
-from rewarm.core.workspace import Workspace
 from rewarm.pipeline.baseline import BASELINE
+from rewarm.pipeline.devices import own_devices
 from rewarm.pipeline.evaluate import EVALUATE
-from rewarm.pipeline.execution import Execution, Stopped, StopSignal, finished, perform
+from rewarm.pipeline.execution import Execution, StopSignal, echo, finished, logger, open_run, perform
 from rewarm.pipeline.prepare import PREPARE
 from rewarm.pipeline.publish import PUBLISH
+from rewarm.pipeline.trackers import telling
 from rewarm.pipeline.train import TRAIN
-from rewarm.recipe.load import load_recipe
 from rewarm.train.job import is_out_of_memory
 
-logger = logging.getLogger("rewarm")
 ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
 
 
@@ -61,7 +59,7 @@ def attempt(run: Run, first: str | None) -> int:
     log: EventLog | None = None
     try:
         record = claim(run)
-        log = EventLog(run.events, record["attempt"], _echo)
+        log = EventLog(run.events, record["attempt"], echo)
         if log.last_state in states.LIVE:
             log.state("lost", reason="its process ended without a word")
         log.state("starting", pid=record["pid"], host=record["host"])
@@ -72,13 +70,15 @@ def attempt(run: Run, first: str | None) -> int:
         x.with_space("the record", lambda: x.log.state("succeeded"))
         return EXIT_DONE
     except Stopped as stopped:
+        reason = stopped.reason or stop.reason
+        state, code = ("preempted", EXIT_TERMINATED) if reason == "terminated" else ("stopped", EXIT_INTERRUPTED)
         with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
             if log:
-                log.state("stopping", reason=stopped.reason)
-                log.state(stopped.state, reason=stopped.reason)
+                log.state("stopping", reason=reason)
+                log.state(state, reason=reason)
         run.stop_file.unlink(missing_ok=True)
-        logger.info("%s; go on with: rewarm resume %s", stopped.state, run.id)
-        return stopped.exit_code
+        logger.info("%s; go on with: rewarm resume %s", state, run.id)
+        return code
     except UserError as error:
         logger.error("%s", error)
         _fail(log, str(error), error.exit_code)
@@ -96,41 +96,30 @@ def attempt(run: Run, first: str | None) -> int:
             log.close()
 
 
-def _echo(event: Event) -> None:
-    """Say in log.txt what the record says."""
-    if (line := log_line(event)) is not None:
-        logger.log(logging.WARNING if event["kind"] == "warning" else logging.INFO, "%s", line)
-
-
 def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Execution:
-    launch = read_launch(run)
-    x = Execution(
-        run=run,
-        workspace=Workspace(run.path.parent.parent),
-        recipe=load_recipe(run.recipe, launch["overrides"], Path(launch["folder"])),
-        log=log,
-        stop=stop,
-    )
+    x = open_run(run, log, stop)
     sweep(run.path)
     for name in STAGES[STAGES.index(first) :] if first else ():
         run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
     if first in STAGES[: STAGES.index("train") + 1]:
         _set_aside(run.checkpoints)  # else training would go on from its own end
-    for stage in ORDER:
-        log.stage = stage.name
-        facts = finished(x, stage)
-        if facts is None:
-            logger.info("%s", stage.name)
-            started = time.time()
-            x.show_progress(stage.name, 0, 0, "")
-            facts = perform(x, stage)
-            x.performed.add(stage.name)
-            _tell(x, {"name": stage.name, "seconds": time.time() - started, "skipped": False})
-            if stage is TRAIN:
-                _forget_given_up(run)
-        else:
-            _tell(x, {"name": stage.name, "seconds": 0, "skipped": True})
-        x.facts[stage.name] = facts
+    with own_devices(x), telling(x) as notice:
+        for stage in ORDER:
+            log.stage = stage.name
+            facts = finished(x, stage)
+            if facts is None:
+                logger.info("%s", stage.name)
+                started = time.time()
+                x.show_progress(stage.name, 0, 0, "")
+                facts = perform(x, stage)
+                x.performed.add(stage.name)
+                _tell(x, {"name": stage.name, "seconds": time.time() - started, "skipped": False})
+                if stage is TRAIN:
+                    _forget_given_up(run)
+            else:
+                _tell(x, {"name": stage.name, "seconds": 0, "skipped": True})
+            x.facts[stage.name] = facts
+            notice()
     return x
 
 

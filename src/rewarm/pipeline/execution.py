@@ -6,6 +6,7 @@ the same and whose outputs are still there means that the stage need not run aga
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -13,33 +14,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, DataError, UserError
-from rewarm.core.events import EventLog
+from rewarm.core.errors import DataError, Stopped, UserError
+from rewarm.core.events import Event, EventLog
+from rewarm.core.lines import log_line
 from rewarm.core.manifest import MANIFEST, canonical, to_json, verify
-from rewarm.core.run import Run
+from rewarm.core.run import Run, read_launch
 from rewarm.core.space import with_space
 from rewarm.core.storage import sha256_bytes, sha256_file, write_file
 from rewarm.core.workspace import Workspace
+from rewarm.models.ranks import any_rank
+from rewarm.recipe.load import load_recipe
 from rewarm.recipe.recipe import Recipe
 
+logger = logging.getLogger("rewarm")
 T = TypeVar("T")
 PROGRESS_SECONDS = 0.5
-
-
-class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
-    """The run ends early because that was asked for: by ``control/stop`` or by SIGTERM."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-    @property
-    def state(self) -> str:
-        return "preempted" if self.reason == "terminated" else "stopped"
-
-    @property
-    def exit_code(self) -> int:
-        return EXIT_TERMINATED if self.reason == "terminated" else EXIT_INTERRUPTED
 
 
 @dataclass
@@ -104,8 +93,8 @@ class Execution:
         Raises:
             Stopped: if so.
         """
-        if self.stop():
-            raise Stopped(self.stop.reason)
+        if any_rank(self.stop()):  # all ranks of a training go on, or none
+            raise Stopped
         self.show_progress(what, done, total, unit)
 
     def show_progress(self, what: str, done: float, total: float, unit: str) -> None:
@@ -137,8 +126,20 @@ class Execution:
         """
         done = with_space(lambda: (work(),), purpose=purpose, folder=self.run.path, log=self.log, stop=self.stop)
         if done is None:
-            raise Stopped(self.stop.reason)
+            raise Stopped
         return done[0]
+
+
+def open_run(run: Run, log: EventLog, stop: StopSignal) -> Execution:
+    """An attempt at ``run``, as its recipe and the command that started it say."""
+    launch, workspace = read_launch(run), Workspace(run.path.parent.parent)
+    return Execution(run, workspace, load_recipe(run.recipe, launch["overrides"], Path(launch["folder"])), log, stop)
+
+
+def echo(event: Event) -> None:
+    """Say in log.txt what the record says."""
+    if (line := log_line(event)) is not None:
+        logger.log(logging.WARNING if event["kind"] == "warning" else logging.INFO, "%s", line)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import torch
 
 import rewarm
 from rewarm.core.errors import ResourceError, UserError
@@ -15,21 +16,21 @@ from rewarm.core.run import read_launch
 from rewarm.core.storage import free_bytes, sha256_bytes, sha256_file
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import sizes_of
-from rewarm.data.prepare import Stopped as BuildStopped
 from rewarm.data.prepare import build_dataset
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.harness import check_tasks
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.base import Base, locate
-from rewarm.pipeline.execution import Execution, Stage, Stopped
+from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.items import with_items
 from rewarm.pipeline.replay import with_replay
 from rewarm.recipe.estimate import estimate, shortages
 from rewarm.recipe.facts import Machine
-from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.hyperparameters import AUTO, Hyperparameters
 from rewarm.recipe.recipe import Infrastructure
 from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
 from rewarm.recipe.verdicts import document_end_advice
+from rewarm.train.trial import fitting
 
 
 def inputs(x: Execution) -> Any:
@@ -43,24 +44,26 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     check_tasks(settings.tasks, Path(settings.task_path) if settings.task_path else None)
     base = locate(x.recipe.base_model, x.workspace, x.progress)
     check_length(x.recipe, base.facts)
-    try:
-        dataset = build_dataset(
-            with_items(with_replay(x, base), x.workspace, x.progress),
-            base.folder,
-            x.workspace.datasets,
-            workers=x.recipe.infrastructure.threads,
-            progress=x.progress,
-            stop=x.stop,
-            again=_dataset_before(x),
-        )
-    except BuildStopped:
-        raise Stopped(x.stop.reason) from None
+    dataset = build_dataset(
+        with_items(with_replay(x, base), x.workspace, x.progress),
+        base.folder,
+        x.workspace.datasets,
+        workers=x.recipe.infrastructure.threads,
+        progress=x.progress,
+        stop=x.stop,
+        again=_dataset_before(x),
+    )
     for source in dataset.manifest["sources"]:
         for bad in source["bad_files"]:
             x.warn(f"damaged and passed over: {bad['file']}: {bad['reason']}", source=source["name"])
     machine = Machine.here()
     tokens = sizes_of(dataset)
     resolved = resolve(x.recipe, base.facts, tokens, machine)
+    if x.recipe.hyperparameters.batch_size == AUTO and resolved.device == "cuda":
+        x.show_progress("trial step", 0, 1, "step")
+        given = resolved.hyperparameters
+        values = fitting(base.folder, given, torch.device("cuda"))
+        resolved = resolved if values == given else resolved.tried(values)
     for item in resolved.ignored:
         x.warn(str(item))
     tokenizer = DocumentTokenizer.load(base.folder, x.recipe.data.document_tokens)
@@ -113,8 +116,8 @@ def _check_room(x: Execution, base: Base, resolved: Resolved, tokens: dict[str, 
     """Refuse to start what memory or disk cannot hold: better now than after a night."""
     values = resolved.hyperparameters
     total = training_tokens(x.recipe, tokens, values.epochs)
-    needs = estimate(base.facts, values, total)
-    missing = shortages(needs, machine, resolved.device, free_bytes(x.run.path), x.run.path)
+    needs = estimate(base.facts, values, total, place=resolved.place)
+    missing = shortages(needs, base.facts, values, machine, resolved.place, free_bytes(x.run.path), x.run.path)
     if missing:
         raise ResourceError("; ".join(missing), remedy="rewarm check says what else the run needs")
 

@@ -16,21 +16,23 @@ from rewarm.core.errors import ModelError, UserError
 from rewarm.core.events import TRAINING_FROM, metrics, read_events
 from rewarm.core.manifest import canonical, verify
 from rewarm.core.run import read_launch
-from rewarm.core.storage import sha256_bytes, sha256_file
-from rewarm.data.batches import Batches
+from rewarm.core.storage import sha256_bytes, sha256_file, write_file
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import build_plan, sizes_of
+from rewarm.data.rows import segments_of
 from rewarm.hub.models import Version, find, list_models, publish
 from rewarm.models.folder import fingerprint
-from rewarm.pipeline.card import write_card
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of
-from rewarm.pipeline.report import build_report, write_report
 from rewarm.recipe.mixture import build_mixture, describe
+from rewarm.report.build import build_report, write_report
+from rewarm.report.markdown import card
+
+FIRST_ROWS = 3  # that the report shows of the training
 
 
 def inputs(x: Execution) -> Any:
-    return {"evaluate": x.run.stage_record("evaluate").read_text(), "name": x.recipe.name}
+    return {"evaluate": x.run.stage_record("evaluate").read_text("utf-8"), "name": x.recipe.name}
 
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
@@ -44,7 +46,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         shutil.copytree(x.run.report, folder / "report")
         shutil.copy2(x.run.recipe, folder / "recipe.yaml")
         shutil.copy2(x.run.path / "resolved.json", folder / "resolved.json")
-        write_card(report, folder / "README.md", license=base_license(Path(base["folder"])))
+        write_file(folder / "README.md", card(report, license=base_license(Path(base["folder"]))))
 
     x.show_progress("publish", 0, 1, "version")
     verify(x.run.path / "model", ModelError)
@@ -56,6 +58,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "hyperparameters": sha256_bytes(canonical(x.facts["prepare"]["hyperparameters"])),
         "code": {"version": rewarm.__version__, "sha256": code_hash()},
         "run": x.run.id,
+        **x.facts["evaluate"],
         "model": fingerprint(x.run.path / "model"),
     }
     version = _published(x, lineage) or publish(x.workspace.models, x.recipe.name, fill, lineage)
@@ -91,20 +94,24 @@ def base_license(folder: Path) -> str | None:
 def draw_report(x: Execution) -> dict[str, Any]:
     """Write ``report/`` from the run's own files, and return report.json."""
     x.show_progress("draw the report", 0, 1, "report")
-    dataset = dataset_of(x)
+    dataset, values = dataset_of(x), hyperparameters_of(x)
+    plan = build_plan(x.recipe, dataset, values)
+    seen = plan.seen(min(plan.total_rows, x.facts["train"]["steps"] * x.facts["train"]["rows_per_step"]))
     points = metrics(event for event, _ in read_events(x.run.events))
     report = build_report(
         name=x.recipe.name,
         run=x.run.id,
         base=x.facts["prepare"]["base"],
-        result={"checkpoint": x.facts["train"]["checkpoint"]},
+        result={"checkpoint": x.facts["train"]["checkpoint"], **x.facts["evaluate"]},
         rows=orjson.loads((x.run.results / "rows.json").read_bytes()),
+        candidates=orjson.loads((x.run.results / "candidates.json").read_bytes()),
         metrics=points,
         data=dataset.manifest,
-        recipe_text=x.run.recipe.read_text(),
+        recipe_text=x.run.recipe.read_text("utf-8"),
         resolved=orjson.loads((x.run.path / "resolved.json").read_bytes()),
         training=training_facts(x),
-        mixture=_mixture(x, dataset),
+        mixture={**_mixture(x, dataset), "seen": seen},
+        first_rows=[segments_of(plan, row) for row in range(min(FIRST_ROWS, plan.total_rows))],
         command=_command(x),
     )
     write_report(report, x.run.report)
@@ -121,16 +128,7 @@ def _mixture(x: Execution, dataset: Dataset) -> dict[str, Any]:
         "anneal": data.anneal and {
             "share": data.anneal.share, "shares": [(row["name"], row["anneal_share"]) for row in rows]
         },
-        "seen": _seen(x, dataset),
     }  # fmt: skip
-
-
-def _seen(x: Execution, dataset: Dataset) -> dict[str, tuple[int, int]]:
-    """Documents and tokens of each source that the published checkpoint was trained on."""
-    values = hyperparameters_of(x)
-    plan = build_plan(x.recipe, dataset, values)
-    batches = Batches(plan, values.batch_size, values.gradient_accumulation_steps)
-    return plan.seen(min(plan.total_rows, x.facts["train"]["steps"] * batches.rows_per_step))
 
 
 def _command(x: Execution) -> str:

@@ -8,10 +8,7 @@ A part is a pure function of (base, settings, number), as far as the machine rou
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +16,8 @@ from typing import Any
 import orjson
 import torch
 
-from rewarm.core.errors import DataError, ModelError, UserError
-from rewarm.core.manifest import canonical, verify, write_manifest
+from rewarm.core.errors import ModelError
+from rewarm.core.manifest import canonical, is_whole, write_manifest
 from rewarm.core.storage import locked, remove_folder, sha256_bytes, staged_folder, sweep, write_file
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.models.sampling import Sampler, load_sampler, sample
@@ -34,7 +31,6 @@ CORPUS = "corpus.jsonl"
 PART = 128
 """Texts of a part: a minute's work or two, which is what a kill may cost."""
 VERSION = 1
-logger = logging.getLogger(__name__)
 
 
 def with_replay(x: Execution, base: Base) -> Recipe:
@@ -71,8 +67,11 @@ def _corpus(x: Execution, base: Base, settings: Generate) -> Path:
         texts = sample(loaded[0], numbers, settings, told)
         return [orjson.dumps({"text": text, "tokens": tokens}) + b"\n" for text, tokens in texts]
 
-    with _alone(x, building.with_suffix(".lock")):
-        if not _is_whole(folder):
+    def wait() -> None:
+        x.progress("wait for another run's replay", 0, 1, "corpus")
+
+    with locked(building.with_suffix(".lock"), "this replay", wait):
+        if not is_whole(folder):
             parts = _parts(x, building, settings, write, _side_by_side(base, settings, machine, device))
             sweep(building)  # what a killed run left half-written; nobody else is in here
             shutil.rmtree(building / "whole", ignore_errors=True)
@@ -149,29 +148,3 @@ def _side_by_side(base: Base, settings: Generate, machine: Machine, device: torc
     each = 2 * facts.layers * facts.kv_heads * facts.head_width * (2 if on_gpu else 4) * settings.max_tokens
     memory = machine.gpus[0][1] if on_gpu else machine.memory
     return max(1, min(PART if on_gpu else 32, memory // 4 // each))
-
-
-def _is_whole(folder: Path) -> bool:
-    if not folder.exists():
-        return False
-    try:
-        verify(folder)
-    except DataError as error:
-        logger.warning("the generated replay is damaged and is made again: %s", error)
-        remove_folder(folder)
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _alone(x: Execution, lock: Path) -> Iterator[None]:
-    """Wait until no other run writes the same texts, and keep others waiting meanwhile."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(lock, "this replay"))
-                break
-            except UserError:
-                x.progress("wait for another run's replay", 0, 1, "corpus")
-                time.sleep(0.2)
-        yield

@@ -10,6 +10,7 @@ from pathlib import Path
 from rewarm.core.amounts import size
 from rewarm.recipe.facts import Machine, ModelFacts, cpu_flops, gpu_flops
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.memory import Place, memory_bytes, remedies, trainable_parameters
 
 CPU_EFFICIENCY = 0.55
 """Training speed on a CPU over that of a large matrix product (0.5 to 0.6 on SmolLM2-135M)."""
@@ -61,42 +62,9 @@ class Estimate:
     seconds: float | None
 
 
-def lora_parameters(model: ModelFacts, rank: int) -> int:
-    """Trainable parameters of LoRA on all linear layers of the decoder."""
-    attention = 2 * (model.hidden + model.heads * model.head_width) + 2 * (
-        model.hidden + model.kv_heads * model.head_width
-    )
-    return model.layers * rank * (attention + 3 * (model.hidden + model.feed_forward))
-
-
-def trainable_parameters(model: ModelFacts, values: Hyperparameters) -> int:
-    return model.parameters if values.finetuning_type == "full" else lora_parameters(model, values.lora_rank)
-
-
-def memory_bytes(model: ModelFacts, values: Hyperparameters) -> int:
-    """Peak memory of a training step on one device: weights, gradients, moments, activations, loss.
-
-    Weights and their gradients are fp32, Adam has two fp32 moments. The activations that a layer of
-    the Llama family keeps for its backward pass are counted tensor by tensor.
-    """
-    trainable = trainable_parameters(model, values)
-    moments = 8 if values.optimizer == "adamw" else 4
-    states = 4 * model.parameters + (4 + moments) * trainable
-    width = 4 if values.mixed_precision == "none" else 2
-    tokens = values.batch_size * values.max_sequence_length
-    attention = (2 * model.heads + 2 * model.kv_heads) * model.head_width
-    layer = 2 * 4 * 2 * model.hidden + width * (3 * model.hidden + 2 * attention + 4 * model.feed_forward)
-    if values.disable_gradient_checkpointing:
-        activations = tokens * model.layers * layer
-    else:
-        activations = tokens * (model.layers * 4 * model.hidden + layer)
-    loss = 4 * model.embedding + 3 * 4 * min(tokens, 1024) * model.vocabulary
-    return int(states + activations + loss + 500e6)
-
-
 def checkpoint_bytes(model: ModelFacts, values: Hyperparameters) -> int:
-    """One checkpoint: fp32 weights and moments of what is trained."""
-    return trainable_parameters(model, values) * (12 if values.optimizer == "adamw" else 8)
+    """One checkpoint: fp32 weights of what is trained, and Adam's two moments."""
+    return trainable_parameters(model, values) * (12 if values.optimizer == "adamw" else 4)
 
 
 def flops_per_second(machine: Machine, device: str) -> float | None:
@@ -114,6 +82,14 @@ def training_seconds(model: ModelFacts, values: Hyperparameters, tokens: int, sp
     if not values.disable_gradient_checkpointing:
         flops *= 4 / 3
     return flops / speed if speed else None
+
+
+def cost(rate: str | None, seconds: float | None, devices: int) -> str | None:
+    """What so much time of so many devices costs, in the currency of ``rate`` (an hour of one device)."""
+    if rate is None or seconds is None:
+        return None
+    amount, _, currency = rate.partition(" ")
+    return f"{float(amount) * devices * seconds / 3600:.2f} {currency}".rstrip()
 
 
 def held_out(documents: int, bytes: int, tokens: int, share: float) -> Scored:
@@ -155,14 +131,24 @@ def measuring_advice(texts: Mapping[str, Scored], times: Times, evaluations: int
     return notes
 
 
-def shortages(needs: Estimate, machine: Machine, device: str, free: int, where: Path) -> list[str]:
+def room_for(machine: Machine, place: Place) -> int:
+    """Bytes of memory that each device has; processes on the CPU share the machine's."""
+    if place.device == "cuda":
+        return min((memory for _, memory in machine.gpus), default=0)
+    return machine.memory // place.count
+
+
+def shortages(
+    needs: Estimate, model: ModelFacts, values: Hyperparameters, machine: Machine, place: Place, free: int, where: Path
+) -> list[str]:
     """Why the run cannot be: too little memory, or less than it needs of the ``free`` bytes of the disk ``where``."""
-    found = []
-    room = min((memory for _, memory in machine.gpus), default=machine.memory) if device == "cuda" else machine.memory
+    found, room = [], room_for(machine, place)
     if needs.memory > room:
+        ways = remedies(model, values, place, room, needs.rows)
+        each = " on each device" if place.count > 1 else ""
         found.append(
-            f"training needs about {size(needs.memory)} of memory, there are {size(room)}: "
-            "lower batch_size or max_sequence_length, or set finetuning_type: lora"
+            f"training needs about {size(needs.memory)} of memory{each}, there are {size(room)}: "
+            + (f"set {'; or '.join(ways)}" if ways else "use a smaller model or a larger machine")
         )
     if needs.disk > free:
         found.append(
@@ -179,21 +165,24 @@ def estimate(
     speed: float | None = None,
     dataset_bytes: int = 0,
     rows: int | None = None,
+    place: Place | None = None,
 ) -> Estimate:
     """The run's needs, for ``tokens`` training tokens in all (every epoch, replay included).
 
     Args:
-        speed: FLOP/s, see ``flops_per_second``.
+        speed: FLOP/s of one device, see ``flops_per_second``.
         rows: of tokens, where the plan of an existing dataset tells.
     """
     rows = rows or math.ceil(tokens / values.max_sequence_length)
+    place = place or Place()
+    speed = speed and speed * (place.count if place.device == "cuda" else 1)  # processes on a CPU share its cores
     checkpoint = checkpoint_bytes(model, values)
     kept = max(2, values.number_of_checkpoints) + 1
     return Estimate(
         rows=rows,
-        steps=math.ceil(rows / (values.batch_size * values.gradient_accumulation_steps)),
+        steps=math.ceil(rows / (values.batch_size * values.gradient_accumulation_steps * place.count)),
         tokens=tokens,
-        memory=memory_bytes(model, values),
+        memory=memory_bytes(model, values, place, rows),
         checkpoint=checkpoint,
         disk=kept * checkpoint + 2 * 4 * model.parameters + dataset_bytes,
         seconds=training_seconds(model, values, tokens, speed),

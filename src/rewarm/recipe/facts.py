@@ -11,7 +11,7 @@ import math
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,9 @@ class ModelFacts:
         head_width = _int(text, "head_dim", default=hidden // max(heads, 1))
         feed_forward = _int(text, "intermediate_size", "n_inner", default=4 * hidden)
         vocabulary = _int(text, "vocab_size")
-        embedding = vocabulary * hidden * (1 if text.get("tie_word_embeddings", True) else 2)
-        layer = 2 * hidden * heads * head_width + 2 * hidden * kv_heads * head_width + 3 * hidden * feed_forward
-        return cls(
-            parameters=parameters or layers * (layer + 2 * hidden) + embedding + hidden,
-            embedding=embedding,
+        facts = cls(
+            parameters=parameters or 0,
+            embedding=vocabulary * hidden * (1 if text.get("tie_word_embeddings", True) else 2),
             layers=layers,
             hidden=hidden,
             feed_forward=feed_forward,
@@ -76,14 +74,29 @@ class ModelFacts:
             vocabulary=vocabulary,
             positions=_int(text, "max_position_embeddings", "n_positions") or None,
         )
+        return facts if parameters else replace(facts, parameters=facts.by_formula)
+
+    @property
+    def by_formula(self) -> int:
+        """Parameters of a decoder of this shape: linear layers, two norms a layer and the last, embeddings."""
+        return self.layers * (self.layer + 2 * self.hidden) + self.embedding + self.hidden
 
     def flops_per_token(self, sequence_length: int) -> float:
         """Training FLOP per token, forward and backward, with causal attention (no recomputation)."""
-        linear = self.layers * (
-            2 * self.hidden * self.head_width * (self.heads + self.kv_heads) + 3 * self.hidden * self.feed_forward
-        )
         attention = 6 * self.layers * self.heads * self.head_width * sequence_length
-        return 6.0 * (linear + self.vocabulary * self.hidden) + attention
+        return 6.0 * (self.layers * self.layer + self.vocabulary * self.hidden) + attention
+
+    @property
+    def linear(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of a decoder layer, by their usual names: (in, out)."""
+        d, ff, q, kv = self.hidden, self.feed_forward, self.heads * self.head_width, self.kv_heads * self.head_width
+        attention = {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "o_proj": (q, d)}
+        return {**attention, "gate_proj": (d, ff), "up_proj": (d, ff), "down_proj": (ff, d)}
+
+    @property
+    def layer(self) -> int:
+        """Parameters in the linear layers of a decoder layer."""
+        return sum(inner * outer for inner, outer in self.linear.values())
 
 
 def _int(config: dict[str, Any], *names: str, default: int = 0) -> int:
@@ -112,9 +125,9 @@ class Machine:
             gpus=_gpus(),
         )
 
-    def device(self, wanted: str) -> str:
+    def device(self, wanted: str | int) -> str:
         """``cpu`` or ``cuda`` for a recipe's ``infrastructure.devices``."""
-        return wanted if wanted != "auto" else "cuda" if self.gpus else "cpu"
+        return str(wanted) if wanted in ("cpu", "cuda") else "cuda" if self.gpus else "cpu"
 
 
 def allowed_cores(limits: Path = CGROUP) -> int:
@@ -139,7 +152,7 @@ def usable_memory(limits: Path = CGROUP) -> int:
 
 def _limit(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text("ascii").strip()
     except OSError:  # no Linux, or no such limit
         return ""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from rewarm.core.config import Frozen
 
@@ -78,8 +78,18 @@ def _checkpoint_path(value: str) -> str:
     return value
 
 
+def _batch_size(value: Any) -> Any:
+    if value == 0 and not isinstance(value, bool):
+        raise ValueError("must be at least 1, or auto")
+    return AUTO if value == "auto" else value
+
+
+AUTO = 0
+"""``batch_size: auto``, until ``resolve`` has put a number in its place."""
+
+
 class Hyperparameters(Frozen):
-    """The platform's 35 fields and the three that it documents besides."""
+    """The platform's 35 fields, the three that it documents besides, and two of LLaMA-Factory's for LoRA."""
 
     names_elsewhere: ClassVar[Mapping[str, str]] = {
         there: f"{program}'s {there} is {here} here"
@@ -88,7 +98,15 @@ class Hyperparameters(Frozen):
     }
 
     # General
-    batch_size: Many = Field(1, description="sequences per forward and backward pass on each device")
+    batch_size: Annotated[
+        int, BeforeValidator(_batch_size), PlainSerializer(lambda value: value or "auto", return_type=int | str)
+    ] = Field(
+        1,
+        ge=AUTO,
+        le=1_000_000,
+        description="sequences per forward and backward pass on each device; auto: the most that fit, at the same "
+        "sequences per update (gradient_accumulation_steps, taken as with batch_size 1)",
+    )
     distributed_backend: Literal["ddp", "deepspeed"] = Field("ddp", description="the data-parallel engine")
     epochs: int = Field(1, ge=1, le=100_000, description="passes over the training data")
     finetuning_type: Literal["full", "lora"] = Field("lora", description="which parameters train")
@@ -115,11 +133,15 @@ class Hyperparameters(Frozen):
     seed: int = Field(1309, ge=0, lt=2**63, description="random seed of order, dropout and initialisation")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     # LoRA
+    additional_target: list[Literal["embeddings", "norms"]] = Field(
+        default_factory=list, description="what trains whole beside the adapters: embeddings (with the head), norms"
+    )
     lora_alpha: Positive = Field(32, description="LoRA scale")
     lora_dropout: float = Field(0.05, ge=0, le=1, description="dropout on LoRA inputs")
     lora_rank: int = Field(16, ge=1, le=65_536, description="rank of the LoRA matrices")
     merge_adapter: bool = Field(True, description="merge the adapter into the base at the end")
     target_modules: str | list[str] = Field("all-linear", description="modules that get LoRA")
+    use_rslora: bool = Field(False, description="scale by alpha / sqrt(rank) in place of alpha / rank")
     # DPO
     dpo_label_smoothing: float = Field(0.0, ge=0, le=0.5, description="label smoothing of cDPO")
     pref_beta: float = Field(0.1, ge=0, le=1, description="beta of the preference loss")

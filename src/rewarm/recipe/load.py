@@ -60,7 +60,7 @@ def read_text(path: Path) -> str:
 
 def parse_recipe(text: str, overrides: Sequence[str], folder: Path, source: str = "recipe.yaml") -> Recipe:
     """The recipe in ``text``; see ``load_recipe``."""
-    value, lines = _compose(text, source)
+    value, lines = read_yaml(text, source)
     for override in overrides:
         lines.update(_override(value, override))
 
@@ -73,7 +73,8 @@ def parse_recipe(text: str, overrides: Sequence[str], folder: Path, source: str 
     return validate(Recipe, value, where).located(folder)
 
 
-def _compose(text: str, source: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+def read_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[KeyPath, str]]:
+    """The mapping that YAML or JSON text holds, and the place of each value. Raises ``UserError``."""
     tree = _Tree(source)
     value = tree.read(text, ())
     if value is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from rewarm.core.config import Frozen
 from rewarm.core.errors import UserError
@@ -15,7 +15,7 @@ from rewarm.core.storage import expand_home
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.steps import NearDuplicates, Step
 
-Format = Literal["auto", "jsonl", "json", "txt", "csv", "parquet"]
+Format = Literal["auto", "jsonl", "json", "txt", "csv", "parquet", "pdf"]
 
 
 def _name(value: str) -> str:
@@ -30,8 +30,8 @@ Name = Annotated[str, AfterValidator(_name)]
 class Text(Frozen):
     """Where documents come from: a file, a folder, a glob pattern or a URI, or a list of these."""
 
-    name: Name
-    path: str | list[str] = Field(description="file, folder, glob or URI; relative to the recipe")
+    name: Name = Field(description="what it is called in figures and reports: letters, digits, _ and -")
+    path: str | list[str] = Field(description="file, folder, glob or URI, or a list; relative to the recipe")
     connection: str | None = Field(None, description="the connection that s3://, hf:// and https:// are read through")
     format: Format = Field("auto", description="how documents lie in the files")
     text_column: str | None = Field(None, description="the field that holds the text; detected when unset")
@@ -166,9 +166,43 @@ class Data(Frozen):
         return self
 
 
+def _rate(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _costs(value: str) -> str:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?( [^\d\s]{1,10})?", value):
+        raise ValueError('must be an amount with or without a currency, such as 2.50 or "2.50 EUR"')
+    return value
+
+
 class Infrastructure(Frozen):
-    devices: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train and evaluate")
+    devices: Literal["auto", "cpu", "cuda"] | Annotated[int, Field(ge=1, le=4096)] = Field(
+        "auto", description="where to train and evaluate; a number: on so many GPUs, or CPU processes without any"
+    )
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; all cores when unset")
+    cost_per_hour: Annotated[str, BeforeValidator(_rate), AfterValidator(_costs)] | None = Field(
+        None, description="what an hour of one device costs, such as 2.50 EUR: check then says what the run costs"
+    )
+
+    @property
+    def world_size(self) -> int:
+        """Devices, each with a process of its own, that the training is spread over."""
+        return self.devices if isinstance(self.devices, int) else 1
+
+
+class Guard(Frozen):
+    """What watches over the training. Updates that are not finite are never made, whatever stands here."""
+
+    on_spike: Literal["warn", "skip", "rewind"] = Field(
+        "warn", description="what a leap of the loss does: a warning; its update is skipped; back to a checkpoint"
+    )
+    hang_minutes: float = Field(
+        10.0, gt=0, le=10_000, description="without any computation after which the training ends, to be resumed"
+    )
+
+
+Candidate = Literal["average", "running_average"]
 
 
 class Evaluation(Frozen):
@@ -183,6 +217,18 @@ class Evaluation(Frozen):
     at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=list, description="shares of the training tokens at which the curve gets a point"
     )
+    candidates: list[Candidate] = Field(
+        default_factory=list, description="other weights that are scored too: of the last checkpoints, of the run"
+    )
+    publish: Literal["trained"] | Candidate = Field(
+        "trained", description="the weights that are published: those that training ends with, or an average"
+    )
+
+    @property
+    def averages(self) -> tuple[Candidate, ...]:
+        """The averages that are scored; one that is to be published is one of them."""
+        named = {*self.candidates, self.publish}
+        return tuple(name for name in get_args(Candidate) if name in named)
 
 
 class Notify(Frozen):
@@ -196,8 +242,12 @@ class Recipe(Frozen):
     trainer: Literal["pretraining"] = Field("pretraining", description="how to train")
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
     infrastructure: Infrastructure = Field(default_factory=Infrastructure)
+    guard: Guard = Field(default_factory=Guard)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     notify: Notify = Field(default_factory=Notify)
+    trackers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
+        default_factory=list, description="programs that are told the metrics too; events.jsonl stays the truth"
+    )
 
     @field_validator("trainer", mode="before")
     @classmethod

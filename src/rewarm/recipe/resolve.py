@@ -6,16 +6,18 @@ What the recipe gives stays. What it leaves open gets Rewarm's recommendation wh
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rewarm.core.errors import UserError
 from rewarm.recipe import verdicts
-from rewarm.recipe.estimate import memory_bytes
+from rewarm.recipe.estimate import room_for
 from rewarm.recipe.facts import Machine, ModelFacts
-from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.hyperparameters import AUTO, Hyperparameters
+from rewarm.recipe.memory import Place, largest_batch, memory_bytes
 from rewarm.recipe.mixture import build_mixture, check_passes
 from rewarm.recipe.recipe import Recipe
 
@@ -38,6 +40,17 @@ class Resolved:
     ignored: list[verdicts.Ignored]
     advice: list[str]
     device: str
+    devices: int
+
+    @property
+    def place(self) -> Place:
+        return Place(self.device, self.devices)
+
+    def tried(self, values: Hyperparameters) -> Resolved:
+        """With the batch that a trial step left of an automatic one."""
+        reason = "auto: what a trial step on the device left of the estimate"
+        changed = {name: Origin(getattr(values, name), "recommended", reason) for name in _BATCH}
+        return replace(self, hyperparameters=values, origins=self.origins | changed)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -45,6 +58,7 @@ class Resolved:
             "ignored": [asdict(item) for item in self.ignored],
             "advice": self.advice,
             "device": self.device,
+            "devices": self.devices,
         }
 
 
@@ -60,7 +74,24 @@ def device_for(recipe: Recipe, machine: Machine) -> str:
         raise UserError(
             "infrastructure.devices: there is no CUDA device here that torch can use", remedy="set it to auto or cpu"
         )
+    wanted, there = recipe.infrastructure.world_size, len(machine.gpus)
+    if device == "cuda" and wanted > there:
+        raise UserError(f"infrastructure.devices: {wanted} are wanted, {there} are here", remedy=f"set it to {there}")
     return device
+
+
+def check_quantised(recipe: Recipe, device: str) -> None:
+    """Raise ``UserError`` where a quantised base is asked for and cannot be: bitsandbytes' kernels need CUDA."""
+    if (kind := recipe.hyperparameters.quantization_bit) == "none":
+        return
+    where = f"hyperparameters.quantization_bit: {kind}"
+    if device != "cuda":
+        raise UserError(
+            f"{where} needs a CUDA device, and there is none to train on here",
+            remedy="set quantization_bit: none; LoRA alone already saves the gradients and moments of the base",
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"{where} needs bitsandbytes", remedy="pip install 'rewarm[quantized]'")
 
 
 def check_length(recipe: Recipe, model: ModelFacts) -> None:
@@ -82,7 +113,8 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
         UserError: for a combination that is refused.
     """
     verdicts.refuse(recipe)
-    device = device_for(recipe, machine)
+    device, devices = device_for(recipe, machine), recipe.infrastructure.world_size
+    check_quantised(recipe, device)
     origins: dict[str, Origin] = {}
     values = recipe.hyperparameters
     for name in Hyperparameters.model_fields:
@@ -91,20 +123,27 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
         else:
             origins[name] = Origin(getattr(values, name), "platform", "the reference platform's default")
     for name, recommend in _RECOMMENDATIONS:
-        if origins[name].origin == "recipe":
+        if origins[name].origin == "recipe" and not (name in _BATCH and recipe.hyperparameters.batch_size == AUTO):
             continue
-        if (found := recommend(_Question(recipe, values, model, tokens, machine, device))) is not None:
+        question = _Question(recipe, values, model, tokens, machine, Place(device, devices))
+        if (found := recommend(question)) is not None:
             value, reason = found
             values = values.model_copy(update={name: value})
             origins[name] = Origin(value, "recommended", reason)
     check_length(recipe, model)
+    steps = _Question(recipe, values, model, tokens, machine, Place(device, devices)).steps
     given = recipe.hyperparameters.model_fields_set
     return Resolved(
         hyperparameters=values,
         origins=origins,
-        ignored=verdicts.ignored(given, values),
-        advice=[*verdicts.advice(recipe, values), *check_passes(recipe, tokens, values.epochs)],
+        ignored=verdicts.ignored(given, values, devices),
+        advice=[
+            *verdicts.advice(recipe, values),
+            *verdicts.best_advice(values, steps),
+            *check_passes(recipe, tokens, values.epochs),
+        ],
         device=device,
+        devices=devices,
     )
 
 
@@ -117,7 +156,11 @@ class _Question:
     model: ModelFacts
     tokens: dict[str, int]
     machine: Machine
-    device: str
+    place: Place
+
+    @property
+    def device(self) -> str:
+        return self.place.device
 
     @property
     def given(self) -> set[str]:
@@ -125,8 +168,7 @@ class _Question:
 
     @property
     def room(self) -> float:
-        memory = min(size for _, size in self.machine.gpus) if self.device == "cuda" else self.machine.memory
-        return 0.85 * memory
+        return 0.85 * room_for(self.machine, self.place)
 
     @property
     def total_tokens(self) -> int:
@@ -135,11 +177,15 @@ class _Question:
     @property
     def steps(self) -> int:
         values = self.values
-        rows = math.ceil(self.total_tokens / values.max_sequence_length)
-        return max(1, math.ceil(rows / (values.batch_size * values.gradient_accumulation_steps)))
+        update = values.batch_size * values.gradient_accumulation_steps * self.place.count
+        return max(1, math.ceil(self.rows / update))
+
+    @property
+    def rows(self) -> int:
+        return math.ceil(self.total_tokens / self.values.max_sequence_length)
 
     def fits(self, **changes: Any) -> bool:
-        return memory_bytes(self.model, self.values.model_copy(update=changes)) <= self.room
+        return memory_bytes(self.model, self.values.model_copy(update=changes), self.place, self.rows) <= self.room
 
 
 Answer = tuple[Any, str] | None
@@ -194,6 +240,10 @@ def _recompute(q: _Question) -> Answer:
 
 
 def _batch_size(q: _Question) -> Answer:
+    if q.values.batch_size == AUTO:
+        rows = _rows_per_update(q)
+        found = largest_batch(q.model, q.values, q.place, q.room, q.rows, rows)
+        return found, f"auto: the most of the {rows} sequences of an update that fit into {q.room / 1e9:.0f} GB at once"
     if q.device == "cpu":
         return 1, "one row at a time is as fast on a CPU"
     wanted = max(1, 16_384 // q.values.max_sequence_length)
@@ -202,13 +252,20 @@ def _batch_size(q: _Question) -> Answer:
     return wanted, "about 16k tokens keep a GPU busy"
 
 
-def _accumulation(q: _Question) -> Answer:
+def _rows_per_update(q: _Question) -> int:
+    """Sequences of an update on each device: as given for a batch_size of 1, or as recommended."""
+    if "gradient_accumulation_steps" in q.given:
+        return q.recipe.hyperparameters.gradient_accumulation_steps
     tokens = q.total_tokens
     update = min(1_000_000 if tokens >= 500_000_000 else 250_000, tokens / 1000)
-    row = q.values.batch_size * q.values.max_sequence_length
-    return max(
-        1, round(update / row)
-    ), "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many"
+    return max(1, round(update / (q.values.max_sequence_length * q.place.count)))
+
+
+def _accumulation(q: _Question) -> Answer:
+    passes = max(1, round(_rows_per_update(q) / q.values.batch_size))
+    if "gradient_accumulation_steps" in q.given:
+        return passes, "batch_size: auto keeps the sequences of an update"
+    return passes, "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many"
 
 
 def _logging(q: _Question) -> Answer:
@@ -241,9 +298,12 @@ def _eval_steps(q: _Question) -> Answer:
 
 
 def _checkpoints_kept(q: _Question) -> Answer:
+    if "average" in q.recipe.evaluation.averages:
+        return 5, "their average is a candidate; three to five are usual"
     return 2, "two verified ones are enough to resume; each takes 12 bytes a trained parameter"
 
 
+_BATCH = ("batch_size", "gradient_accumulation_steps")
 _RECOMMENDATIONS: tuple[tuple[str, Callable[[_Question], Answer]], ...] = (
     ("mixed_precision", _precision),
     ("max_sequence_length", _sequence_length),

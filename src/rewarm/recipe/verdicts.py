@@ -6,6 +6,7 @@ machine, so that the same recipe gets the same notes everywhere.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,10 @@ class Ignored:
         return f"{self.field}: ignored because {self.because}"
 
 
-_LORA = ("lora_alpha", "lora_dropout", "lora_rank", "target_modules", "merge_adapter")
+_LORA = (
+    *("additional_target", "lora_alpha", "lora_dropout", "lora_rank"),
+    *("target_modules", "merge_adapter", "use_rslora"),
+)
 _PREFERENCE = ("dpo_label_smoothing", "pref_beta", "pref_ftx", "pref_loss", "simpo_gamma")
 
 # (fields, whether they have no effect, why)
@@ -39,11 +43,6 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Hyperparameters], bool], Callable
     ),
     (("eval_steps",), lambda h: h.eval_strategy != "steps", lambda h: f'eval_strategy is "{h.eval_strategy}"'),
     (("zero_stage",), lambda h: h.distributed_backend == "ddp", lambda h: 'distributed_backend is "ddp"'),
-    (
-        ("distributed_backend", "zero_stage"),
-        lambda h: h.distributed_backend == "deepspeed",
-        lambda h: "this version trains on one device, where there is nothing to share out",
-    ),
     (
         ("flash_attention_v2",),
         lambda h: h.flash_attention_v2,
@@ -64,8 +63,11 @@ _RULES: tuple[tuple[tuple[str, ...], Callable[[Hyperparameters], bool], Callable
 )
 
 
-def ignored(given: frozenset[str] | set[str], values: Hyperparameters) -> list[Ignored]:
-    """The fields in ``given`` that do nothing when the run's hyperparameters are ``values``."""
+_ALONE = "the training runs on one device, where there is nothing to share out (infrastructure.devices)"
+
+
+def ignored(given: frozenset[str] | set[str], values: Hyperparameters, devices: int = 1) -> list[Ignored]:
+    """The fields in ``given`` that do nothing when the run's hyperparameters are ``values``, on so many devices."""
     found = {
         field: Ignored(f"hyperparameters.{field}", because(values))
         for fields, applies, because in _RULES
@@ -73,6 +75,9 @@ def ignored(given: frozenset[str] | set[str], values: Hyperparameters) -> list[I
         for field in fields
         if field in given
     }
+    if devices == 1 and values.distributed_backend == "deepspeed":
+        for field in given & {"distributed_backend", "zero_stage"}:
+            found[field] = Ignored(f"hyperparameters.{field}", _ALONE)
     return [found[field] for field in Hyperparameters.model_fields if field in found]
 
 
@@ -82,8 +87,8 @@ def refuse(recipe: Recipe) -> None:
     if given.quantization_bit != "none":
         if given.finetuning_type == "full":
             problems.append("quantization_bit: quantised bases train adapters only; set finetuning_type: lora")
-        else:
-            problems.append("quantization_bit: int4 and int8 are not available in this version; use none")
+        elif given.distributed_backend == "deepspeed" and recipe.infrastructure.world_size > 1:
+            problems.append("quantization_bit: quantised weights cannot be shared out; set distributed_backend: ddp")
     if given.dpo_label_smoothing > 0 and given.pref_loss != "sigmoid":
         problems.append('dpo_label_smoothing: above 0 it needs pref_loss "sigmoid"')
     if given.save_best_checkpoint and (given.eval_strategy == "no" or given.eval_strategy != given.checkpoint_strategy):
@@ -123,9 +128,30 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
             "no panel of text that is neither learned nor replayed (evaluation.panels): forgetting is measured "
             "on the replayed kind only"
         )
+    if "average" in recipe.evaluation.averages and (
+        values.number_of_checkpoints < 2 or values.checkpoint_strategy == "no"
+    ):
+        notes.append(
+            "the average of the last checkpoints is wanted, but only one is kept: set number_of_checkpoints to 3 or "
+            "more and checkpoint_strategy to steps"
+        )
     if recipe.notify.email:
         notes.append("notify.email: not available in this version; nobody is mailed")
     return notes
+
+
+def best_advice(values: Hyperparameters, steps: int) -> list[str]:
+    """What there is to say where no checkpoint before the last is evaluated, so that there is no best to choose."""
+    if not values.save_best_checkpoint or values.eval_strategy != "steps":
+        return []
+    every = math.ceil(steps * values.eval_steps) if values.eval_steps < 1 else int(values.eval_steps)
+    meet = math.lcm(max(1, every), values.checkpoint_steps)
+    if meet < steps:
+        return []
+    return [
+        f"save_best_checkpoint has nothing to choose from: evaluations come every {every:,} steps, checkpoints every "
+        f"{values.checkpoint_steps:,}, and they do not meet before the last of {steps:,}; set both to the same"
+    ]
 
 
 _CHAT_MARKER = re.compile(r"im_end|eot_id|eom_id|end_of_turn|<\|end\|>|<\|eot\|>|<\|return\|>|turn\|>")

@@ -12,6 +12,7 @@ from rewarm.core.manifest import verify
 from rewarm.core.storage import remove_folder, sweep
 from rewarm.models.causal import load_model
 from rewarm.models.lora import add_lora
+from rewarm.models.ranks import first_says
 from rewarm.train.calendar import Calendar
 from rewarm.train.checkpoint import (
     Training,
@@ -22,53 +23,75 @@ from rewarm.train.checkpoint import (
     load,
     missing_bytes,
     read_state,
+    step_of,
 )
 from rewarm.train.job import Job
 from rewarm.train.optimizer import build_optimizer
+from rewarm.train.parallel import shard, what_runs
 from rewarm.train.tally import Tally
 
 
 def begin(job: Job, calendar: Calendar) -> Training:
     """The state that training goes on from: that of a checkpoint, or of the base model at step 0."""
-    sweep(job.checkpoints)
     training = _build(job)
     path = _checkpoint(job)
     if path is not None:
         state = read_state(path)
         check_identity(path, state, job.identity)
-        load(path, training, rank=job.rank)
-        for change in changed_surroundings(state, job.device, job.world_size):
+        load(path, training)
+        if state["world_size"] != job.world_size:  # generators of other ranks: draw what none has drawn before
+            torch.manual_seed(job.hyperparameters.seed + job.rank + (training.step << 20))
+        for change in changed_surroundings(state, job.device):
             job.log.warning(f"since {path.name}, {change}: equality to the last bit is not promised", path=str(path))
     _require_disk(job, training, calendar)
+    job.log.result("parallelism", what_runs(job.hyperparameters))
     job.log.result(TRAINING_FROM, training.step)
     return training
 
 
 def _build(job: Job) -> Training:
+    """Recompute, compile, share out, in this order: each works on what the one before has made."""
     given = job.hyperparameters
     torch.manual_seed(given.seed)  # of the adapter's first values
-    model = load_model(job.base, device=job.device)
+    model = load_model(job.base, device=job.device, quantization=given.quantization_bit)
     if given.finetuning_type == "lora":
         add_lora(model, given)
     if not given.disable_gradient_checkpointing:
         model.enable_gradient_checkpointing()
     if job.compile_layers:
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled here runs as it is
         for layer in model.layers():
             layer.compile()
     model.train()
+    wrapper = shard(model, given)
     torch.manual_seed(given.seed + job.rank)  # of dropout, whatever building the model has drawn
-    tally = Tally(job.device, scaled=given.mixed_precision == "fp16")
-    return Training(model, build_optimizer(model, given), tally)
+    tally = Tally(
+        job.device,
+        scaled=given.mixed_precision == "fp16",
+        sources=len(job.plan.names),
+        skip_spikes=job.on_spike == "skip",
+    )
+    return Training(model, build_optimizer(model, given), tally, wrapper=wrapper, averaged=job.running_average)
 
 
 def _checkpoint(job: Job) -> Path | None:
-    """The checkpoint to go on from, every byte of it verified."""
+    """The checkpoint to go on from, every byte of it verified, by rank 0 alone."""
     wanted = job.hyperparameters.resume_from_checkpoint
+    if job.rank == 0:
+        sweep(job.checkpoints)
     if wanted == "no":
         return None
     if wanted != "last":
-        verify(job.folder / wanted)
+        if job.rank == 0:
+            verify(job.folder / wanted)
+        first_says(0)  # the others wait for it
         return job.folder / wanted
+    path = _newest(job) if job.rank == 0 else None
+    step = first_says(step_of(path) if path else -1)
+    return None if step < 0 else job.checkpoints / f"step-{step}"
+
+
+def _newest(job: Job) -> Path | None:
     found = latest(job.checkpoints)
     for path, error in found.damaged:
         aside = path.with_name(f"damaged-{path.name}")

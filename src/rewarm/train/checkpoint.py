@@ -1,31 +1,31 @@
 """Checkpoints: everything that changes as training goes on, as files that are whole or not there.
 
-``step-N/`` holds ``model-rank00000.safetensors`` (the fp32 parameters that train; under LoRA only the
-adapter, since the base stays in its own folder), ``optimizer-rank00000.safetensors``, ``state.json``
-and ``manifest.json``. It is written beside, checked, and renamed; before use every file must match its
-SHA-256, because safetensors loads a flipped byte without a word. There is no pickle anywhere.
+``step-N/`` holds of each rank ``model-rank0000K.safetensors`` (its share of the fp32 parameters that train; under
+LoRA only the adapter, since the base stays in its own folder) and ``optimizer-rank0000K.safetensors`` (with the
+state of its generators), and ``state.json`` and ``manifest.json``. It is written beside, checked, and renamed
+(``train.saving``); before use every file must match its SHA-256, because safetensors loads a flipped byte without a
+word. There is no pickle anywhere.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import orjson
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rewarm.core.errors import DataError, UserError
-from rewarm.core.manifest import to_json, verify, write_manifest
-from rewarm.core.storage import free_bytes, remove_folder, staged_folder, sweep
+from rewarm.core.manifest import verify
+from rewarm.core.storage import free_bytes, remove_folder
 from rewarm.models.causal import CausalModel
+from rewarm.models.pieces import Pieces
+from rewarm.models.ranks import rank, world_size
+from rewarm.train.parallel import like, local, rows_here
 from rewarm.train.tally import Tally
 
 T = TypeVar("T")
@@ -45,6 +45,15 @@ class Training:
     tokens: int = 0  # tokens consumed
     best: tuple[int, float] | None = None  # step and held-out loss of the best checkpoint
     evaluated: int = -1  # the last step at which an evaluation was finished
+    skipped: list[tuple[int, int]] = field(default_factory=list)
+    """Rewinds: behind which step, up to which, batches left no trace in the weights; see ``train.guard``."""
+    averaged: bool = False  # whether the optimizer's state holds a running average; see ``train.average``
+    wrapper: nn.Module | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """What a training step calls: the model, or what shares its gradients around it."""
+        return self.wrapper or self.model
 
     def trained(self) -> dict[str, Tensor]:
         """The parameters that train, by name; a tied one once."""
@@ -85,44 +94,8 @@ def latest(checkpoints: Path) -> Found:
 
 def expected_bytes(training: Training) -> int:
     """The size of a checkpoint of this training; known before the first update."""
-    tensors = 3 if isinstance(training.optimizer, torch.optim.AdamW) else 1
+    tensors = (3 if isinstance(training.optimizer, torch.optim.AdamW) else 1) + training.averaged
     return MARGIN + tensors * sum(p.numel() * p.element_size() for p in training.trained().values())
-
-
-def save(
-    checkpoints: Path, training: Training, identity: dict[str, Any], *, rank: int = 0, world_size: int = 1
-) -> Path:
-    """Write ``step-N``; it is there, whole and flushed to disk, when this returns.
-
-    Args:
-        identity: what the state belongs to (data, plan, hyperparameters); see ``check_identity``.
-
-    Raises:
-        OSError: the disk is full or fails; nothing is left behind, and older checkpoints are untouched.
-    """
-    path = checkpoints / f"step-{training.step}"
-    sweep(checkpoints)
-    if path.exists():  # of an attempt that this one does not continue
-        remove_folder(path)
-    state = {
-        "schema": SCHEMA,
-        "step": training.step,
-        "tokens": training.tokens,
-        "loader": {"step": training.step},
-        "rng": _rng_state(training.tally.device),
-        "tally": training.tally.read(),
-        "best": training.best,
-        "evaluated": training.evaluated,
-        "identity": identity,
-        **surroundings(training.tally.device, world_size),
-    }
-    with staged_folder(path) as folder:
-        save_file({k: t.contiguous() for k, t in training.trained().items()}, folder / _file("model", rank))
-        save_file(_optimizer_tensors(training), folder / _file("optimizer", rank))
-        (folder / "state.json").write_bytes(to_json(state))
-        write_manifest(folder, {"kind": "checkpoint", "schema": SCHEMA, "step": training.step})
-        verify(folder, hashes=False)
-    return path
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -131,44 +104,58 @@ def read_state(path: Path) -> dict[str, Any]:
     return value
 
 
-def load(path: Path, training: Training, *, rank: int = 0) -> dict[str, Any]:
+def load(path: Path, training: Training) -> dict[str, Any]:
     """Put a verified checkpoint into ``training`` and the RNGs; return its ``state.json``.
+
+    Whatever number of ranks wrote it, each rank reads the rows that it holds. Generators go on where they were
+    if that number is the same; else they stay as they are.
 
     Raises:
         DataError: its tensors are not those of this model and optimizer.
     """
     state = read_state(path)
-    load_parameters(path, training.model, rank=rank)
+    load_parameters(path, training.model)
     parameters = {name: p for name, p in training.model.named_parameters() if p.requires_grad}
-    for key, tensor in _tensors(path / _file("optimizer", rank)):
+    pieces = Pieces(sorted(path.glob("optimizer-rank*.safetensors")))
+    for key in sorted(pieces.names):
         name, _, slot = key.rpartition("|")
+        if name == "rng":
+            continue
         if name not in parameters:
             raise DataError(f"holds optimizer state of {name!r}, which this model does not train", where=path)
-        training.optimizer.state[parameters[name]][slot] = tensor.to(parameters[name].device)
+        parameter = parameters[name]
+        tensor = (pieces.read(key, *rows_here(parameter)) if pieces.shape(key) else pieces.read(key)).to(
+            parameter.device
+        )
+        training.optimizer.state[parameter][slot] = like(parameter, tensor) if tensor.ndim else tensor
     training.tally.load(state["tally"])
     training.step, training.tokens = state["step"], state["tokens"]
     training.best = tuple(state["best"]) if state["best"] else None
     training.evaluated = state["evaluated"]
-    _set_rng_state(state["rng"], training.tally.device)
+    training.skipped = [tuple(pair) for pair in state.get("skipped", ())]
+    if state["world_size"] == world_size():
+        mine = Pieces([path / file_name("optimizer", rank())])
+        device = training.tally.device
+        _set_rng_state({name: mine.read(f"rng|{name}") for name in rng_state(device)}, device)
     return state
 
 
-def load_parameters(path: Path, model: CausalModel, *, rank: int = 0) -> None:
+def load_parameters(path: Path, model: CausalModel) -> None:
     """Copy a checkpoint's parameters into ``model`` (for LoRA: one that has its adapter already).
 
     Raises:
         DataError: names or shapes are not those that train in ``model``.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    file = path / _file("model", rank)
+    pieces = Pieces(sorted(path.glob("model-rank*.safetensors")))
     with torch.no_grad():
-        for name, tensor in _tensors(file):
+        for name in sorted(pieces.names):
             parameter = parameters.pop(name, None)
-            if parameter is None or parameter.shape != tensor.shape:
-                raise DataError(f"holds {name!r} of shape {tuple(tensor.shape)}, unlike this model", where=file)
-            parameter.copy_(tensor)
+            if parameter is None or tuple(parameter.shape) != pieces.shape(name):
+                raise DataError(f"holds {name!r} of shape {pieces.shape(name)}, unlike this model", where=path)
+            local(parameter).copy_(pieces.read(name, *rows_here(parameter)))
     if parameters:
-        raise DataError(f"lacks {len(parameters)} parameters, the first {next(iter(parameters))!r}", where=file)
+        raise DataError(f"lacks {len(parameters)} parameters, the first {next(iter(parameters))!r}", where=path)
 
 
 def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
@@ -184,32 +171,38 @@ def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) 
         )
 
 
-def surroundings(device: torch.device, world_size: int) -> dict[str, Any]:
+def surroundings(device: torch.device) -> dict[str, Any]:
     """What bit-equality depends on beside the recipe."""
     return {
         "torch_version": torch.__version__,
         "threads": torch.get_num_threads(),
-        "world_size": world_size,
+        "world_size": world_size(),
         "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
     }
 
 
-def changed_surroundings(state: dict[str, Any], device: torch.device, world_size: int) -> list[str]:
+def changed_surroundings(state: dict[str, Any], device: torch.device) -> list[str]:
     """What differs now from when the checkpoint was written: equal to the last bit is then not promised."""
-    now = surroundings(device, world_size)
+    now = surroundings(device)
     return [f"{name} was {state[name]} and is {now[name]}" for name in now if state[name] != now[name]]
 
 
-def retire(checkpoints: Path, step: int, keep: int, best: int | None) -> list[Path]:
+def retire(
+    checkpoints: Path, step: int, keep: int, best: int | None, due: Container[int] | None = None
+) -> list[Path]:
     """Delete what is not among the ``keep`` newest checkpoints up to ``step``; return what was deleted.
 
     Checkpoints behind ``step`` are left from an attempt that this one does not continue; they are
     deleted too, except that at least ``keep`` stay while there are that many. ``best`` always stays.
+    One at a step that is not among those ``due``, of a stop, takes the place of none and goes before the next:
+    so what a stopped training can go back to is what an uninterrupted one can.
     """
     every = list_checkpoints(checkpoints)
     mine = [path for path in every if step_of(path) <= step]
     other = [path for path in every if step_of(path) > step]
-    kept = {*mine[-keep:], *other[: max(0, keep - len(mine))], checkpoints / f"step-{best}"}
+    regular = [path for path in mine if due is None or step_of(path) in due]
+    few = mine[-keep:][-2:] if len(regular) < 2 else []
+    kept = {*regular[-keep:], *mine[-1:], *few, *other[: max(0, keep - len(mine))], checkpoints / f"step-{best}"}
     gone = [path for path in every if path not in kept]
     for path in gone:
         remove_folder(path)
@@ -222,45 +215,28 @@ def missing_bytes(checkpoints: Path, count: int, size: int) -> int:
     return max(0, count * size - there - free_bytes(checkpoints))
 
 
-def _file(what: str, rank: int) -> str:
-    return f"{what}-rank{rank:05d}.safetensors"
+def file_name(kind: str, rank: int) -> str:
+    """Of what a rank writes."""
+    return f"{kind}-rank{rank:05d}.safetensors"
 
 
-def _tensors(file: Path) -> Iterator[tuple[str, Tensor]]:
-    with safe_open(file, framework="pt") as tensors:
-        for name in tensors.keys():  # noqa: SIM118 - not a mapping
-            yield name, tensors.get_tensor(name)
-
-
-def _optimizer_tensors(training: Training) -> dict[str, Tensor]:
-    """``parameter|slot`` to tensor: exp_avg, exp_avg_sq and step of AdamW; nothing for plain SGD."""
-    names: dict[Tensor, str] = {p: name for name, p in training.model.named_parameters()}
-    return {
-        f"{names[parameter]}|{slot}": tensor.contiguous()
-        for parameter, slots in training.optimizer.state.items()
-        for slot, tensor in slots.items()
-        if isinstance(tensor, Tensor)
-    }
-
-
-def _rng_state(device: torch.device) -> dict[str, str]:
-    """State of torch's generators; nothing else in training draws random numbers."""
+def rng_state(device: torch.device) -> dict[str, Tensor]:
+    """State of torch's generators, bytes; nothing else in training draws random numbers."""
     states = {"torch_cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["torch_cuda"] = torch.cuda.get_rng_state(device)
-    return {name: base64.b64encode(state.numpy().tobytes()).decode() for name, state in states.items()}
+    return states
 
 
-def _set_rng_state(saved: dict[str, str], device: torch.device) -> None:
-    states = {name: torch.from_numpy(np.frombuffer(base64.b64decode(v), np.uint8).copy()) for name, v in saved.items()}
+def _set_rng_state(states: dict[str, Tensor], device: torch.device) -> None:
     torch.set_rng_state(states["torch_cpu"])
-    if device.type == "cuda" and "torch_cuda" in states:
+    if device.type == "cuda":
         torch.cuda.set_rng_state(states["torch_cuda"], device)
 
 
 def keep_rng(device: torch.device, work: Callable[[], T]) -> T:
     """Do ``work`` and leave torch's generators as they were before it."""
-    saved = _rng_state(device)
+    saved = rng_state(device)
     try:
         return work()
     finally:

@@ -13,14 +13,16 @@ from typing import Any, TypeVar
 import orjson
 import torch
 
-from rewarm.core.errors import ResourceError
+from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import canonical
 from rewarm.core.space import with_space
+from rewarm.core.storage import free_bytes
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import Plan
 from rewarm.models.causal import CausalModel
 from rewarm.models.folder import fingerprint
+from rewarm.models.ranks import rank, world_size
 from rewarm.recipe.hyperparameters import Hyperparameters
 
 T = TypeVar("T")
@@ -29,6 +31,7 @@ Autocast = Callable[[], contextlib.AbstractContextManager[Any]]
 _ACT_OTHERWISE = (
     *("checkpoint_steps", "checkpoint_strategy", "eval_steps", "eval_strategy", "logging_steps"),
     *("number_of_checkpoints", "resume_from_checkpoint", "save_best_checkpoint", "merge_adapter"),
+    *("batch_size", "gradient_accumulation_steps"),  # the rows of an update are compared
     *("disable_gradient_checkpointing", "flash_attention_v2", "distributed_backend", "zero_stage"),
     *("dpo_label_smoothing", "pref_beta", "pref_ftx", "pref_loss", "simpo_gamma"),
 )
@@ -68,13 +71,26 @@ class Job:
     stop_reason: Callable[[], str] = _stopped
     evaluate: Callable[[CausalModel, int, int], float | None] = _no_evaluation
     evaluate_at: Sequence[int] = ()
+    on_spike: str = "warn"  # or "skip", "rewind": what a leap of the loss does
+    hang_seconds: float = 600.0  # without any computation that are a standstill
+    running_average: bool = False  # of the weights, kept beside them
     compile_layers: bool = False
-    rank: int = 0
-    world_size: int = 1
+
+    @property
+    def rank(self) -> int:
+        return rank()
+
+    @property
+    def world_size(self) -> int:
+        return world_size()
 
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    def waits(self) -> bool:
+        """Whether the disk is so full that this process, or rank 0, waits for space to write an event."""
+        return free_bytes(self.folder) < 1 << 21
 
     def with_space(self, purpose: str, work: Callable[[], T], needed: int = 0) -> T | None:
         """``core.space.with_space`` for this run."""
@@ -83,8 +99,8 @@ class Job:
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree with to be continued: base, data, plan, hyperparameters that act on weights."""
-        given = self.hyperparameters.model_dump(mode="json")
-        facts = {name: value for name, value in given.items() if name not in _ACT_OTHERWISE}
+        given = self.hyperparameters
+        facts = {k: value for k, value in given.model_dump(mode="json").items() if k not in _ACT_OTHERWISE}
         if self.hyperparameters.finetuning_type == "full":
             facts = {name: v for name, v in facts.items() if not name.startswith("lora_") and name != "target_modules"}
         facts |= {
@@ -92,9 +108,26 @@ class Job:
             "dataset": self.dataset.hash,
             "sources": list(self.plan.names),
             "tokens of each source": self.plan.part_tokens.tolist(),
-            "world size": self.world_size,
+            "rows of an update": given.batch_size * given.gradient_accumulation_steps * self.world_size,
         }
         return dict(orjson.loads(canonical(facts)))  # as it reads back from a checkpoint
+
+
+def with_rows(given: Hyperparameters, rows: int, ranks: int) -> Hyperparameters:
+    """The hyperparameters with which ``ranks`` devices make updates of ``rows`` rows.
+
+    Raises:
+        UserError: they cannot be shared out evenly.
+    """
+    passes, rest = divmod(rows, given.batch_size * ranks)
+    if rest or not passes:
+        raise UserError(
+            f"an update of this training has {rows} rows, which {ranks} devices cannot share out in micro-batches of "
+            f"{given.batch_size}",
+            where="infrastructure.devices",
+            remedy="take another number of devices, or a batch_size such that devices x batch_size divides the rows",
+        )
+    return given.model_copy(update={"gradient_accumulation_steps": passes})
 
 
 @dataclass(frozen=True)
@@ -155,8 +188,12 @@ def memory_errors(job: Job) -> Iterator[None]:
 
 def autocast(job: Job) -> Autocast:
     """The context of a forward pass: products in the type of ``mixed_precision``, weights in fp32."""
+    return autocast_to(job.hyperparameters.mixed_precision, job.device.type)
+
+
+def autocast_to(precision: str, device: str) -> Autocast:
+    """The same for a precision and a kind of device."""
     types = {"bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = types.get(job.hyperparameters.mixed_precision)
-    if dtype is None:
+    if (dtype := types.get(precision)) is None:
         return contextlib.nullcontext
-    return lambda: torch.autocast(job.device.type, dtype=dtype)
+    return lambda: torch.autocast(device, dtype=dtype)

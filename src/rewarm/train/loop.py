@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from rewarm.data.batches import Batch, Batches, prefetch
 from rewarm.models.causal import PackedBatch
+from rewarm.models.ranks import any_of, any_rank, total, world_size
+from rewarm.train.average import follow
 from rewarm.train.begin import begin
 from rewarm.train.calendar import Calendar, build_calendar
-from rewarm.train.checkpoint import Training, expected_bytes, keep_rng, list_checkpoints, retire, save, step_of
+from rewarm.train.checkpoint import Training, keep_rng, list_checkpoints, step_of
+from rewarm.train.guard import rewind
 from rewarm.train.job import Autocast, autocast, memory_errors, process_settings
 from rewarm.train.job import Job as Job
 from rewarm.train.job import Outcome as Outcome
 from rewarm.train.optimizer import gradient_norm, guarded_update
-from rewarm.train.report import Report
+from rewarm.train.parallel import accumulating
+from rewarm.train.report import Report, stands_still
+from rewarm.train.saving import Saver
 from rewarm.train.schedule import learning_rate
+from rewarm.train.watchdog import Watchdog
 
 SEGMENTS = 256
 """Bounds of segments are padded to a multiple of this where layers are compiled."""
@@ -39,7 +44,7 @@ def train(job: Job) -> Outcome:
     model is published from the one, and the training continued from the other.
 
     Raises:
-        UserError: the checkpoint belongs to another training; several losses in a row are not finite.
+        UserError: the checkpoint belongs to another training; losses stay not finite, whatever ``guard`` does.
         ResourceError: too little disk for the checkpoints, before the first step; or too little memory.
     """
     given = job.hyperparameters
@@ -60,20 +65,28 @@ def train(job: Job) -> Outcome:
     )
     with process_settings(job), memory_errors(job), contextlib.ExitStack() as stack:
         training = begin(job, calendar)
-        report = Report(job, training, calendar)
+        watchdog = stack.enter_context(Watchdog(job.hang_seconds, stands_still(job), job.waits))
+        training.model.register_forward_pre_hook(watchdog.beat)  # in evaluations, too
+        report = Report(job, training, calendar, watchdog)
         if training.step in calendar.evaluations and training.evaluated < training.step:
             evaluate(job, training, calendar, report)  # it was stopped before it came to that
-        forward = autocast(job)
+        forward, saver = autocast(job), stack.enter_context(saving(job, training, report, calendar))
         reader = stack.enter_context(contextlib.closing(ahead(job, batches, training.step)))
         for step, batch in report.timed(reader):
             rate = learning_rate(step, calendar.total, given)
             train_step(training, batch, rate, given.max_grad_norm, forward, report.tokens_done)
-            stop = job.stop()
-            report.step_done(batch, rate)
+            stop, writing = any_of(job.stop(), saver.busy)  # all ranks end with the same step
+            if training.averaged:
+                follow(training, calendar.total)
+            if trouble := report.step_done(batch, rate):
+                stop |= not settle(saver, report)
+                rewind(job, training, trouble, calendar.checkpoints)
             if training.step in calendar.evaluations and not stop:
                 evaluate(job, training, calendar, report)
-            if stop or training.step in calendar.checkpoints:
-                stop |= not write_checkpoint(job, training, calendar, report)
+            if stop or trouble or training.step in calendar.checkpoints:
+                stop |= not write_checkpoint(saver, report, last=training.step == calendar.total, wait=stop)
+            elif saver.pending and not writing:
+                stop |= not settle(saver, report)
             if stop:
                 return outcome(job, training, job.stop_reason())
     return outcome(job, training, "finished")
@@ -117,19 +130,22 @@ def train_step(
     The loss of each micro-batch is a sum, and what it is divided by is the count of targets in the
     whole batch: how the batch is cut into micro-batches changes nothing but rounding.
     """
-    model, optimizer, tally = training.model, training.optimizer, training.tally
+    optimizer, tally = training.optimizer, training.tally
     scale = tally.scale.float()
+    share = scale * world_size() / max(1, batch.n_targets)  # gradients are averaged over the ranks
     loss = torch.zeros((), dtype=torch.float64, device=tally.device)
+    by_source = tally.no_sums()
     optimizer.zero_grad(set_to_none=True)
-    for micro_batch in batch.micro_batches:
-        packed = PackedBatch.of(micro_batch, tally.device)
-        with forward():
-            nll = model(packed)  # sum of nats over the valid targets
-        (nll * (scale / max(1, batch.n_targets))).backward()
+    for number, micro_batch in enumerate(batch.micro_batches, 1):
+        packed = PackedBatch.of(micro_batch, tally.device, by_source)
+        with accumulating(training.network, last=number == len(batch.micro_batches)):
+            with forward():
+                nll = training.network(packed)  # sum of nats over the valid targets
+            (nll * share).backward()
         loss += nll.detach()
         tokens_done(len(micro_batch.input_ids))
-    norm = gradient_norm(model.parameters()) / scale  # before clipping
-    bad = tally.add(training.step + 1, loss, batch.n_targets, norm)
+    norm = gradient_norm(training.model.parameters()) / scale  # before clipping
+    bad = tally.add(training.step + 1, total(loss), batch.n_targets, norm, total(by_source))
     guarded_update(optimizer, rate, norm=norm, scale=scale, max_grad_norm=max_grad_norm, bad=bad)
     training.step += 1
     training.tokens += batch.tokens
@@ -148,7 +164,7 @@ def evaluate(job: Job, training: Training, calendar: Calendar, report: Report) -
             loss = job.with_space("the evaluation", work, needed=1 << 20)
     finally:
         model.train()
-    if not job.stop():  # else it may have ended early; a resumed training does it again
+    if not any_rank(job.stop()):  # else it may have ended early; a resumed training does it again
         training.evaluated = training.step
     if loss is None or not math.isfinite(loss) or training.step not in calendar.checkpoints:
         return
@@ -156,26 +172,35 @@ def evaluate(job: Job, training: Training, calendar: Calendar, report: Report) -
         training.best = (training.step, loss)
 
 
-def write_checkpoint(job: Job, training: Training, calendar: Calendar, report: Report) -> bool:
-    """Write a checkpoint, waiting for space where there is none; then delete those that are one too many.
+@contextlib.contextmanager
+def saving(job: Job, training: Training, report: Report, calendar: Calendar) -> Iterator[Saver]:
+    """What writes this training's checkpoints, for as long as it trains."""
+    given = job.hyperparameters
+    saver = Saver(
+        job.checkpoints,
+        training,
+        job.identity,
+        with_space=job.with_space,
+        written=report.checkpoint_written,
+        keep=(max(2, given.number_of_checkpoints), given.number_of_checkpoints, given.save_best_checkpoint),
+        due=calendar.checkpoints,
+    )
+    try:
+        yield saver
+    finally:
+        saver.close()
 
-    Returns:
-        False where a stop was asked for while it waited, and nothing was written.
-    """
-    report.check_guard()
 
-    def work() -> Path:
-        return save(job.checkpoints, training, job.identity, rank=job.rank, world_size=job.world_size)
+def write_checkpoint(saver: Saver, report: Report, *, last: bool, wait: bool) -> bool:
+    """Begin a checkpoint, or where training ends with it write it; False where a stop came before there was space."""
+    with report.set_aside(), report.watchdog.asleep():
+        return saver.begin(last=last, wait=wait or last)
 
-    with report.set_aside() as watch:
-        path = job.with_space("a checkpoint", work, needed=expected_bytes(training))
-        if path is None:
-            return False
-        report.checkpoint_written(path, watch())
-        kept, last = job.hyperparameters.number_of_checkpoints, training.step == calendar.total
-        best = training.best[0] if training.best and job.hyperparameters.save_best_checkpoint else None
-        retire(job.checkpoints, training.step, kept if last else max(2, kept), best)
-    return True
+
+def settle(saver: Saver, report: Report) -> bool:
+    """See the checkpoint through whose files are written."""
+    with report.set_aside(), report.watchdog.asleep():
+        return saver.settle()
 
 
 def outcome(job: Job, training: Training, reason: str) -> Outcome:

@@ -64,10 +64,12 @@ class Clock:
 
     def restart(self) -> None:
         """Begin a logging interval."""
-        self._began, self._tokens, self._waited = time.monotonic(), 0, 0.0
+        self._began, self._tokens, self._steps, self._waited = time.monotonic(), 0, 0, 0.0
 
     def add(self, tokens: int) -> None:
+        """A step of so many tokens was made."""
         self._tokens += tokens
+        self._steps += 1
 
     def waited(self, seconds: float) -> None:
         self._waited += seconds
@@ -82,6 +84,7 @@ class Clock:
         elapsed = max(time.monotonic() - self._began, 1e-9)
         return {
             "perf/tokens_per_second": self._tokens / elapsed,
+            "perf/step_seconds": elapsed / max(1, self._steps),
             "perf/data_wait": min(1.0, self._waited / elapsed),
         }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from rewarm.recipe.hyperparameters import Hyperparameters
@@ -49,7 +50,8 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """The 2-norm of all gradients together, float32 scalar on their device."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm  # of shards: over all ranks
 
 
 def guarded_update(
@@ -68,4 +70,25 @@ def guarded_update(
     shrink = (norm / max_grad_norm).clamp(min=1.0) if max_grad_norm else torch.ones_like(norm)
     optimizer.grad_scale = (scale * shrink).float()  # type: ignore[attr-defined]
     optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
+    if isinstance(optimizer, SGD):
+        _step_on_parts(optimizer)
+    else:
+        optimizer.step()
+
+
+def _step_on_parts(optimizer: SGD) -> None:
+    """``optimizer.step()`` on what this rank holds: torch has no fused SGD for shards. Plain SGD keeps no state."""
+    groups = [group["params"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["params"] = [_part(parameter) for parameter in group["params"]]
     optimizer.step()
+    for group, params in zip(optimizer.param_groups, groups, strict=True):
+        group["params"] = params
+
+
+def _part(parameter: nn.Parameter) -> nn.Parameter:
+    if not isinstance(parameter, DTensor):
+        return parameter
+    part = nn.Parameter(parameter.to_local().detach())  # the same memory
+    part.grad = parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else None
+    return part

@@ -1,29 +1,31 @@
-"""The metric and progress events of a training, and the guard that ends one whose losses are not finite."""
+"""The metric and progress events of a training, and the last word of one that stands still."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import EXIT_BUG
 from rewarm.data.batches import Batch
 from rewarm.train.calendar import Calendar
 from rewarm.train.checkpoint import Training
+from rewarm.train.guard import Trouble, trouble
 from rewarm.train.job import Job
 from rewarm.train.metrics import Clock, flops_per_token, memory_gb, peak_flops
+from rewarm.train.tally import SIGMAS
+from rewarm.train.watchdog import Watchdog
 
-SKIPS_IN_A_ROW = 5
-"""Updates prevented one after the other that end a training."""
 PROGRESS_SECONDS = 2.0
 
 
 class Report:
     """Writes what training does to the run's events. Reads the device once per logging interval."""
 
-    def __init__(self, job: Job, training: Training, calendar: Calendar) -> None:
-        self.job, self.training, self.calendar = job, training, calendar
+    def __init__(self, job: Job, training: Training, calendar: Calendar, watchdog: Watchdog) -> None:
+        self.job, self.training, self.calendar, self.watchdog = job, training, calendar, watchdog
         self.clock = Clock()
         self._partial = 0  # tokens of the step that is being computed
         self._next = 0.0  # when the next progress event is due
@@ -49,31 +51,32 @@ class Report:
         self._partial += tokens * self.job.world_size
         self._progress()
 
-    def step_done(self, batch: Batch, rate: float) -> None:
-        """An update was made (or prevented)."""
+    def step_done(self, batch: Batch, rate: float) -> Trouble | None:
+        """An update was made (or prevented); say whether there is trouble, where that can be known now."""
         self._partial = 0
         self.clock.add(batch.tokens)
-        last = self.training.step == self.calendar.total
-        if self.calendar.logs(self.training.step):
-            self._interval(rate)
-        elif self.job.device.type == "cpu":
-            self.check_guard()  # reading the device costs nothing there
-        self._progress(force=last)
+        self.watchdog.step_done()
+        step, found = self.training.step, None
+        logs = self.calendar.logs(step)
+        if logs or self.job.device.type == "cpu":  # reading the device costs nothing there
+            seen = self.training.tally.read()
+            found = trouble(self.job, seen)
+            if logs:
+                self._interval(rate, seen)
+        self._progress(force=step == self.calendar.total)
+        return found
 
-    def check_guard(self) -> None:
-        """Raise ``UserError`` when too many updates in a row were prevented."""
-        self._guard(self.training.tally.read())
-
-    def checkpoint_written(self, path: Path, seconds: float) -> None:
-        training = self.training
+    def checkpoint_written(self, path: Path, state: dict[str, Any], seconds: float, stalled: float) -> None:
+        """A checkpoint stands; training stood still for some of the seconds that it took."""
         fields = {
-            "tokens": training.tokens,
+            "tokens": state["tokens"],
             "bytes": sum(file.stat().st_size for file in path.iterdir()),
             "seconds": seconds,
-            "best": training.best is not None and training.best[0] == training.step,
+            "stalled": stalled,
+            "best": state["best"] is not None and state["best"][0] == state["step"],
         }
         name = path.relative_to(self.job.folder).as_posix()
-        self.job.with_space("an event", lambda: self.job.log.checkpoint(training.step, name, **fields))
+        self.job.with_space("an event", lambda: self.job.log.checkpoint(state["step"], name, **fields))
 
     @contextlib.contextmanager
     def set_aside(self) -> Iterator[Callable[[], float]]:
@@ -85,16 +88,19 @@ class Report:
             self.clock.pause(time.monotonic() - began)
             self._next = 0.0
 
-    def _interval(self, rate: float) -> None:
-        """Write the metrics of the logging interval that ends here, and begin the next."""
+    def _interval(self, rate: float, seen: dict[str, Any]) -> None:
+        """Write the metrics of the logging interval that ends here, and begin the next.
+
+        Reading the tally has waited for the device, so the clock is right.
+        """
         training = self.training
-        seen = training.tally.read()  # waits for the device, so the clock below is right
         values = {"train/lr": rate, "train/epoch": self.calendar.epoch(training.step)}
         if seen["targets"]:
             values["train/loss"] = seen["loss"] / seen["targets"]
+            values |= losses_by_source(self.job.plan.names, *seen["by_source"])
             values["train/grad_norm"] = seen["norm"] / seen["updates"]
-        if seen["skipped"]:
-            values["train/skipped_updates"] = seen["skipped"]
+        if skipped := seen["skipped"] + (seen["spikes"] if training.tally.skip_spikes else 0):
+            values["train/skipped_updates"] = skipped
         values |= self.clock.interval()
         if self._utilisation is not None:
             values["perf/mfu"] = self._utilisation * values["perf/tokens_per_second"]
@@ -107,22 +113,16 @@ class Report:
                 step=training.step,
                 last_skipped=int(seen["last_skipped"]),
             )
-        self._guard(seen)
+        if seen["spikes"] and self.job.on_spike != "rewind":
+            done = "that update was skipped" if training.tally.skip_spikes else "training goes on"
+            self._warn(
+                f"the loss leapt at step {seen['first_spike']:.0f}, {SIGMAS:.0f} standard deviations above the last "
+                f"ones or more ({seen['spikes']:.0f} times up to step {training.step}): {done}",
+                step=training.step,
+                first_spike=int(seen["first_spike"]),
+            )
         training.tally.reset()
         self.clock.restart()
-
-    def _guard(self, seen: dict[str, float]) -> None:
-        if seen["worst_row"] < SKIPS_IN_A_ROW:
-            return
-        given = self.job.hyperparameters
-        precision = "" if given.mixed_precision == "none" else ", hyperparameters.mixed_precision=none"
-        raise UserError(
-            f"the loss or its gradient was not finite in {SKIPS_IN_A_ROW} updates in a row, up to step "
-            f"{seen['last_skipped']:.0f}; none of them was made, and the checkpoints from before are sound",
-            where=self.job.folder,
-            remedy=f"try a lower hyperparameters.learning_rate (it is {given.learning_rate:g}){precision}, "
-            "and look for documents that are not text",
-        )
 
     def _warn(self, message: str, **fields: object) -> None:
         self.job.with_space("an event", lambda: self.job.log.warning(message, **fields))
@@ -135,3 +135,21 @@ class Report:
         done, total = self.training.tokens + self._partial, self.job.plan.total_tokens
         fields = {"step": self.training.step, "steps": self.calendar.total, "speed": self.clock.speed(done)}
         self.job.with_space("an event", lambda: self.job.log.progress(min(done, total), total, "tokens", **fields))
+
+
+def losses_by_source(names: Sequence[str], nats: Sequence[float], targets: Sequence[float]) -> dict[str, float]:
+    """``train/loss/NAME`` in nats a target, of each source with targets; nothing where there is one source only."""
+    found = zip(names, nats, targets, strict=True) if len(names) > 1 else ()
+    return {f"train/loss/{name}": loss / count for name, loss, count in found if count}
+
+
+def stands_still(job: Job) -> Callable[[str], None]:
+    """What the watchdog does before the end. One of several processes leaves the state to the one that started them."""
+
+    def tell(message: str) -> None:
+        if job.rank == 0:
+            job.log.warning(message)
+        if job.world_size == 1:
+            job.log.state("failed", reason=message, exit_code=EXIT_BUG)
+
+    return tell

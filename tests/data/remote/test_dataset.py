@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from rewarm.core.errors import DataError
 from rewarm.core.workspace import Workspace
-from rewarm.data.prepare import build_dataset, sample_texts
+from rewarm.data.prepare import build_dataset
+from rewarm.data.sample import sample_texts
 from rewarm.recipe.recipe import Recipe
 from tests.servers import BUCKET, SECRET, Proxy, Reply, Store, unreliable
 
@@ -67,6 +69,32 @@ def test_from_a_bucket_as_from_the_disk(
     printed = b"".join(path.read_bytes() for path in workspace.root.rglob("*") if path.is_file())
     assert SECRET.encode() not in printed
     assert sample_texts(broken, tokenizer_folder)["law"].files == 3
+
+
+@pytest.mark.nightly
+def test_answers_that_do_not_come_in_time(
+    store: Store, workspace: Workspace, proxy: Proxy, parts: dict[str, bytes], tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    """Workers wait half a minute for an answer and ask again: the same dataset."""
+    for name, data in parts.items():
+        store.put(f"late/{name}", data)
+    connection = store.connect(workspace, endpoint=proxy.address)
+    recipe = recipe_of(f"s3://{BUCKET}/late", connection, text_column="body.text")
+    clean = build_dataset(recipe, tokenizer_folder, tmp_path / "clean", workers=2)
+    (workspace.cache).rename(tmp_path / "old")
+    fault, late_for = unreliable(0.3), {"a.jsonl", "c/d.jsonl"}
+
+    def late(path: str, reply: Reply) -> Reply | None:
+        name = path.removeprefix(f"/{BUCKET}/late/")
+        if name not in late_for:
+            return fault(path, reply)
+        late_for.remove(name)
+        return dataclasses.replace(reply, wait=32)
+
+    proxy.fault = late
+    again = build_dataset(recipe, tokenizer_folder, tmp_path / "again", workers=2)
+    assert (again.hash, shards(again.path)) == (clean.hash, shards(clean.path))
+    assert not late_for
 
 
 def test_an_unreachable_object_is_not_passed_over_as_a_bad_file(

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import quote, unquote, unquote_plus, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 
@@ -24,7 +24,6 @@ from rewarm.data.remote import browse
 from rewarm.data.signature import ChangedError, UnsettledError
 from tests.data.test_documents import CONTENTS, TEXTS
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {
     "data/a b.jsonl": CONTENTS["jsonl"],
     "data/vi/Điều.parquet": CONTENTS["parquet"],
@@ -51,22 +50,14 @@ class Hub(BaseHTTPRequestHandler):
         elif path.startswith("gated/texts/") or "/gated/texts" in path:
             self._answer(b"{}", {"X-Error-Code": "GatedRepo"}, 403 if "Authorization" in self.headers else 401)
         elif found := re.fullmatch(r"api/datasets/owner/texts/tree/(main|v1)(?:/(.*))?", path):
-            self._tree(found[2] or "", "recursive=True" in self.path or "recursive=true" in self.path)
+            self._tree(found[2] or "", "recursive=true" in self.path)
         elif found := re.fullmatch(r"datasets/owner/texts/resolve/(main|v1)/(.*)", path):
             self._resolve(found[2])
         elif path.startswith("lake/"):
-            self._part(self.files[path.removeprefix("lake/")], {"ETag": '"of-the-lake"'})
+            data = self.files[path.removeprefix("lake/")]
+            self._part(data, {"ETag": '"of-the-lake"'}) if "Range" in self.headers else self._answer(data, {})
         else:
             self._answer(b"{}", {"X-Error-Code": "RepoNotFound"}, 401)
-
-    def do_POST(self) -> None:
-        asked = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        self.asked.append((self.path, self.headers.get("Authorization")))
-        if "owner/texts" not in self.path:
-            self._answer(b"{}", {"X-Error-Code": "GatedRepo" if "gated" in self.path else "RepoNotFound"}, 401)
-            return
-        wanted = json.loads(asked)["paths"] if asked.startswith("{") else re.findall(r"paths=([^&]*)", asked)
-        self._json([self._entry(name) for name in map(unquote_plus, wanted) if name in self.files])
 
     def _tree(self, folder: str, deep: bool) -> None:
         below = [name for name in self.files if name.startswith(f"{folder}/" if folder else "")]
@@ -76,7 +67,11 @@ class Hub(BaseHTTPRequestHandler):
         files = [n for n in below if deep or "/" not in n[len(folder) + bool(folder) :]]
         depth = folder.count("/") + 2 if folder else 1
         folders = {"/".join(n.split("/")[:depth]) for n in below if n not in files}
-        self._json([{"type": "directory", "path": f, "oid": "0" * 40} for f in folders] + [*map(self._entry, files)])
+        every = [{"type": "directory", "path": f, "oid": "0" * 40} for f in folders] + [*map(self._entry, files)]
+        at = int((re.findall(r"cursor=(\d+)", self.path) or "0")[0])  # pages of two entries
+        question = f"{urlsplit(self.path).query.partition('&')[0]}&cursor={at + 2}"
+        more = {"Link": f'<http://{self.headers["Host"]}{urlsplit(self.path).path}?{question}>; rel="next"'}
+        self._json(every[at : at + 2], more if len(every) > at + 2 else {})
 
     def _entry(self, name: str) -> dict[str, object]:
         data = self.files[name]
@@ -99,8 +94,8 @@ class Hub(BaseHTTPRequestHandler):
         part = data[first : last + 1]
         self._answer(part, {**headers, "Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(data)}"}, 206)
 
-    def _json(self, value: object) -> None:
-        self._answer(json.dumps(value).encode(), {"Content-Type": "application/json", "X-Repo-Commit": COMMIT})
+    def _json(self, value: object, headers: dict[str, str]) -> None:
+        self._answer(json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
 
     def _answer(self, body: bytes, headers: dict[str, str], status: int = 200) -> None:
         self.send_response_only(status)
@@ -162,6 +157,15 @@ def test_a_new_commit_is_noticed_only_where_it_changed_something(hub: type[Hub])
         known[0].head()
     with pytest.raises(ChangedError):
         File(uris[1], known[1].signature._replace(version="0" * 40)).head()
+
+
+def test_another_kind_of_server_is_said(hub: type[Hub], workspace: Workspace) -> None:
+    known = HubConnection.model_validate({"endpoint": f"{hub.elsewhere}/lake", "token": "canary"})
+    save_connection(workspace, "lake", known)
+    for answer in (b"<html>canary", b'{"error": "canary"}'):
+        hub.files = {"api/datasets/owner/texts/tree/main": answer}
+        with pytest.raises(UnsettledError, match="does not answer like a hub"):
+            list_files(["hf://datasets/owner/texts"], connection="lake")
 
 
 def test_failures_in_passing(hub: type[Hub]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from rewarm.data.steps import Drop, Rule, build_steps
+from rewarm.data.steps.words import Texts
 from rewarm.recipe.steps import Step
 
 STEPS: TypeAdapter[list[Step]] = TypeAdapter(list[Step])
@@ -18,7 +19,8 @@ def rule(kind: str, **settings: Any) -> Rule:
 
 
 def applied(text: str, kind: str, **settings: Any) -> str | Drop:
-    return rule(kind, **settings).apply(text)
+    (answer,) = rule(kind, **settings).apply(Texts([text]))
+    return answer
 
 
 def reason(text: str, kind: str, **settings: Any) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
 
-from rewarm.data.steps.quality import LIMITS
+from rewarm.data.steps.quality import LIMITS, figures
+from rewarm.data.steps.words import Texts, word_hashes
 from tests.data.steps.conftest import applied, reason
 
 BULLET, PLAIN = "- one two three\n", "one two three\n"
@@ -78,3 +81,36 @@ def test_a_setting_of_the_recipe_goes_before_the_profile() -> None:
 def test_a_book_is_judged_by_its_first_million_characters() -> None:
     assert reason("word " * 300_000, "quality", max_words=199_999) == "too many words"
     assert reason("word " * 300_000, "quality", max_words=200_000) is None
+
+
+def plain(text: str) -> dict[str, float]:
+    """What is measured of a text with spaces, counted one by one."""
+    words = [word for word in (re.sub(r"^\W+|\W+$", "", word.replace("_", "-")) for word in text.split()) if word]
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    counted: dict[str, float] = {"words": len(words)}
+    if words:
+        counted |= {
+            "word_length": sum(map(len, words)) / len(words),
+            "alphabetic_words": sum(any(c.isalpha() for c in word) for word in words) / len(words),
+            "stop_words": sum(word in ("the", "of") for word in words),
+            "symbols_per_word": max(text.count("#"), text.count("...") + text.count("…")) / len(words),
+        }
+    if lines:
+        ends = {
+            "bullet_lines": [line.startswith(("*", "-", "•")) for line in lines],
+            "ellipsis_lines": [line.endswith(("...", "…")) for line in lines],
+            "line_punctuation": [line.endswith(tuple(".!?…\"'”’»›")) for line in lines],
+            "short_lines": [len(line) <= 30 for line in lines],
+        }
+        counted |= {name: sum(flags) / len(lines) for name, flags in ends.items()}
+    if words and lines:
+        counted["new_lines_per_word"] = (len(lines) - 1) / len(words)
+    return counted
+
+
+def test_the_figures_are_those_of_a_plain_count_whatever_stands_beside_a_text() -> None:
+    odd = ["", "\n", "...", "a", " ..\n\n.…", "- the\r\n\x0b\n x...\n", "#1 [the]\u3000of"]
+    texts = [text for pair in zip(topics.values(), odd * 12, strict=False) for text in pair]
+    measured = list(figures(Texts(texts), word_hashes(["the", "of"])))
+    for index, text in enumerate(texts):
+        assert {name: values[index] for name, values, there in measured if there[index]} == plain(text)

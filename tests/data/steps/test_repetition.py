@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rewarm.data.steps.repetition import LIMITS, figures
-from rewarm.data.steps.words import split_words
+from rewarm.data.steps.words import Texts, measure
 from tests.data.steps.conftest import applied, reason
 
 JAPANESE = "ファイルを開くことができます。ファイルを保存することができます。印刷することもできます。" * 2
@@ -58,32 +58,46 @@ def test_words_in_a_row_that_came_before(n: int) -> None:
 
 
 def test_what_comes_once_is_no_repetition_however_short_the_text() -> None:
-    for text in ("", "a", "a b", "one two three four five", "一二三四五"):
-        assert all(value == 0 for _, value in figures(text))
+    texts = Texts(["", "a", "a b", "one two three four five", "a b", "一二三四五"])
+    assert not any(values.any() for _, values, _ in figures(texts))
 
 
 def test_the_limits_are_what_is_measured_in_that_order() -> None:
-    measured = [name for name, _ in figures(repeated(10, 3, 5) + "\n" + words(0, 3))]
+    measured = [name for name, _, _ in figures(Texts([repeated(10, 3, 5) + "\n" + words(0, 3)]))]
     assert measured == [limit.figure for limit in LIMITS]
 
 
-@pytest.mark.parametrize("text", [*list(topics.values())[:12], JAPANESE, "a a a a a a a\n\n  a a b"])
-def test_the_figures_are_those_of_a_plain_count(text: str) -> None:
-    found = split_words(text)
+def plain(text: str) -> dict[str, float]:
+    """What is measured, counted one by one."""
+    found = measure([text]).words
     starts, ends = found.starts.tolist(), found.ends.tolist()
     tokens = [text[a:b] for a, b in zip(starts, ends, strict=True)]
-    measured = dict(figures(text))
+    lines = [line for line in map(str.strip, text.split("\n")) if line]
+    total = sum(map(len, lines))
+    counted = {
+        "duplicate_lines": (len(lines) - len(set(lines))) / max(1, len(lines)),
+        "duplicate_line_characters": (total - sum(map(len, set(lines)))) / max(1, total),
+    }
     for n in range(2, 11):
         grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
-        most = max(Counter(grams).values(), default=0)
+        counts = Counter(grams)
+        most = max(counts.values(), default=0)
         spans: dict[Any, int] = {}
         seen, covered = set(), set()
         for i, gram in enumerate(grams):
             spans[gram] = min(spans.get(gram, len(text)), ends[i + n - 1] - starts[i])
             covered.update(range(i, i + n) if gram in seen else ())
             seen.add(gram)
+        longest = max((spans[gram] for gram, count in counts.items() if count == most), default=0)
         if n < 5:
-            longest = max((spans[g] for g, count in Counter(grams).items() if count == most), default=0)
-            assert measured.get(f"top_{n}_gram", 0) == pytest.approx(min(1, most * longest / len(text)) * (most > 1))
+            counted[f"top_{n}_gram"] = min(1, most * longest * (most > 1) / max(1, len(text)))
         else:
-            assert measured.get(f"duplicated_{n}_gram", 0) == sum(len(tokens[i]) for i in covered) / len(text)
+            counted[f"duplicated_{n}_gram"] = sum(len(tokens[i]) for i in covered) / max(1, len(text))
+    return counted
+
+
+def test_the_figures_are_those_of_a_plain_count_whatever_stands_beside_a_text() -> None:
+    texts = [*list(topics.values())[:12], JAPANESE, "", "a a a a a a a\n\n  a a b", " \u3000a\r\na\n \n", JAPANESE]
+    measured = {name: values for name, values, _ in figures(Texts(texts))}
+    for index, text in enumerate(texts):
+        assert {name: values[index] for name, values in measured.items()} == plain(text)

@@ -13,7 +13,9 @@ from typing import Any, get_args
 import pytest
 
 from rewarm.core.errors import DataError
+from rewarm.data.scan import clean
 from rewarm.data.steps import Drop, build_steps, facts
+from rewarm.data.steps.words import Texts
 from rewarm.recipe.steps import Step
 from tests.data.steps.conftest import STEPS, applied, rule
 
@@ -64,25 +66,24 @@ def test_there_is_a_module_for_every_kind(every: list[dict[str, Any]]) -> None:
 def test_the_order_is_the_recipe_s() -> None:
     text, steps = "Mail anna@example.org now", [{"kind": "pii"}, {"kind": "quality", "max_word_length": 5}]
     for order, answer in ((steps, "<EMAIL>"), (steps[::-1], "long words")):
-        result: str | Drop = text
-        for built in build_steps(STEPS.validate_python(order)):
-            result = built.apply(result) if isinstance(result, str) else result
-        assert answer in (result.reason if isinstance(result, Drop) else result)
+        (result,) = clean([text], build_steps(STEPS.validate_python(order)))
+        assert answer in (result if isinstance(result, str) else result[0])
 
 
 _IN_ANOTHER_PROCESS = """
 import json, sys
+from rewarm.data.steps.words import Texts
 from tests.data.steps.conftest import rule
 steps, texts = json.load(sys.stdin)
-print(json.dumps([[rule(**step).apply(text) for text in texts] for step in steps]))
+print(json.dumps([rule(**step).apply(Texts(texts)) for step in steps]))
 """
 
 
 def test_the_same_text_gives_the_same_answer_in_every_process(every: list[dict[str, Any]]) -> None:
     texts = [*NASTY, *list(topics.values())[:10], *(text * 2 for text in NASTY)]
-    here = [[rule(**step).apply(text) for text in texts] for step in every]
-    again = [[rule(**step).apply(text) for text in reversed(texts)][::-1] for step in every]
-    assert again == here  # no state from one text to the next
+    here = [rule(**step).apply(Texts(texts)) for step in every]
+    alone = [[rule(**step).apply(Texts([text]))[0] for text in texts[::-1]][::-1] for step in every]
+    assert alone == here  # no state from one text to the next, whatever stands beside it
     there = subprocess.run(
         [sys.executable, "-c", _IN_ANOTHER_PROCESS],
         input=json.dumps([every, texts]),
@@ -97,8 +98,8 @@ def test_the_same_text_gives_the_same_answer_in_every_process(every: list[dict[s
 def test_a_rule_that_does_not_change_gives_back_the_text_itself(every: list[dict[str, Any]]) -> None:
     for settings in every:
         built = rule(**settings)
-        for text in [*NASTY, *list(topics.values())[:10]]:
-            result = built.apply(text)
+        texts = [*NASTY, *list(topics.values())[:10]]
+        for text, result in zip(texts, built.apply(Texts(texts)), strict=True):
             assert built.changes or isinstance(result, Drop) or result is text
             if built.changes and isinstance(result, str):
                 result.encode()

@@ -17,6 +17,10 @@ from rewarm.data.remote.place import Entry, Place
 from rewarm.data.signature import Signature
 
 _MAGIC = re.compile(r"[*?\[]")
+_ADDRESS = re.compile(r"(s3|hf)://|https?://([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?([/?]|$)")
+_SECRETS = re.compile(
+    r"(?i)https?://([^/?#]*@|[^#]*[?&]((x-amz-|x-goog-)?signature|sig|(access_)?token|api_?key|password)=)"
+)
 _MARKS = re.compile(r"(?s)\*\*/|\*\*|\[\[\]|\[(?:![^\\\[\]^]+|[^!\\\[\]^][^\\\[\]^]*)\]|.")
 
 
@@ -25,12 +29,13 @@ def is_remote(uri: str) -> bool:
 
 
 def browse(uri: str, connection: str | None) -> list[Entry]:
-    """The file ``uri``, or what lies in that folder directly.
+    """The file ``uri``, or what lies in that folder directly, or the files that match that pattern.
 
     Raises:
         DataError: if the server refuses, or cannot be reached.
     """
-    return list(place_of(uri, connection).entries(uri, deep=False))
+    found = list(place_of(uri, connection).entries(uri, deep=False))
+    return found or ([Entry(*item) for item in matches(uri, connection).items()] if has_magic(uri) else [])
 
 
 def files(uri: str, connection: str | None) -> dict[str, Signature]:
@@ -83,8 +88,18 @@ def place_of(uri: str, connection: str | None) -> Place:
     """The server that a URI names, through the connection of that name.
 
     Raises:
-        UserError: if there is no such connection, or it leads to servers of another kind.
+        UserError: if it is no URI, or one with a secret in it, which every message and manifest would
+            repeat; if there is no such connection, or it leads to servers of another kind.
     """
+    if _SECRETS.match(uri):
+        raise UserError(
+            "this address has a password or a signature in it, and would be shown wherever the text is named",
+            where=uri.partition("?")[0].rpartition("@")[2],
+            remedy="give the address alone, and the secret to a connection: rewarm connections add",
+        )
+    if not _ADDRESS.match(uri):
+        remedy = "write s3://BUCKET/FOLDER, hf://datasets/OWNER/NAME or https://HOST/FILE"
+        raise UserError("this is no address on a server", where=uri, remedy=remedy)
     workspace = Workspace.default()
     path = workspace.connections / f"{connection or HUB}.json"
     written = path.stat().st_mtime_ns if path.is_file() else 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+
+import orjson
 
 from rewarm.core.connections import HubConnection
 from rewarm.core.errors import DataError
-from rewarm.data.remote.place import PASSING, Entry, PassingError, Place
+from rewarm.data.remote.place import QUESTION, Entry, Place, T
 from rewarm.data.signature import Signature, UnsettledError
 
 
@@ -25,8 +27,16 @@ class HubPlace(Place):
         self.token = connection.token.get_secret_value() if connection else get_token()
 
     def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        from huggingface_hub import constants
+
+        if constants.HF_HUB_OFFLINE:
+            raise UnsettledError("HF_HUB_OFFLINE is set", where=uri.partition(QUESTION)[0], remedy="unset it")
+        uri, _, question = uri.partition(QUESTION)
         name, revision, path = split(uri)
-        url = f"{self.endpoint}/datasets/{name}/resolve/{quote(revision or 'main', safe='')}/{quote(path, safe='/~')}"
+        at = f"{quote(revision or 'main', safe='')}/{quote(path, safe='/~')}"
+        url = f"{self.endpoint}/datasets/{name}/resolve/{at}"
+        if question:
+            url = f"{self.endpoint}/api/datasets/{name}/tree/{at.rstrip('/')}?{question}"
         return url, {**headers, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
 
     def version(self, headers: Mapping[str, str]) -> str:
@@ -47,48 +57,45 @@ class HubPlace(Place):
         return UnsettledError(what, where=uri, remedy=remedy)
 
     def entries(self, uri: str, deep: bool) -> Iterator[Entry]:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
-            HfHubHTTPError,
-            HFValidationError,
-            HTTPError,
-            OfflineModeIsEnabled,
-        )
-
         name, revision, path = split(uri)
-        api = HfApi(self.endpoint, self.token or False)
         root = f"hf://datasets/{name}{'@' + revision if revision else ''}/"
-        options: dict[str, Any] = {"repo_type": "dataset", "revision": revision}
+        question: str | None = f"recursive={str(deep).lower()}"
+        while question is not None:
+            asked = f"{root}{path.rstrip('/')}{QUESTION}{question}"
+            page = _if_there(lambda asked=asked: self.whole(asked, _page))  # type: ignore[misc]
+            if page is None:  # no such folder: it may be a file
+                known = _if_there(lambda: self.signature(uri)) if path and not path.endswith("/") else None
+                yield from [Entry(uri, known)] if known else []
+                return
+            items, question = page
+            for item in items:
+                if item["type"] == "file":
+                    version = item["lfs"]["oid"] if item.get("lfs") else item["oid"]
+                    yield Entry(root + item["path"], Signature(item["size"], version))
+                elif not deep:
+                    yield Entry(f"{root}{item['path']}/", None)
 
-        def found() -> list[Any]:
-            try:
-                if path:
-                    named = api.get_paths_info(name, [path.rstrip("/")], **options)
-                    if named and not hasattr(named[0], "tree_id"):
-                        return list(named)
-                return list(api.list_repo_tree(name, path.rstrip("/") or None, recursive=deep, **options))
-            except OfflineModeIsEnabled:
-                raise UnsettledError("HF_HUB_OFFLINE is set", where=uri, remedy="unset it") from None
-            except EntryNotFoundError:
-                return []
-            except HFValidationError as error:
-                raise DataError(str(error), where=uri, remedy="write hf://datasets/OWNER/NAME/PATH") from None
-            except HfHubHTTPError as error:
-                status = error.response.status_code
-                if status in PASSING:
-                    raise PassingError(f"HTTP {status}") from None
-                raise self.refused(uri, status, error.response.headers.get("X-Error-Code", "")) from None
-            except HTTPError as error:
-                raise PassingError(type(error).__name__) from None
 
-        items = self.patiently(uri, found)
-        for item in items:
-            if hasattr(item, "tree_id"):
-                if not deep:
-                    yield Entry(f"{root}{item.path}/", None)
-            else:
-                yield Entry(root + item.path, Signature(item.size, item.lfs.sha256 if item.lfs else item.blob_id))
+def _if_there(ask: Callable[[], T]) -> T | None:
+    """What the hub answers; None where it says that there is no such thing."""
+    try:
+        return ask()
+    except UnsettledError:
+        raise
+    except DataError:
+        return None
+
+
+def _page(answer: bytes, headers: Mapping[str, str]) -> tuple[list[dict[str, Any]], str | None]:
+    """The entries of a listing, and what to ask for the next ones."""
+    try:
+        items = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        items = None
+    if not isinstance(items, list):
+        raise UnsettledError("the server does not answer like a hub", remedy="correct the endpoint of the connection")
+    following = re.search(r'<([^>]*)>; *rel="next"', headers.get("Link", ""))
+    return items, following and urlsplit(following[1]).query
 
 
 def split(uri: str) -> tuple[str, str | None, str]:

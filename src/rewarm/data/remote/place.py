@@ -24,8 +24,6 @@ from rewarm.core.errors import DataError
 from rewarm.data.signature import ChangedError, Signature, UnsettledError
 
 T = TypeVar("T")
-FAILURES = 10
-"""Failures one behind the other after which a server counts as gone: about a minute and a half."""
 QUESTION = "\0?"
 """Stands between a URI and a question about it that is no file; no file's name holds it."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 20.0  # seconds
@@ -35,6 +33,13 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=30)
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 _ERRORS = (urllib3.exceptions.HTTPError, OSError)
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "rewarm"}
+_WORDS = {
+    "NewConnectionError": "nothing answers there",
+    "NameResolutionError": "no host has that name",
+    "ConnectTimeoutError": "no answer in time",
+    "ReadTimeoutError": "no answer in time",
+    "SSLError": "no https there, or no certificate that this machine trusts",
+}
 
 
 class Entry(NamedTuple):
@@ -57,6 +62,8 @@ class Place(ABC):
 
     redirects = 0
     """How often an answer may lead elsewhere."""
+    patience = 10
+    """Failures one behind the other after which the server counts as gone: about a minute and a half."""
 
     @abstractmethod
     def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -97,6 +104,8 @@ class Place(ABC):
         response, version = self._send(uri, {"Range": "bytes=0-0"}, (200, 206, 416))
         try:
             total = _range_of(response)[1] if response.status != 200 else response.headers.get("Content-Length")
+            if total == "0":
+                version = version or "empty"  # there are servers that say no more of such a file
             if total is None or not version:
                 missing = "its size" if total is None else "what its version is (ETag or Last-Modified)"
                 raise DataError(f"the server does not say {missing}", where=uri, remedy="download it first")
@@ -181,13 +190,13 @@ class Place(ABC):
             raise PassingError(f"HTTP {response.status}", float(pause) if pause.isdigit() else 0.0)
         raise self.refused(uri, response.status, code[1].decode() if code else response.headers.get("X-Error-Code", ""))
 
-    def whole(self, uri: str, parse: Callable[[bytes], T]) -> T:
-        """The whole answer to a short question such as a listing, parsed."""
+    def whole(self, uri: str, parse: Callable[[bytes, Mapping[str, str]], T]) -> T:
+        """The whole answer to a short question such as a listing, parsed with its headers."""
 
         def once() -> T:
             response, _ = self._send(uri, {}, (200,))
             try:
-                return parse(response.read())
+                return parse(response.read(), response.headers)
             finally:
                 _let_go(response)
 
@@ -195,18 +204,20 @@ class Place(ABC):
 
     def patiently(self, uri: str, action: Callable[[], T]) -> T:
         """What ``action`` returns; after a ``PassingError`` or a broken line it is tried again."""
-        for failed in range(FAILURES):
+        for failed in range(self.patience):
             try:
                 return action()
             except (PassingError, *_ERRORS) as error:
-                problem = str(error) if isinstance(error, PassingError) else type(error).__name__
+                name = type(error).__name__
+                problem = str(error) if isinstance(error, PassingError) else _WORDS.get(name, name)
                 pause = min(_LONGEST_PAUSE, max(getattr(error, "pause", 0.0), _FIRST_PAUSE * 2**failed))
-            if failed + 1 < FAILURES:
+            if failed + 1 < self.patience:
                 time.sleep(pause * random.uniform(0.5, 1))  # so that many workers do not come back at once
         raise UnsettledError(
-            f"the server fails ({problem}; {FAILURES} times one behind the other)",
+            f"the server {urlsplit(self.ask(uri, {})[0]).netloc} fails "
+            f"({problem}; {self.patience} times one behind the other)",
             where=uri.partition(QUESTION)[0],
-            remedy="look at the connection (rewarm connections test), then run again: what was fetched is kept",
+            remedy="compare its address, see that it is up, then run again: what was fetched is kept",
         )
 
 

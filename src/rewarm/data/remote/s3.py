@@ -27,7 +27,7 @@ _WORDS = {
     "AuthorizationHeaderMalformed": "the region of the connection is wrong",
 }
 _PAGE = 1000
-_REMEDY = "look at the connection: rewarm connections test"
+_REMEDY = "correct the connection: rewarm connections rm, then add it again with the right endpoint, region and key"
 
 
 class S3Place(Place):
@@ -66,6 +66,8 @@ class S3Place(Place):
 
     def entries(self, uri: str, deep: bool) -> Iterator[Entry]:
         bucket, key = split(uri)
+        if uri != "s3://" and not re.fullmatch(r"[A-Za-z0-9][\w.-]{1,254}", bucket):
+            raise DataError(f"no bucket can be named {bucket!r}", where=uri, remedy="write s3://BUCKET/FOLDER")
         if not bucket:
             names = self.whole("s3://", _xml).findall("Buckets/Bucket/Name")
             yield from (Entry(f"s3://{name.text}/", None) for name in names)
@@ -103,7 +105,7 @@ def split(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _xml(answer: bytes) -> ET.Element:
+def _xml(answer: bytes, headers: Mapping[str, str]) -> ET.Element:
     """A listing, its elements without the namespace."""
     try:
         return ET.fromstring(re.sub(rb' xmlns="[^"]*"', b"", answer, count=1))

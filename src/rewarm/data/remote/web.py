@@ -20,7 +20,7 @@ class WebPlace(Place):
 
     def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         known, sent = self._connection, dict(headers)
-        if known and known.token and urlsplit(known.endpoint)[:2] == urlsplit(uri)[:2]:
+        if known and urlsplit(known.endpoint)[:2] == urlsplit(uri)[:2]:
             sent["Authorization"] = f"Bearer {known.token.get_secret_value()}"
         return quote(uri, safe="%/:?#[]@!$&'()*+,;=~"), sent
 

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ValidationError
 
 from rewarm.core.errors import DataError
 from rewarm.core.storage import sha256_file
-from rewarm.data.steps.rule import Apply, Drop
-from rewarm.data.steps.words import JUDGED, Hashes, n_grams, split_words
+from rewarm.data.steps.rule import Apply, Drop, each
+from rewarm.data.steps.words import JUDGED, Hashes, measure, n_grams
 from rewarm.recipe.steps import Decontaminate
 
-VERSION = 1
+VERSION = 2
 CHANGES = False
 SHORTEST = 8
 """Words of an item that is still looked for: shorter ones are everyday phrases."""
@@ -48,7 +48,7 @@ class BenchmarkNgrams:
         """Task and id of the items that share a run with the text, in the order of the file."""
         found: set[int] = set()
         for piece in _pieces(text):
-            hashes = split_words(piece, inner_punctuation=False).hashes
+            hashes = measure([piece], inner_punctuation=False).words.hashes
             for n, (keys, owners) in self.grams.items():
                 wanted = n_grams(hashes, n)
                 begins = np.searchsorted(keys[:-1], wanted)
@@ -74,8 +74,8 @@ def benchmark_ngrams(path: str | Path, words: int = 13) -> BenchmarkNgrams:
     too_short = 0
     for item in _items(path):
         items.append((item.task, str(item.id)))
-        found = split_words(unicodedata.normalize("NFC", item.text)[:JUDGED].lower(), inner_punctuation=False)
-        doubled = 2 if found.unspaced else 1
+        found = measure([unicodedata.normalize("NFC", item.text)[:JUDGED].lower()], inner_punctuation=False).words
+        doubled = 2 if found.unspaced[0] else 1
         n = min(words * doubled, len(found))
         if n < min(SHORTEST, words) * doubled:
             too_short += 1
@@ -115,7 +115,7 @@ def build(step: Decontaminate) -> Apply:
         matches = index.matches(text)
         return Drop(f"{step.words}-gram of {matches[0][0]}", matches[0][1]) if matches else text
 
-    return apply
+    return each(apply)
 
 
 def facts(step: Decontaminate) -> dict[str, Any]:

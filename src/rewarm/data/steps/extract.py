@@ -12,7 +12,7 @@ import re
 from importlib.metadata import version
 from typing import Any
 
-from rewarm.data.steps.rule import Apply, Drop
+from rewarm.data.steps.rule import Apply, Drop, each
 from rewarm.recipe.steps import Extract
 
 VERSION = 1
@@ -52,7 +52,7 @@ def build(step: Extract) -> Apply:
             return text
         return html(text, step.main_content)
 
-    return apply
+    return each(apply)
 
 
 def _depth(text: str) -> int:

@@ -24,7 +24,7 @@ from rewarm.core.config import nearest
 from rewarm.core.errors import DataError
 from rewarm.core.storage import sha256_file
 from rewarm.data.steps.limits import load_profile, with_profile
-from rewarm.data.steps.rule import Apply, Drop
+from rewarm.data.steps.rule import Apply, Drop, each
 from rewarm.recipe.steps import Language
 
 VERSION = 1
@@ -117,7 +117,7 @@ def build(step: Language) -> Apply:
         found = score(text)
         return Drop(OTHER, round(found, 4)) if found < least else text
 
-    return apply
+    return each(apply)
 
 
 def facts(step: Language) -> dict[str, Any]:

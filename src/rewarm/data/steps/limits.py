@@ -7,16 +7,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 from pydantic import Field, ValidationError
 
 from rewarm.core.config import Frozen
 from rewarm.core.errors import DataError
 from rewarm.data.steps.rule import Drop
+from rewarm.data.steps.words import Flags, Texts
 from rewarm.recipe.steps import Language, Profiled, Quality, Repetition, is_path
 
 S = TypeVar("S", bound=Profiled)
 Bounds = dict[str, list[tuple[float, bool, str]]]
+Figure = tuple[str, npt.NDArray[np.number[Any]], Flags]
+"""A name, and for each text its value and whether it has one, both (texts,)."""
 
 
 class Limit(NamedTuple):
@@ -82,13 +87,19 @@ def bounds(step: Quality | Repetition, limits: Sequence[Limit]) -> Bounds:
     return found
 
 
-def first_broken(figures: Iterable[tuple[str, float]], wanted: Bounds) -> Drop | None:
-    """The first figure that is out of its bounds; no further one is then computed."""
-    for name, value in figures:
+def first_broken(texts: Texts, figures: Iterable[Figure], wanted: Bounds) -> list[str | Drop]:
+    """Each text, or the first of its figures that is out of its bounds; once all are, no further one is computed."""
+    answers: list[str | Drop] = list(texts.texts)
+    whole = np.ones(len(answers), bool)
+    for name, values, there in figures:
         for bound, least, reason in wanted.get(name, ()):
-            if value < bound if least else value > bound:
-                return Drop(reason, round(value, 4))
-    return None
+            broken = whole & there & (values < bound if least else values > bound)
+            for index in np.flatnonzero(broken).tolist():
+                answers[index] = Drop(reason, round(values[index].item(), 4))
+            whole &= ~broken
+        if not whole.any():
+            break
+    return answers
 
 
 def facts(step: Quality | Repetition) -> dict[str, Any]:

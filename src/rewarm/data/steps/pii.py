@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from rewarm.data.steps.rule import Apply
+from rewarm.data.steps.rule import Apply, each
 from rewarm.recipe.steps import Pii
 
 VERSION = 1
@@ -85,7 +85,7 @@ def build(step: Pii) -> Apply:
             text = pattern.sub(masked, text)
         return text
 
-    return apply
+    return each(apply)
 
 
 def facts(step: Pii) -> dict[str, Any]:

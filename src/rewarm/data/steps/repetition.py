@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from rewarm.data.steps.limits import Limit, bounds, facts, first_broken, with_profile
-from rewarm.data.steps.rule import Apply, Drop
-from rewarm.data.steps.words import JUDGED, Hashes, Words, longer, n_grams, split_words
+from rewarm.data.steps.limits import Figure, Limit, bounds, facts, first_broken, with_profile
+from rewarm.data.steps.rule import Apply
+from rewarm.data.steps.words import STEP, Hashes, Places, Texts, Words
 from rewarm.recipe.steps import Repetition
 
-Places = npt.NDArray[np.int64]
 __all__ = ["CHANGES", "LIMITS", "VERSION", "build", "facts", "figures"]
-VERSION = 1
+VERSION = 2
 CHANGES = False
 LIMITS = (
     Limit("max_duplicate_lines", "duplicate_lines", "duplicate lines"),
@@ -28,74 +26,73 @@ LIMITS = (
 )
 
 
-def figures(text: str) -> Iterator[tuple[str, float]]:
-    """What is measured, by name, in the order of ``LIMITS``; all are shares."""
-    size = len(text[:JUDGED])
-    yield from _lines(text[:JUDGED])
-    words = split_words(text)
-    grams = n_grams(words.hashes, 2)  # every n words in a row
-    places = np.arange(len(grams))  # where they may come twice
+def figures(texts: Texts) -> Iterator[Figure]:
+    """What is measured, by name, in the order of ``LIMITS``; all are shares, and nothing is left out."""
+    measured = texts.measured
+    words, lines, sizes = measured.words, measured.lines, np.maximum(measured.sizes, 1)
+    every = np.ones(len(sizes), bool)
+    lengths, again = lines.ends - lines.starts, np.zeros(len(lines), bool)
+    order, counts = _several(lines.hashes, np.arange(len(lines)), lines.owners)
+    again[order] = True
+    again[_firsts(order, counts)] = False
+    yield "duplicate_lines", lines.sums(again) / np.maximum(lines.counts, 1), every
+    yield "duplicate_line_characters", lines.sums(lengths * again) / np.maximum(lines.sums(lengths), 1), every
+    places = np.flatnonzero(words.owners[1:] == words.owners[:-1])  # where n words in a row may come twice
+    grams = words.hashes[:-1] * STEP + words.hashes[1:]  # their hashes
     for n in range(2, 11):
-        found = _again(grams, places)
-        if found is None:
+        order, counts = _several(grams, places, words.owners)
+        if not len(order):
             return
-        order, counts = found
         if n < 5:
-            yield f"top_{n}_gram", min(1.0, _top(words, order, counts, n) / size)
+            yield f"top_{n}_gram", np.minimum(1.0, _top(words, order, counts, n) / sizes), every
         else:
-            yield f"duplicated_{n}_gram", _duplicated(words, order, counts, n) / size
+            yield f"duplicated_{n}_gram", _duplicated(words, order, counts, n) / sizes, every
         twice = np.zeros(len(grams) + 1, bool)
         twice[order] = True
         places = np.flatnonzero(twice[:-2] & twice[1:-1])  # what comes once is no part of a longer run that does twice
-        grams = longer(grams, words.hashes)
+        grams[places] = grams[places] * STEP + words.hashes[places + n]
 
 
-def _again(grams: Hashes, places: Places) -> tuple[Places, Places] | None:
-    """The places of all that comes more than once, equal ones together, and how many each time are equal."""
-    if len(places) < 2:
-        return None
-    keys = grams[places]
-    order = np.argsort(keys)
-    keys = keys[order]
-    edges = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1], [True])))
-    counts = np.diff(edges)
+def _several(hashes: Hashes, places: Places, owners: Places) -> tuple[Places, Places]:
+    """Of these places those whose hash comes more than once in the same text, equal ones together; how many each time.
+
+    A sort of numbers alone takes a fifth of one that gives their order, so the place stands in the low bits.
+    """
+    low = np.uint64((1 << 21) - 1)
+    order = (np.sort((hashes[places] & ~low) | places.astype(np.uint64)) & low).astype(np.int64)
+    keys, texts = hashes[order], owners[order]
+    edges = np.flatnonzero(np.concatenate(([True], (keys[1:] != keys[:-1]) | (texts[1:] != texts[:-1]), [True])))
+    counts = np.diff(edges)[: len(order)]
     several = counts > 1
-    if not several.any():
-        return None
-    return places[order[np.repeat(several, counts)]], counts[several]
+    return order[np.repeat(several, counts)], counts[several]
 
 
-def _lines(text: str) -> Iterator[tuple[str, float]]:
-    lines = [line for line in map(str.strip, text.split("\n")) if line]
-    if len(lines) > 1:
-        once = set(lines)
-        yield "duplicate_lines", (len(lines) - len(once)) / len(lines)
-        everything = sum(map(len, lines))
-        yield "duplicate_line_characters", (everything - sum(map(len, once))) / everything
+def _firsts(order: Places, counts: Places) -> Places:
+    """The first place of each group; those of a group stand in the order of the text."""
+    first: Places = order[np.cumsum(counts) - counts]
+    return first
 
 
-def _top(words: Words, order: Places, counts: Places, n: int) -> int:
-    """Characters in the commonest n words in a row; of equally common ones, the longest."""
+def _top(words: Words, order: Places, counts: Places, n: int) -> Places:
+    """Characters in the commonest n words in a row of each text; of equally common ones, the longest."""
     spans = np.minimum.reduceat(words.ends[order + n - 1] - words.starts[order], np.cumsum(counts) - counts)
-    most = counts.max()
-    return int(most * spans[counts == most].max())
+    best = np.zeros(len(words.counts), np.int64)
+    np.maximum.at(best, words.owners[_firsts(order, counts)], counts << 32 | spans)
+    total: Places = (best >> 32) * (best & 0xFFFFFFFF)
+    return total
 
 
-def _duplicated(words: Words, order: Places, counts: Places, n: int) -> int:
-    """Characters of the words that stand in n words in a row that came before."""
+def _duplicated(words: Words, order: Places, counts: Places, n: int) -> Places:
+    """Characters of the words that stand in n words in a row that came before, of each text."""
     change = np.zeros(len(words) + 1, np.int64)
     change[order] += 1
     change[order + n] -= 1
-    first = np.minimum.reduceat(order, np.cumsum(counts) - counts)
+    first = _firsts(order, counts)
     change[first] -= 1
     change[first + n] += 1
-    return int((words.ends - words.starts)[np.cumsum(change[:-1]) > 0].sum())
+    return words.sums((words.ends - words.starts) * (np.cumsum(change[:-1]) > 0))
 
 
 def build(step: Repetition) -> Apply:
     wanted = bounds(with_profile(step), LIMITS)
-
-    def apply(text: str) -> str | Drop:
-        return first_broken(figures(text), wanted) or text
-
-    return apply
+    return lambda texts: first_broken(texts, figures(texts), wanted)

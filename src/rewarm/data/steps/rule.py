@@ -1,10 +1,12 @@
-"""What a cleaning step is to the rest of the data path: a pure function from a text to a text or a drop."""
+"""What a cleaning step is to the rest of the data path: a pure function from texts to texts or drops."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from rewarm.data.steps.words import Texts
 
 
 class Drop(NamedTuple):
@@ -14,12 +16,12 @@ class Drop(NamedTuple):
     value: float | str | None = None
 
 
-Apply = Callable[[str], str | Drop]
+Apply = Callable[[Texts], list[str | Drop]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A step, ready to be applied. The same text gives the same answer in every process.
+    """A step, ready to be applied. A text gets the same answer in every process, whatever stands beside it.
 
     ``changes`` is false for a rule that only keeps or drops.
     """
@@ -27,3 +29,8 @@ class Rule:
     name: str
     changes: bool
     apply: Apply
+
+
+def each(apply: Callable[[str], str | Drop]) -> Apply:
+    """A rule that looks at one text after the other."""
+    return lambda texts: list(map(apply, texts.texts))

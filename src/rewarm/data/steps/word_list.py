@@ -10,11 +10,11 @@ import numpy as np
 
 from rewarm.core.errors import DataError
 from rewarm.core.storage import sha256_bytes
-from rewarm.data.steps.rule import Apply, Drop
-from rewarm.data.steps.words import Hashes, n_grams, split_words
+from rewarm.data.steps.rule import Apply, Drop, each
+from rewarm.data.steps.words import Hashes, measure, n_grams
 from rewarm.recipe.steps import WordList
 
-VERSION = 1
+VERSION = 2
 CHANGES = False
 LISTED = "listed words"
 
@@ -23,7 +23,7 @@ def build(step: WordList) -> Apply:
     listed = _hashes(_read(step.path).decode("utf-8-sig"), step.path)
 
     def apply(text: str) -> str | Drop:
-        words = split_words(text.lower())
+        words = measure([text.lower()]).words
         covered = np.zeros(len(words), bool)
         for n, wanted in listed.items():
             for begin in np.flatnonzero(np.isin(n_grams(words.hashes, n), wanted)):
@@ -31,7 +31,7 @@ def build(step: WordList) -> Apply:
         share = float(covered.mean()) if len(words) else 0.0
         return Drop(LISTED, round(share, 4)) if share > step.max_share else text
 
-    return apply
+    return each(apply)
 
 
 def _hashes(text: str, path: str) -> dict[int, Hashes]:
@@ -39,7 +39,7 @@ def _hashes(text: str, path: str) -> dict[int, Hashes]:
     found: dict[int, list[np.uint64]] = {}
     for line in text.splitlines():
         entry = unicodedata.normalize("NFC", line.partition("#")[0]).strip().lower()
-        words = split_words(entry)
+        words = measure([entry]).words
         if len(words):
             found.setdefault(len(words), []).append(n_grams(words.hashes, len(words))[0])
     if not found:

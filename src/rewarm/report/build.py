@@ -7,6 +7,7 @@ denominator and its limits.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,14 +20,19 @@ import orjson
 import rewarm
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import write_file
-from rewarm.evaluate.compare import FEW, Row, headline
-from rewarm.pipeline import words
-from rewarm.pipeline.page import page
-from rewarm.pipeline.plots import draw_plots
+from rewarm.report.compare import FEW, Row, headline
+from rewarm.report.markdown import markdown
+from rewarm.report.page import page
 
 SCHEMA = 1
 _MOST_POINTS = 400  # of one curve, in the report; the run's events.jsonl keeps them all
+_MOST_SEGMENTS = 8  # of one row of the training
 _ORDER = ("source", "panel", "replay", "task")
+_COUNTS = ("name", "role", "documents_in", "accepted", "held_out", "held_out_bytes", "held_out_tokens")
+_DETAILS: dict[str, Any] = {
+    **{"rejected": {}, "filtered": {}, "flagged": {}, "samples": {}, "bad_files": [], "sites": []},
+    "ignored_files": {"count": 0, "first": []},
+}
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "lm_eval")
 
 Points = Sequence[tuple[int, int, float]]
@@ -38,6 +44,7 @@ def build_report(
     base: Mapping[str, Any],
     result: Mapping[str, Any],
     rows: Sequence[Row],
+    candidates: Sequence[Mapping[str, Any]] = (),
     metrics: Mapping[str, Points],
     data: Mapping[str, Any],
     recipe_text: str,
@@ -45,6 +52,7 @@ def build_report(
     training: Mapping[str, Any],
     run: str | None = None,
     mixture: Mapping[str, Any] | None = None,
+    first_rows: Sequence[Sequence[Mapping[str, Any]]] = (),
     command: str | None = None,
     created: str | None = None,
 ) -> dict[str, Any]:
@@ -53,7 +61,8 @@ def build_report(
     Args:
         base: reference, fingerprint and parameters of the base model.
         result: what was scored against it (checkpoint, or version).
-        rows: the before/after table, from ``rewarm.evaluate.compare``.
+        rows: the before/after table, from ``rewarm.report.compare``.
+        candidates: other weights of the same training: ``{"weights": their name, "rows": as above}``.
         metrics: each metric's points (step, tokens, value), from ``rewarm.core.events.metrics``.
         data: the dataset's manifest.
         resolved: resolved.json: hyperparameters with origin and reason, ignored, hashes, machine.
@@ -61,6 +70,7 @@ def build_report(
         mixture: ``{"sources": [(name, times seen an epoch)], "replay": (name, share) or None}``, and where it changes
             in the end ``"anneal": {"share": of the tokens, "shares": [(name, share there)]}``; and
             ``"seen": {name: (documents, tokens)}``, what this run read of each.
+        first_rows: the first rows of the training as the model sees them, from ``rewarm.data.rows``.
         command: what repeats the run.
         created: ISO 8601; now unless given.
     """
@@ -77,6 +87,7 @@ def build_report(
         "result": dict(result),
         "headline": headline(rows),
         "rows": rows,
+        "candidates": [{**other, "rows": _with_kinds(other["rows"], texts)} for other in candidates],
         "curves": {metric: _thinned(points) for metric, points in metrics.items()},
         "data": {
             "hash": resolved.get("dataset"),
@@ -86,6 +97,7 @@ def build_report(
             "near_duplicates": data.get("near_duplicates"),
             "replay_share": mixture["replay"][1] if mixture and mixture["replay"] else None,
             "anneal": mixture.get("anneal") if mixture else None,
+            "first_rows": [_row_figures(row) for row in first_rows],
         },
         "training": _training(training, metrics),
         "hyperparameters": dict(resolved.get("hyperparameters", {})),
@@ -108,7 +120,7 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "report.json", to_json(report))
     write_file(folder / "report.md", markdown(report))
-    write_file(folder / "report.html", page(report, draw_plots(report)))
+    write_file(folder / "report.html", page(report))
 
 
 def limits(report: Mapping[str, Any]) -> list[str]:
@@ -135,12 +147,28 @@ def limits(report: Mapping[str, Any]) -> list[str]:
         found.append(
             "Forgetting was measured on the kind of text that was replayed; what was not replayed may have lost more."
         )
+    found += _contamination(report["data"]["texts"], any(row["kind"] == "task" for row in rows))
     if any(row["kind"] == "task" for row in rows):
-        found.append("Whether benchmark items stand in the training text was not checked.")
         found.append("Benchmark tasks stand in neither headline number.")
     else:
         found.append("Bits per byte cannot see a loss of in-context learning (arXiv 2506.00288); no task probed it.")
     return found
+
+
+def _contamination(texts: Sequence[Mapping[str, Any]], tasks: bool) -> list[str]:
+    """Whether the training text was held against benchmark items, and what stands in it of them."""
+    trained = [text for text in texts if text["role"] != "panel"]
+    unchecked = [text["name"] for text in trained if not text["decontaminated"]]
+    if not trained or len(unchecked) == len(trained):
+        missing = "there was no decontaminate step, so a score may owe something to items that stand in it."
+        return [f"Whether benchmark items stand in the training text was not checked: {missing}"] if tasks else []
+    flagged = len({(rule, item) for text in trained for rule, items in text["flagged"].items() for item in items})
+    found = [
+        f"Documents that share a run of words with a benchmark item were not trained on ({flagged:,} items found)."
+    ]
+    if unchecked:
+        found.append(f"Benchmark items were not looked for in {', '.join(unchecked)}.")
+    return [*found, "Items in other words, and what the base had read before, are not found that way."]
 
 
 def _names(rows: Iterable[Row]) -> str:
@@ -156,41 +184,46 @@ def _with_kinds(rows: Sequence[Row], texts: Sequence[Mapping[str, Any]]) -> list
 
 def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """One source, replay or panel: documents in, and where each of them went."""
-    rejected, filtered = dict(entry.get("rejected", {})), dict(entry.get("filtered", {}))
     tokens, size = entry["tokens"] + entry["held_out_tokens"], entry["bytes"] + entry["held_out_bytes"]  # all kept
     weights = dict(mixture["sources"]) if mixture else {}
     documents_seen, tokens_seen = (mixture or {}).get("seen", {}).get(entry["name"], (None, None))
     return {
-        "name": entry["name"],
-        "role": entry["role"],
-        "documents_in": entry["documents_in"],
-        "accepted": entry["accepted"],
-        "held_out": entry["held_out"],
-        "rejected": rejected,
-        "filtered": filtered,
+        **{key: entry[key] for key in _COUNTS},
+        **{key: entry.get(key, empty) for key, empty in _DETAILS.items()},
         "bytes": size,
         "tokens": tokens,
-        "held_out_bytes": entry["held_out_bytes"],
-        "held_out_tokens": entry["held_out_tokens"],
         "bytes_per_token": size / tokens if tokens else None,
         "weight": weights.get(entry["name"]),
         "documents_seen": documents_seen,
         "tokens_seen": tokens_seen,
-        "bad_files": list(entry.get("bad_files", [])),
-        "ignored_files": dict(entry.get("ignored_files", {"count": 0, "first": []})),
-        "samples": dict(entry.get("samples", {})),
-        "sites": list(entry.get("sites", [])),
+        "decontaminated": any(step["kind"] == "decontaminate" for step in entry.get("steps", ())),
     }
+
+
+def _row_figures(row: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One row of the training: how much is in it, and its first segments with the ends of their texts."""
+    segments = [{**segment, "text": _ends(segment["text"])} for segment in row[:_MOST_SEGMENTS]]
+    return {"tokens": sum(part["end"] - part["begin"] for part in row), "count": len(row), "segments": segments}
+
+
+def _ends(text: str) -> str:
+    """``text``, its middle left out where it is long."""
+    head, tail = 300, 150
+    if len(text) <= head + tail + 50:
+        return text
+    return f"{text[:head]} [... {len(text) - head - tail:,} characters ...] {text[-tail:]}"
 
 
 def _training(training: Mapping[str, Any], metrics: Mapping[str, Points]) -> dict[str, Any]:
     speeds = sorted(value for _, _, value in metrics.get("perf/tokens_per_second", ()))
     losses = [value for _, _, value in metrics.get("train/loss", ())]
+    few = max(3, round(0.05 * len(losses))) if len(losses) >= 6 else len(losses) // 2 or len(losses)
     return {
         **training,
         "tokens_per_second": speeds[len(speeds) // 2] if speeds else None,
-        "first_loss": losses[0] if losses else None,
-        "last_loss": losses[-1] if losses else None,
+        "first_loss": math.fsum(losses[:few]) / few if few else None,
+        "last_loss": math.fsum(losses[-few:]) / few if few else None,
+        "loss_points": few,
     }
 
 
@@ -221,46 +254,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-# --- Markdown ---
-
-
-def markdown(report: Mapping[str, Any]) -> str:
-    """The report as GitHub-flavoured Markdown."""
-    parts = [
-        f"# {words.plain(report['name'])}: before and after",
-        f"Base model `{words.code(report['base']['reference'])}`, {words.short_date(report['created'])}.",
-        *(words.headline_markdown(line) for line in words.headlines(report)),
-        "## Before and after",
-        results_table(report["rows"]),
-        *(words.plain(note) for note in words.notes(report["rows"])),
-        "## Training",
-        words.markdown_table(("", ""), words.training_facts(report)),
-        "## Data",
-        data_table(report["data"]),
-        *(words.plain(line) for line in words.data_notes(report["data"])),
-        "## What this does not show",
-        "\n".join(f"- {words.plain(line)}" for line in report["limits"]),
-    ]
-    if report["ignored"]:
-        lines = [f"- `{words.code(item['field'])}`: ignored because {item['because']}" for item in report["ignored"]]
-        parts += ["## Ignored settings", "\n".join(lines)]
-    repeat = report["repeat"]
-    parts += [
-        "## How to get it again",
-        words.fenced(repeat["command"], "sh"),
-        words.fenced(repeat["recipe"], "yaml"),
-        words.markdown_table(("", ""), words.repeat_facts(report)),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def results_table(rows: Sequence[Row]) -> str:
-    """The before/after table in Markdown."""
-    return words.markdown_table(words.RESULT_HEADS, [words.result_cells(row) for row in rows])
-
-
-def data_table(data: Mapping[str, Any]) -> str:
-    """The table of sources in Markdown."""
-    return words.markdown_table(*words.data_rows(data["texts"]))

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rewarm.evaluate.compare import Row, compare
-from rewarm.pipeline.report import build_report
+from rewarm.report.build import build_report
+from rewarm.report.compare import Row, compare
 
 RECIPE = """\
 name: legal-vi

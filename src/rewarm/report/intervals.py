@@ -24,7 +24,7 @@ times the base's figure, covers too little where documents differ in how hard th
     its share of the base             96.1      96.5       97.6      93.2       95.3
     difference from the ratio's       93.8      89.2       90.6      87.1       89.4
 
-(``coverage`` in tests/evaluate/test_intervals.py measures the first two lines of this table again.)
+(``coverage`` in tests/report/test_intervals.py measures the first two lines of this table again.)
 
 Right or wrong answers need no bootstrap: Tango's score interval for the paired difference, which
 stays honest where no item changed, and Wilson's for each model.

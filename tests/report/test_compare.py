@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rewarm.evaluate.compare import Kind, Role, compare, headline
-from tests.evaluate.made_up import documents
+from rewarm.report.compare import Kind, Role, compare, headline
+from tests.report.made_up import documents
 
 
 def test_figures_are_ratios_of_sums() -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
-from rewarm.evaluate.harness import TaskResult
-from rewarm.evaluate.intervals import LEVEL, Array, Estimate, Paired, bootstrap, mcnemar, tango, wilson
+from rewarm.report.intervals import LEVEL, Array, Estimate, Paired, bootstrap, mcnemar, tango, wilson
+
+if TYPE_CHECKING:
+    from rewarm.evaluate.harness import TaskResult
 
 Item = Mapping[str, Any]
 Role = Literal["gain", "forgetting"]

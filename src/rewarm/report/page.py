@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from rewarm.pipeline import words
-from rewarm.pipeline.plots import Plot
+from rewarm.report import words
+from rewarm.report.plots import Plot, draw_plots
 
 if TYPE_CHECKING:
-    from rewarm.evaluate.compare import Row
+    from rewarm.report.compare import Row
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -37,7 +37,7 @@ p { margin: 0 0 10px; }
 .notes, figcaption, .facts { font-size: 14px; }
 .notes p { margin: 0 0 4px; }
 .muted, code, pre, td { overflow-wrap: anywhere; }
-.two { display: grid; grid-template-columns: 1fr 1fr; gap: 20px; margin-top: 36px; }
+.two { display: grid; grid-template-columns: 1fr 1fr; gap: 40px; margin-top: 36px; }
 .card { border-top: 3px solid; padding-top: 14px; }
 .gain { border-color: var(--gain); } .forgetting { border-color: var(--forgetting); }
 .card .figure { font-size: 46px; line-height: 1.15; letter-spacing: -0.03em; font-variant-numeric: tabular-nums; }
@@ -54,16 +54,18 @@ svg { display: block; width: 100%; max-width: 440px; height: auto; overflow: vis
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 500; color: var(--muted); vertical-align: bottom; }
 th, td { padding: 9px 12px 9px 0; border-bottom: 1px solid var(--rule); }
-th:last-child, td:last-child { padding-right: 0; }
-td.number, th.number { text-align: right; overflow-wrap: normal; white-space: nowrap; }
-td:first-child { font-weight: 550; min-width: 6.6em; } td:nth-child(2) { overflow-wrap: break-word; }
+td.number, th.number { text-align: right; padding: 9px 0 9px 14px; overflow-wrap: normal; white-space: nowrap; }
+.stack td:first-child { font-weight: 550; min-width: 7.4em; } .stack td:nth-child(2) { overflow-wrap: break-word; }
 td.number:last-child { white-space: normal; }
-.facts td:first-child { font-weight: 400; color: var(--muted); width: 15em; }
+.facts td:first-child { color: var(--muted); width: 15em; overflow-wrap: normal; }
 .notes { margin-top: 14px; } .below { margin-top: 36px; } .below .notes { margin-top: 0; }
 pre { background: var(--wash); padding: 14px 16px; border-radius: 6px; font-size: 13px; line-height: 1.5;
   white-space: pre-wrap; margin: 0 0 16px; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { font-size: 0.9em; }
+.segment { border-left: 3px solid var(--rule); padding-left: 14px; margin-bottom: 14px; }
+.segment p { color: var(--muted); font-size: 14px; margin: 0 0 4px; } .segment pre { margin: 0; }
+details h3 { margin: 20px 0 8px; }
 details { margin-top: 20px; } summary { cursor: pointer; color: var(--muted); font-size: 14px; margin-bottom: 8px; }
 ul { padding-left: 1.2em; margin: 0; } li { margin-bottom: 6px; }
 @media (max-width: 720px) {
@@ -82,9 +84,9 @@ ul { padding-left: 1.2em; margin: 0; } li { margin-bottom: 6px; }
 """
 
 
-def page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
-    """The whole page, drawn from report.json's content and its plots."""
-    name = escape(report["name"])
+def page(report: Mapping[str, Any]) -> str:
+    """The whole page, drawn from report.json's content."""
+    name, plots = escape(report["name"]), draw_plots(report)
 
     def of(section: str) -> list[Plot]:
         return [plot for plot in plots if plot.section == section]
@@ -92,6 +94,7 @@ def page(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
     body = [
         _head(report),
         _section("Before and after", _plots(of("rows")), _results(report["rows"])),
+        _candidates(report),
         _section("Training", _plots(of("tokens"), beside=_facts(words.training_facts(report)))),
         _section("Data", *_data(report["data"], of("data"))),
         _section("What this does not show", _list(report["limits"])),
@@ -148,6 +151,11 @@ def _results(rows: Sequence[Row]) -> str:
     return _table(words.RESULT_HEADS, cells, words=3) + f'<div class="notes">{notes}</div>'
 
 
+def _candidates(report: Mapping[str, Any]) -> str:
+    heads, cells = words.candidate_rows(report)
+    return _section(words.CANDIDATES, _table(heads, cells, words=4)) if cells else ""
+
+
 def _data(data: Mapping[str, Any], plots: Sequence[Plot]) -> list[str]:
     notes = "".join(f"<p>{escape(note)}</p>" for note in words.data_notes(data))
     samples = [
@@ -159,7 +167,26 @@ def _data(data: Mapping[str, Any], plots: Sequence[Plot]) -> list[str]:
     table = _table(("Text", "Rule", "Where", "How it begins"), samples, words=4)
     shown = f"<details><summary>Some documents that rules filtered</summary>{table}</details>" if samples else ""
     figures = _plots(plots, f'<div class="notes">{notes}</div>')
-    return [_table(*words.data_rows(data["texts"]), words=2), f'<div class="below">{figures}</div>', shown]
+    return [
+        _table(*words.data_rows(data["texts"]), words=2),
+        f'<div class="below">{figures}</div>',
+        _first_rows(data["first_rows"]),
+        shown,
+    ]
+
+
+def _first_rows(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The first rows of the training as the model sees them: a block for each document, which sees no other."""
+    blocks = []
+    for number, row in enumerate(rows):
+        blocks.append(f"<h3>{escape(words.row_title(number, row))}</h3>")
+        for part in row["segments"]:
+            about = escape(words.segment_title(part))
+            blocks.append(f'<div class="segment"><p>{about}</p><pre>{escape(part["text"])}</pre></div>')
+    title = "The first rows of the training as the model sees them"
+    note = "A character that is cut between two rows is shown as \N{REPLACEMENT CHARACTER} on both sides."
+    blocks.append(f'<p class="muted">{note}</p>')
+    return f"<details><summary>{title}</summary>{''.join(blocks)}</details>" if rows else ""
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:

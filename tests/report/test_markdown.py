@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import yaml
 
-from rewarm.pipeline.card import card, write_card
-from tests.pipeline.sample_report import RECIPE, sample_report
+from rewarm.report.markdown import card
+from tests.report.sample_report import RECIPE, sample_report
 
 
 def front_matter(text: str) -> dict[str, object]:
@@ -37,13 +35,12 @@ def test_names_cannot_break_the_front_matter() -> None:
     assert head["base_model"] == reference and head["license"] == "unknown"
 
 
-def test_the_card_says_what_it_is_worth_and_how_to_get_it_again(tmp_path: Path) -> None:
+def test_the_card_says_what_it_is_worth_and_how_to_get_it_again() -> None:
     report = sample_report()
-    write_card(report, tmp_path / "README.md")
-    text = (tmp_path / "README.md").read_text()
+    text = card(report)
     assert RECIPE.strip() in text
     assert "**Gain: " in text and "**Forgetting: " in text
-    assert text.index("**Gain: ") < text.index("## Limits") < text.index("## Recipe")
+    assert text.index("**Gain: ") < text.index("## What this does not show") < text.index("## How to get it again")
     for line in report["limits"]:
         assert line[:30].split(":")[0] in text
     assert "AutoModelForCausalLM.from_pretrained" in text

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rewarm.evaluate.compare import compare
-from rewarm.evaluate.intervals import tango
-from tests.evaluate.made_up import documents
+from rewarm.report.compare import compare
+from rewarm.report.intervals import tango
+from tests.report.made_up import documents
 
 
 def coverage(n: int, sigma: float, samples: int, resamples: int) -> dict[str, float]:

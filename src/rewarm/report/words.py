@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rewarm.core.amounts import NONE, amount, duration, size
 
 if TYPE_CHECKING:
-    from rewarm.evaluate.compare import Row
+    from rewarm.report.compare import Row
 
 
 MINUS = "\N{MINUS SIGN}"
 RANGE = " to "
 RESULT_HEADS = ("Text or task", "Role", "Metric", "Base", "Result", "Difference", "95 % interval", "Change", "n")
-DATA_HEADS = (
-    "Text",
-    "Role",
-    "Documents in",
-    "Accepted",
-    "Held out",
-    "Filtered",
-    "Rejected",
-    "Bytes",
-    "Tokens",
-    "Bytes per token",
-)
+CANDIDATES = "Other weights of this training"
+_WEIGHTS = {
+    "trained": "as training ended",
+    "average": "average of the last checkpoints",
+    "running_average": "running average",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,14 @@ def number(value: float | None, digits: int = 3, sign: bool = False) -> str:
 
 def percent(value: float | None, sign: bool = True) -> str:
     return number(value, 1, sign) + (" %" if value is not None else "")
+
+
+def brief(value: float, most: int = 4) -> str:
+    """A figure with the digits that it has, so many at most: 0.25, 4e−5."""
+    digits, _, exponent = f"{value:.{most}g}".partition("e")
+    if 0 < abs(value) < 1e-3:
+        digits, exponent = f"{value:.{most - 1}e}".split("e")
+    return (f"{float(digits):g}" + (f"e{int(exponent)}" if exponent else "")).replace("-", MINUS)
 
 
 def interval(low: float | None, high: float | None, digits: int = 3) -> str:
@@ -127,11 +129,6 @@ def _list(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def headline_markdown(line: Line) -> str:
-    bounds = f" ({line.interval})" if line.interval else ""
-    return f"**{line.title}: {line.figure}**{bounds} {plain(line.text)}"
-
-
 # --- tables ---
 
 
@@ -155,6 +152,12 @@ def result_cells(row: Row) -> list[str]:
     ]
 
 
+def candidate_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the table of other weights of the same training, which were not published."""
+    rows = [[_WEIGHTS[other["weights"]], *result_cells(row)] for other in report["candidates"] for row in other["rows"]]
+    return ["Weights", *RESULT_HEADS], rows
+
+
 def notes(rows: Sequence[Row]) -> list[str]:
     """What a reader of the table must know: direction, methods, few documents."""
     found = ["Difference is result minus base; the arrow says which direction is better."]
@@ -171,41 +174,37 @@ def notes(rows: Sequence[Row]) -> list[str]:
             remarks.setdefault(row["note"], []).append(f"{row['task']} ({row['metric'].replace('_', ' ')})")
     found += [f"{_list(tasks)}: {note}." for note, tasks in remarks.items()]
     found += [
-        f"{row['task']} ({row['metric']}): p = {row['p']:.2g} (McNemar, exact)." for row in rows if row["p"] is not None
+        f"{row['task']} ({row['metric']}): p = {brief(row['p'], 2)} (McNemar, exact)."
+        for row in rows
+        if row["p"] is not None
     ]
     return found
 
 
 def data_rows(texts: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells of the table of texts; what was seen of each only where there was a run."""
-    heads, rows = [*DATA_HEADS], [_data_cells(text) for text in texts]
-    if any(text.get("tokens_seen") is not None for text in texts):
+    heads = ["Text", "Role", "Documents in", "Accepted", "Held out", "Filtered", "Rejected"]
+    heads += ["Bytes", "Tokens", "Bytes per token"]
+    rows = [_data_cells(text) for text in texts]
+    if any(text["tokens_seen"] is not None for text in texts):
         heads.append("Seen in this run")
         for text, cells in zip(texts, rows, strict=True):
-            cells.append(_seen(text))
+            cells.append(_seen(text["documents_seen"], text["tokens_seen"]))
     return heads, rows
 
 
-def _seen(text: Mapping[str, Any]) -> str:
-    documents, tokens = text.get("documents_seen"), text.get("tokens_seen")
+def _data_cells(text: Mapping[str, Any]) -> list[str]:
+    left_out = (sum(text["filtered"].values()), sum(text["rejected"].values()))
+    counts = (text["documents_in"], text["accepted"], text["held_out"], *left_out)
+    per_token = number(text["bytes_per_token"], 2)
+    names = [text["name"], text["role"]]
+    return [*names, *(f"{n:,}" for n in counts), size(text["bytes"]), amount(text["tokens"]), per_token]
+
+
+def _seen(documents: int | None, tokens: int | None) -> str:
     if documents is None or tokens is None:
         return NONE
     return f"{amount(tokens)} tokens of {documents:,} document{'s' if documents != 1 else ''}"
-
-
-def _data_cells(text: Mapping[str, Any]) -> list[str]:
-    return [
-        text["name"],
-        text["role"],
-        f"{text['documents_in']:,}",
-        f"{text['accepted']:,}",
-        f"{text['held_out']:,}",
-        f"{sum(text['filtered'].values()):,}",
-        f"{sum(text['rejected'].values()):,}",
-        size(text["bytes"]),
-        amount(text["tokens"]),
-        number(text["bytes_per_token"], 2),
-    ]
 
 
 def data_notes(data: Mapping[str, Any]) -> list[str]:
@@ -281,6 +280,18 @@ def waterfall(text: Mapping[str, Any], most: int = 8) -> list[tuple[str, int]]:
     return [("documents in", text["documents_in"]), *losses, *held, left]
 
 
+def row_title(number: int, row: Mapping[str, Any]) -> str:
+    of, shown = row["count"], len(row["segments"])
+    begin = f", of which the first {shown} are shown" if shown < of else ""
+    return f"Row {number}: {row['tokens']:,} tokens of {of:,} document{'s' if of != 1 else ''}{begin}"
+
+
+def segment_title(part: Mapping[str, Any]) -> str:
+    """Which part of which document stands in a row, as ``rewarm data show`` says it."""
+    span = f"{part['begin']:,} to {part['end']:,} of {part['length']:,}"
+    return f"{part['source']} #{part['document']}, tokens {span}"
+
+
 def _missing(text: Mapping[str, Any]) -> int:
     left = sum(text["filtered"].values()) + sum(text["rejected"].values())
     return int(text["documents_in"] - text["accepted"] - text["held_out"] - left)
@@ -288,18 +299,33 @@ def _missing(text: Mapping[str, Any]) -> int:
 
 def training_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     training, values = report["training"], report["hyperparameters"]
+    weights = report["result"].get("weights", "trained")
     facts = [
         ("Base model", str(report["base"]["reference"])),
         ("Parameters", amount(report["base"].get("parameters"))),
+        *([("Weights", _WEIGHTS[weights])] if weights != "trained" else []),
         ("Steps", f"{training['steps']:,}"),
+        *(
+            (f"Steps {start + 1:,} to {end:,}", "rewound: no trace in the weights")
+            for start, end in training.get("rewinds", ())
+        ),
         ("Tokens trained on", f"{training['tokens']:,}"),
         ("Device", str(training.get("device") or "\N{EN DASH}")),
         ("Time of the training stage", duration(training.get("seconds"))),
         ("Speed (median)", _speed(training["tokens_per_second"])),
-        ("Training loss", f"{number(training['first_loss'])} \N{RIGHTWARDS ARROW} {number(training['last_loss'])}"),
+        *_losses(training),
     ]
     shown = ("finetuning_type", "learning_rate", "lr_scheduler_type", "epochs", "max_sequence_length", "seed")
-    return facts + [(field, str(values[field]["value"])) for field in shown if field in values]
+    given = ((field, values[field]["value"]) for field in shown if field in values)
+    return facts + [(field, brief(value) if isinstance(value, float) else str(value)) for field, value in given]
+
+
+def _losses(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The ends of the loss curve: single batches differ by more than a training changes, so means of some."""
+    if not training["loss_points"]:
+        return []
+    arrow = f"{number(training['first_loss'])} \N{RIGHTWARDS ARROW} {number(training['last_loss'])} nats per token"
+    return [("Training loss", f"{arrow}, means of the first and last {training['loss_points']} logged points")]
 
 
 def _speed(value: float | None) -> str:
@@ -323,27 +349,3 @@ def repeat_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _machine(machine: Mapping[str, Any]) -> str:
     parts = [str(machine["system"]), f"{machine['cores']} cores", f"{size(machine['memory'])} of memory"]
     return ", ".join([*parts, *(f"{name} with {size(memory)}" for name, memory in machine.get("gpus", ()))])
-
-
-# --- Markdown ---
-
-
-def plain(text: str) -> str:
-    """Text that Markdown must not read as markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(str(text).split()))
-
-
-def code(text: str) -> str:
-    """Text between back-ticks."""
-    return " ".join(str(text).replace("`", "'").split())
-
-
-def fenced(text: str, language: str) -> str:
-    """A block of code, fenced by more back-ticks than it holds in a row."""
-    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{ticks}{language}\n{text.rstrip()}\n{ticks}"
-
-
-def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *([plain(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

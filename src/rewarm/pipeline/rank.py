@@ -1,0 +1,80 @@
+"""``python -m rewarm.pipeline.rank RUN``: one of the processes that train a run together (see ``pipeline.ranks``).
+
+Which one of how many stands in the environment, as torchrun sets it. It rebuilds what it needs from the run
+directory. Rank 0 writes the record meanwhile; each leaves its last words in ``control/rank-K.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
+from rewarm.core.events import EventLog
+from rewarm.core.manifest import to_json
+from rewarm.core.run import Run, end_with_parent
+from rewarm.core.storage import is_disk_full, write_file
+from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
+from rewarm.pipeline.train import build_job
+from rewarm.train.job import Outcome, is_out_of_memory
+from rewarm.train.loop import train
+from rewarm.train.parallel import joined
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m rewarm.pipeline.rank", description=__doc__)
+    parser.add_argument("run", type=Path, help="the run directory")
+    parser.add_argument("--store", type=Path, help="a new file to meet at; unset, the address that torchrun names")
+    parser.add_argument(
+        "--fresh", action="store_true", help="begin where the recipe says, not at the newest checkpoint"
+    )
+    options = parser.parse_args(arguments)
+    end_with_parent()
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )
+    run, number = Run(options.run.absolute()), int(os.environ["RANK"])
+    stop = StopSignal(run)
+    stop.listen()
+    said: dict[str, Any]
+    try:
+        x = _open(run, number, stop, options.fresh)
+        with joined(x.facts["prepare"]["device"], options.store) as device:
+            said, code = {"outcome": _relative(train(build_job(x, device)), run)}, EXIT_DONE
+    except UserError as error:
+        code = error.exit_code
+        said = {"error": {"what": error.what, "where": error.where, "remedy": error.remedy, "code": code}}
+    except Exception as error:
+        logger.error("rank %d: %s", number, traceback.format_exc())
+        code = EXIT_RESOURCE if is_disk_full(error) or is_out_of_memory(error) else EXIT_BUG
+        said = {"bug": str(error)}
+    write_file(run.path / "control" / f"rank-{number:05d}.json", to_json(said))
+    return code
+
+
+def _open(run: Run, number: int, stop: StopSignal, fresh: bool) -> Execution:
+    log = EventLog(run.events, (run.process() or {"attempt": 1})["attempt"], echo, silent=number > 0)
+    log.stage = "train"
+    x = open_run(run, log, stop)
+    x.facts = {stage: record["facts"] for stage in ("prepare", "baseline") if (record := run.stage(stage))}
+    if fresh:
+        x.performed.add("prepare")
+    return x
+
+
+def _relative(outcome: Outcome, run: Run) -> dict[str, Any]:
+    found = asdict(outcome)
+    paths = {name: str(found[name].relative_to(run.path)) if found[name] else None for name in ("checkpoint", "best")}
+    return {**found, **paths}
+
+
+if __name__ == "__main__":
+    ended = main(sys.argv[1:])
+    logging.shutdown()
+    os._exit(ended)  # at once: what is left of a broken process group could wait for the others

@@ -1,0 +1,135 @@
+"""Training on several devices: a process each, started here, watched, and started again where one has died.
+
+A rank that dies ends the others at once: what they wait for will never come. Training then goes on from the
+newest checkpoint, unless that has happened too often without one more. This process only watches, so that it
+can say of each how it ended; ``torchrun -m rewarm.pipeline.rank RUN`` runs the same ranks over several computers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+
+from rewarm.core.errors import DataError, ResourceError, Stopped, UserError
+from rewarm.pipeline.execution import Execution
+from rewarm.train.checkpoint import list_checkpoints, step_of
+from rewarm.train.job import Outcome
+
+RESTARTS = 3
+"""Without a newer checkpoint in between."""
+GRACE = 2.0
+"""Seconds in which the others may say why they end, once one has."""
+
+
+def train_on_ranks(x: Execution, count: int) -> Outcome:
+    """Train on ``count`` devices of this computer, to the end or until a stop is asked for.
+
+    Raises:
+        UserError: a rank could not go on, for a reason that starting again does not mend; or they died too often.
+    """
+    fresh, newest, failures = "prepare" in x.performed, _newest(x), 0
+    while True:
+        torch.cuda.empty_cache()  # the ranks need what evaluations here have left
+        for path in _said(x):
+            path.unlink()
+        with x.log.lent():
+            first, codes = _run(x, count, fresh)
+        if x.log.last_state == "paused":
+            x.log.state("running")
+        if (outcome := _outcome(x)) and not any(codes):
+            return outcome
+        _raise_user_errors(x)
+        if x.stop():
+            raise Stopped(x.stop.reason)
+        failures = 1 if _newest(x) > newest else failures + 1
+        newest, fresh = _newest(x), False
+        how = ", ".join(f"rank {rank} {_ended(codes[rank])}" for rank in first)
+        if failures > RESTARTS:
+            raise ResourceError(
+                f"of {count} ranks, {how}; training was started {RESTARTS} times again without a checkpoint more",
+                where=x.run.log,
+                remedy="see what the log says; where the system has killed it, memory ran out: lower batch_size",
+            )
+        message = f"of {count} ranks, {how}; training goes on from the newest checkpoint"
+        x.warn(message, ranks=first, codes=[codes[rank] for rank in first], restart=failures)
+
+
+def _run(x: Execution, count: int, fresh: bool) -> tuple[list[int], list[int]]:
+    """Start the ranks and wait for their end; returns the ranks that failed first, and each one's exit code."""
+    store = x.run.path / "control" / f"meeting-{uuid.uuid4().hex[:8]}"
+    command = [sys.executable, "-m", "rewarm.pipeline.rank", str(x.run.path), "--store", str(store)]
+    command += ["--fresh"] * fresh
+    size = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    ranks = []
+    try:
+        for rank in range(count):
+            environment = {**os.environ, **size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+        first = _watch(x, ranks)
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+        store.unlink(missing_ok=True)
+    return first, [process.returncode for process in ranks]
+
+
+def _watch(x: Execution, ranks: list[subprocess.Popen[bytes]]) -> list[int]:
+    """Wait until all have ended or one has failed, and pass a wish to stop on; returns those that failed first."""
+    told = False
+    while None in (codes := [process.poll() for process in ranks]) and not any(codes):
+        if not told and x.stop():
+            told = True
+            for process in ranks:
+                process.send_signal(signal.SIGTERM if x.stop.terminated else signal.SIGINT)
+        time.sleep(0.05)
+    failed = [rank for rank, code in enumerate(codes) if code]
+    until = time.monotonic() + GRACE
+    while failed and None in (process.poll() for process in ranks) and time.monotonic() < until:
+        time.sleep(0.05)
+    # Who loses its peer ends with an error of its own: of several, the one that was killed was the first.
+    return [rank for rank in failed if (codes[rank] or 0) < 0] or failed
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended with code {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else "?"
+    return f"was killed by signal {-code} ({name})"
+
+
+def _newest(x: Execution) -> int:
+    return max(map(step_of, list_checkpoints(x.run.checkpoints)), default=-1)
+
+
+def _said(x: Execution) -> list[Path]:
+    """What ranks have left when they ended by themselves; see ``pipeline.rank``."""
+    return sorted((x.run.path / "control").glob("rank-*.json"))
+
+
+def _last_words(x: Execution) -> list[dict[str, Any]]:
+    return [orjson.loads(path.read_bytes()) for path in _said(x)]
+
+
+def _outcome(x: Execution) -> Outcome | None:
+    for said in _last_words(x):
+        if found := said.get("outcome"):
+            paths = {name: x.run.path / found[name] if found[name] else None for name in ("checkpoint", "best")}
+            return Outcome(**{**found, **paths})
+    return None
+
+
+def _raise_user_errors(x: Execution) -> None:
+    kinds = {kind.exit_code: kind for kind in (UserError, DataError, ResourceError)}
+    for said in _last_words(x):
+        if error := said.get("error"):
+            raise kinds[error["code"]](error["what"], where=error["where"], remedy=error["remedy"])

@@ -1,0 +1,1 @@
+"""Configurations of other programs, turned into recipes, with a note on every key of them."""

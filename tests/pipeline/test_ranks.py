@@ -1,0 +1,106 @@
+"""A run on two devices: two processes that train together, started, watched and started again by the run's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from rewarm.core.events import metrics, read_events
+from rewarm.core.manifest import verify
+from rewarm.core.run import Run
+from tests.pipeline.conftest import Bench, make_bench
+from tests.pipeline.test_whole_run import detached, loss_curve, wait_for
+
+LONG = "hyperparameters.epochs=12"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Bench:
+    zero3 = "gradient_accumulation_steps: 1\n  distributed_backend: deepspeed\n  zero_stage: 3"
+    return make_bench(tmp_path, **{"devices: cpu": "devices: 2", "gradient_accumulation_steps: 2": zero3})
+
+
+def ranks(run: Run) -> list[psutil.Process]:
+    """The processes that train for ``run``, by rank."""
+    found = [p for p in psutil.Process((run.process() or {})["pid"]).children() if "RANK" in p.environ()]
+    return sorted(found, key=lambda process: int(process.environ()["RANK"]))
+
+
+def until(condition: Callable[[], bool], seconds: float) -> float:
+    """The seconds until a condition holds."""
+    began = time.monotonic()
+    while not condition() and time.monotonic() < began + seconds:
+        time.sleep(0.05)
+    assert condition()
+    return time.monotonic() - began
+
+
+def events(run: Run, kind: str) -> list[dict[str, object]]:
+    return [event for event, _ in read_events(run.events) if event["kind"] == kind]
+
+
+def test_a_killed_rank_ends_the_other_and_training_goes_on_from_the_checkpoint(finished: Bench, pair: Bench) -> None:
+    run = detached(pair)
+    wait_for(run, r'"step":9,[^\n]*"train/loss"')
+    first = ranks(run)
+    first[1].kill()
+    assert until(lambda: not any(p.is_running() and p.status() != "zombie" for p in first), 15) < 15
+    until(lambda: run.status().state == "succeeded", 60)
+    (warning,) = events(run, "warning")
+    assert (
+        warning["ranks"] == [1] and warning["codes"] == [-9] and "rank 1 was killed by signal 9" in warning["message"]
+    )
+    steps = [event["value"] for event in events(run, "result") if event["name"] == "training from step"]
+    assert steps[0] == 0 and 4 <= steps[1] <= 9 and len(steps) == 2
+    whole = [step for step, _ in loss_curve(run)]
+    assert whole == list(range(1, len(whole) + 1))
+    numbers = [event["seq"] for event, _ in read_events(run.events)]
+    assert numbers == list(range(1, len(numbers) + 1))  # two processes wrote it, one after the other
+    # The same updates as on one device: the losses of the first, and the evaluation in the middle, which both share.
+    one, two = (metrics(event for event, _ in read_events(r.events)) for r in (finished.run(), run))
+    assert [v for _, _, v in two["train/loss"][:5]] == pytest.approx([v for _, _, v in one["train/loss"][:5]], rel=1e-4)
+    for name in ("eval/new/bits_per_byte", "eval/other/bits_per_byte"):
+        assert [v for _, _, v in two[name]] == pytest.approx([v for _, _, v in one[name]], rel=0.02)
+    done = pair.rewarm("models", "export", "last", "exported", "--checkpoint", "last")  # written by two, read by one
+    assert done.returncode == 0, done.stderr
+    assert (pair.folder / "exported" / "model.safetensors").read_bytes() == (
+        run.path / "model" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_sigterm_writes_the_checkpoint_of_the_step_that_both_have_made(pair: Bench) -> None:
+    run = detached(pair, LONG)
+    wait_for(run, r'"step":5,[^\n]*"train/loss"')
+    both = ranks(run)
+    os.kill((run.process() or {})["pid"], signal.SIGTERM)
+    until(lambda: run.status().state == "preempted", 30)
+    assert not any(p.is_running() and p.status() != "zombie" for p in both)
+    newest = max(run.checkpoints.glob("step-*"), key=lambda path: int(path.name[5:]))
+    state = orjson.loads((newest / "state.json").read_bytes())
+    assert verify(newest) and state["world_size"] == 2 and state["identity"]["rows of an update"] == 4
+    last = max(step for step, _ in loss_curve(run))
+    assert last == state["step"]
+
+
+@pytest.mark.nightly
+def test_ranks_that_die_again_and_again_end_the_run_with_the_reason(pair: Bench) -> None:
+    run, killed = detached(pair), set()
+    wait_for(run, '"stage":"train"')
+
+    def dead() -> bool:
+        for process in ranks(run) if run.alive() else ():
+            if process.pid not in killed and process.environ().get("RANK") == "1":
+                killed.add(process.pid)
+                process.kill()
+        return run.status().state == "failed"
+
+    until(dead, 100)
+    assert len(killed) == 4 and len(events(run, "warning")) == 3  # the first, and three restarts
+    assert "rank 1 was killed by signal 9" in str(run.status().reason)

@@ -1,0 +1,114 @@
+"""A process that stands still is ended, with its stacks on stderr; one that works or may wait is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from rewarm.core.states import MOVES
+from rewarm.train.report import stands_still
+from rewarm.train.watchdog import STEPS, Watchdog
+
+from .test_guard import Make
+from .tiny import events
+
+
+def run(script: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+    """Python with a watchdog of one second that counts what it is told in the file that it prints to."""
+    head = "import ctypes, time\nimport rewarm.train.watchdog as w\nw.GRACE = 1.0\ndef tell(m): print(m, flush=True)\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(script)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+
+
+def test_a_standstill_leaves_the_stacks_of_all_threads_a_word_and_exit_code_1() -> None:
+    done = run(
+        """
+        def stuck(): time.sleep(60)
+        with w.Watchdog(1.0, tell) as watchdog:
+            for _ in range(15):
+                time.sleep(0.1)
+                watchdog.step_done()
+            print("worked", flush=True)
+            stuck()
+        """
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith("worked\nnothing was computed for 1 seconds")
+    assert "in stuck" in done.stderr and "_watch" in done.stderr
+
+
+def test_who_keeps_the_interpreter_to_itself_is_ended_too() -> None:
+    done = run(
+        """
+        with w.Watchdog(0.5, tell) as watchdog:
+            time.sleep(0.2)
+            ctypes.PyDLL(None).sleep(60)  # PyDLL does not let go of the interpreter
+        """
+    )
+    assert done.returncode == 1 and not done.stdout
+    assert "Timeout" in done.stderr and "<module>" in done.stderr
+
+
+def test_writing_and_waiting_for_space_may_take_any_time() -> None:
+    done = run(
+        """
+        with w.Watchdog(0.3, tell, waits=lambda: time.monotonic() < end) as watchdog:
+            with watchdog.asleep():
+                time.sleep(2.0)
+            end = time.monotonic() + 1.0
+            time.sleep(1.0)
+        print("whole")
+        """
+    )
+    assert (done.returncode, done.stdout) == (0, "whole\n")
+
+
+def test_long_steps_make_it_patient() -> None:
+    watchdog = Watchdog(0.2, lambda message: None)
+    assert watchdog.limit == 0.2
+    for _ in range(3):
+        time.sleep(0.05)
+        watchdog.step_done()
+    assert watchdog.limit == pytest.approx(STEPS * 0.05, rel=0.5)
+
+
+def test_the_record_says_why_it_ended(job: Make) -> None:
+    made = job()
+    made.log.state("starting")
+    made.log.state("running")
+    stands_still(made)("nothing was computed")
+    (warning,) = events(made.folder, "warning")
+    last = events(made.folder, "state")[-1]
+    assert warning["message"] == "nothing was computed"
+    assert (last["state"], last["reason"], last["exit_code"]) == ("failed", "nothing was computed", 1)
+    assert "starting" in MOVES["failed"]  # it can be resumed
+
+
+HUNG = """
+import sys, time
+from pathlib import Path
+from rewarm.core.events import EventLog
+from rewarm.train import loop
+from tests.train.tiny import make_job
+
+def evaluate(model, step, tokens):
+    time.sleep(60)
+
+folder, base, corpus = map(Path, sys.argv[1:])
+job = make_job(folder, base, corpus, hang_seconds=1.0, evaluate=evaluate, evaluate_at=[3])
+for state in ("starting", "running"):
+    job.log.state(state)
+loop.train(job)
+"""
+
+
+def test_a_training_that_hangs_ends_and_can_be_resumed(tmp_path: Path, base: Path, corpus: Path) -> None:
+    command = [sys.executable, "-c", HUNG, str(tmp_path / "run"), str(base), str(corpus)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "in evaluate" in done.stderr
+    assert [event["state"] for event in events(tmp_path / "run", "state")] == ["starting", "running", "failed"]
