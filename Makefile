@@ -23,7 +23,7 @@ demo: $(VENV)/.installed       ## make the environment and run the main job on r
 	$(BIN)/rewarm quickstart
 
 test: $(VENV)/.installed-dev   ## make the environment and pass the tests
-	$(BIN)/python -m pytest -m 'not nightly' --durations=10
+	$(BIN)/python -m pytest -m 'not nightly' -n 2 --dist loadfile --durations=10
 
 nightly: $(VENV)/.installed-dev ## the long campaigns: kills, faults, seeds
 	$(BIN)/python -m pytest -m nightly --timeout=3600

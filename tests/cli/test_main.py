@@ -128,8 +128,18 @@ def test_check_says_what_a_run_would_do(bench: Bench) -> None:
 
 def test_check_refuses_what_no_disk_holds(bench: Bench) -> None:
     for command in ("check", "run"):
-        text = failed(bench, 4, command, "recipe.yaml", "hyperparameters.batch_size=1000000")
-        assert "lower batch_size" in text
+        text = failed(bench, 4, command, "recipe.yaml", "hyperparameters.number_of_checkpoints=1000000000")
+        assert "are free in" in text
+
+
+def test_check_knows_hours_and_money(bench: Bench) -> None:
+    rate = "infrastructure.cost_per_hour=3600 EUR"
+    found = json.loads(bench.rewarm("check", "recipe.yaml", "--json", rate).stdout)
+    assert found["device_hours"] == pytest.approx(found["times"]["total"] / 3600)
+    assert found["cost"] == f"{found['times']['total']:.2f} EUR"
+    assert "CPU-hours" in bench.rewarm("check", "recipe.yaml", rate).stdout
+    text = failed(bench, 2, "check", "recipe.yaml", "infrastructure.cost_per_hour=cheap")
+    assert "2.50 EUR" in text
 
 
 def test_check_is_exact_where_the_dataset_exists(finished: Bench) -> None:

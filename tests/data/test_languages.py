@@ -35,8 +35,7 @@ def pages(paragraphs: Iterable[str]) -> Iterator[str]:
 
 
 def translated(folder: Path, locale: str) -> tuple[Path, Path]:
-    """Mercurial's help as it speaks a language, in pages: most are the reference; the rest is the corpus, with those
-    that are still in English."""
+    """Mercurial's help in a language: three pages of five are the reference; the corpus has some never translated."""
     (package,) = importlib.util.find_spec("mercurial").submodule_search_locations  # read, never imported
     with Path(package, "locale", locale, "LC_MESSAGES", "hg.mo").open("rb") as file:
         catalog = gettext.GNUTranslations(file)
@@ -88,7 +87,6 @@ def test_from_raw_files_to_a_sound_dataset(
     dataset = build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1)
     (entry,) = dataset.manifest["sources"]
     kept = [text for part in texts_of(dataset, tokenizer_folder) for text in part]
-    print(entry)
     assert len(kept) == entry["accepted"] + entry["held_out"] == entry["documents_in"] - sum(entry["filtered"].values())
     assert entry["filtered"][dropped] >= least and len(kept) > 0.25 * entry["documents_in"]
     assert all(re.search(letters, text) and "<html" not in text and STUB not in text for text in kept)

@@ -623,6 +623,6 @@ def test_the_estimate_is_of_what_the_steps_leave(
     assert found.dropped == built["filtered"] == {"quality: too few words": 40, "near duplicate": 40}
     assert np.isclose(found.tokens, built["tokens"] + built["held_out_tokens"], rtol=0.05)
     part = sample_texts(recipe, tokenizer_folder, max_bytes=30_000)["law"]
-    assert part.documents + sum(part.dropped.values()) == 120
+    assert abs(part.documents + sum(part.dropped.values()) - 120) <= 2  # each of the three is rounded
     with pytest.raises(DataError, match="drop every document of a sample"):
         sample_texts(make_recipe(folder, steps=[{"kind": "quality", "min_words": 9999}]), tokenizer_folder)

@@ -120,7 +120,7 @@ def test_embeddings_and_norms_train_whole_by_choice(
 def test_adapters_of_a_quantised_base_are_merged_into_the_original(
     make_model: MakeModel, tmp_path: Path, kind: Literal["int4", "int8"]
 ) -> None:
-    folder = make_model()
+    folder = make_model(hidden_size=128, intermediate_size=128, head_dim=32)  # blocks of 64 share a scale
     values = Hyperparameters(finetuning_type="lora", quantization_bit=kind, lora_rank=4)
     model = load_model(folder, device="cuda", quantization=kind)
     add_lora(model, values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -29,8 +30,11 @@ def pair(tmp_path: Path) -> Bench:
 
 def ranks(run: Run) -> list[psutil.Process]:
     """The processes that train for ``run``, by rank."""
-    found = [p for p in psutil.Process((run.process() or {})["pid"]).children() if "RANK" in p.environ()]
-    return sorted(found, key=lambda process: int(process.environ()["RANK"]))
+    found = {}
+    for process in psutil.Process((run.process() or {})["pid"]).children():
+        with contextlib.suppress(psutil.Error, KeyError):  # it ended meanwhile, or is none of them
+            found[int(process.environ()["RANK"])] = process
+    return [found[rank] for rank in sorted(found)]
 
 
 def until(condition: Callable[[], bool], seconds: float) -> float:
@@ -95,10 +99,11 @@ def test_ranks_that_die_again_and_again_end_the_run_with_the_reason(pair: Bench)
     wait_for(run, '"stage":"train"')
 
     def dead() -> bool:
-        for process in ranks(run) if run.alive() else ():
-            if process.pid not in killed and process.environ().get("RANK") == "1":
-                killed.add(process.pid)
-                process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in ranks(run)[1:]:
+                if process.pid not in killed:
+                    killed.add(process.pid)
+                    process.kill()
         return run.status().state == "failed"
 
     until(dead, 100)

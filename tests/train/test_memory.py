@@ -1,4 +1,4 @@
-"""What a training is said to take, and what a process that trains takes: within a tenth."""
+"""What a training is said to take, and what a process that trains takes: within a tenth, but for LoRA on a CPU."""
 
 from __future__ import annotations
 
@@ -56,5 +56,6 @@ def test_memory_is_as_estimated(base: Path, tmp_path: Path, shape: dict[str, Any
     )
     facts = ModelFacts.of(json.loads((tmp_path / "config.json").read_text()))
     estimated = memory_bytes(facts, Hyperparameters.model_validate(given))
-    deep = changes["finetuning_type"] == "lora" and not given["disable_gradient_checkpointing"]
-    assert estimated == pytest.approx(int(done.stdout), rel=0.25 if deep else 0.1)  # deep: docs/recipe.md says so
+    # Under LoRA the heap falls into pieces: one and the same command took 757 and 837 MB; docs/recipe.md says so.
+    lora, recompute = changes["finetuning_type"] == "lora", not given["disable_gradient_checkpointing"]
+    assert estimated == pytest.approx(int(done.stdout), rel=(0.25 if recompute else 0.15) if lora else 0.1)

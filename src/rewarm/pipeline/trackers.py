@@ -8,7 +8,6 @@ which the run holds open as long as it lives.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
 import secrets
@@ -19,9 +18,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -34,138 +34,121 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 END_SECONDS = 30.0
 """How long the end of a run waits until a tracker has been told the rest."""
-Point = tuple[float, int, str, float]
-"""Time, step, name, value."""
+Points = list[tuple[float, int, str, float]]
+"""Time, step, name, value: those of a step together, the steps in order."""
+Log = AbstractContextManager[Callable[[Points], None]]
+"""What adds points to a log of one run in another program, which is whole when it is left."""
 
 
-class Tracker(Protocol):
-    """A log of one run in another program."""
-
-    def tell(self, points: list[Point]) -> None:
-        """Add points, those of a step together, the steps in order."""
-
-    def close(self) -> None: ...
-
-
-class TensorBoard:
+@contextmanager
+def tensorboard(run: Run) -> Iterator[Callable[[Points], None]]:
     """Event files in ``tensorboard/`` of the run; read with: tensorboard --logdir RUN/tensorboard."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    def __init__(self, run: Run) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+    shutil.rmtree(folder := run.path / "tensorboard", ignore_errors=True)
+    writer = EventFileWriter(str(folder))
 
-        folder = run.path / "tensorboard"
-        shutil.rmtree(folder, ignore_errors=True)
-        self._writer = EventFileWriter(str(folder))
-
-    def tell(self, points: list[Point]) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
+    def tell(points: Points) -> None:
         for at, step, name, value in points:
             summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-            self._writer.add_event(Event(wall_time=at, step=step, summary=summary))
-        self._writer.flush()
+            writer.add_event(Event(wall_time=at, step=step, summary=summary))
+        writer.flush()
 
-    def close(self) -> None:
-        self._writer.close()
+    yield tell
+    writer.close()
 
 
-class MLflow:
+@contextmanager
+def mlflow(run: Run) -> Iterator[Callable[[Points], None]]:
     """A run at MLFLOW_TRACKING_URI, or in ``mlflow.db`` of the workspace; one that went before is deleted there."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
 
-    def __init__(self, run: Run) -> None:
-        from mlflow import MlflowClient
+    client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.path.parents[1]}/mlflow.db")
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "rewarm")
+    experiment = client.get_experiment_by_name(name)
+    place = experiment.experiment_id if experiment else client.create_experiment(name)
+    for old in client.search_runs([place], f"tags.`rewarm.run` = '{run.id}'"):
+        client.delete_run(old.info.run_id)
+    new = client.create_run(place, run_name=run.id, tags={"rewarm.run": run.id}).info.run_id
+    for name, value in hyperparameters(run).items():
+        client.log_param(new, name, value)
 
-        self._client = MlflowClient(
-            os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run.path.parents[1]}/mlflow.db"
-        )
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "rewarm")
-        experiment = self._client.get_experiment_by_name(name)
-        place = experiment.experiment_id if experiment else self._client.create_experiment(name)
-        for old in self._client.search_runs([place], f"tags.`rewarm.run` = '{run.id}'"):
-            self._client.delete_run(old.info.run_id)
-        self._run = self._client.create_run(place, run_name=run.id, tags={"rewarm.run": run.id}).info.run_id
-        for name, value in hyperparameters(run).items():
-            self._client.log_param(self._run, name, value)
-
-    def tell(self, points: list[Point]) -> None:
-        from mlflow.entities import Metric
-
+    def tell(points: Points) -> None:
         for begin in range(0, len(points), 1000):  # what a server takes at once
             some = [Metric(name, value, int(1000 * at), step) for at, step, name, value in points[begin:][:1000]]
-            self._client.log_batch(self._run, metrics=some)
+            client.log_batch(new, metrics=some)
 
-    def close(self) -> None:
-        self._client.set_terminated(self._run)
+    yield tell
+    client.set_terminated(new)
 
 
-class WandB:
+@contextmanager
+def wandb(run: Run) -> Iterator[Callable[[Points], None]]:
     """A run of W&B, in the group of the run's id: each attempt is one, the newest is whole."""
+    import wandb
 
-    def __init__(self, run: Run) -> None:
-        import wandb
+    new = wandb.init(
+        project=os.environ.get("WANDB_PROJECT", "rewarm"),
+        id=f"{run.id}-{secrets.token_hex(2)}",
+        name=run.id,
+        group=run.id,
+        dir=run.path,
+        config=hyperparameters(run),
+        settings=wandb.Settings(console="off"),
+    )
 
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "rewarm"),
-            id=f"{run.id}-{secrets.token_hex(2)}",
-            name=run.id,
-            group=run.id,
-            dir=run.path,
-            config=hyperparameters(run),
-            settings=wandb.Settings(console="off"),
-        )
-
-    def tell(self, points: list[Point]) -> None:
+    def tell(points: Points) -> None:
         for step, of_step in groupby(points, key=lambda point: point[1]):
-            self._run.log({name: value for _, _, name, value in of_step}, step=step)
+            new.log({name: value for _, _, name, value in of_step}, step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+    yield tell
+    new.finish()
 
 
-KINDS: dict[str, Callable[[Run], Tracker]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "wandb": WandB}
+KINDS: dict[str, Callable[[Run], Log]] = {"tensorboard": tensorboard, "mlflow": mlflow, "wandb": wandb}
 """By the name in a recipe, which is that of the package too."""
 
 
 def hyperparameters(run: Run) -> dict[str, Any]:
     """The values that the run resolved; none before it has."""
-    with contextlib.suppress(OSError, orjson.JSONDecodeError, KeyError, AttributeError):
+    with suppress(OSError, orjson.JSONDecodeError, KeyError, AttributeError):
         found = orjson.loads((run.path / "resolved.json").read_bytes())["hyperparameters"]
         return {name: item["value"] for name, item in found.items()}
     return {}
 
 
-def follow(run: Run, kind: str, waits: Iterator[bool]) -> None:
-    """Tell a tracker every metric of the run's record, and go on while ``waits`` says so, once each time it yields."""
+def follow(run: Run, kind: str, waits: Iterator[None]) -> None:
+    """Tell a tracker every metric of the run's record, each time that ``waits`` yields."""
     points: dict[tuple[int, str], tuple[float, float]] = {}
     told: set[tuple[int, str]] = set()
-    tracker: Tracker | None = None
-    offset, stale = 0, False
-    for _ in waits:
-        for event, behind in read_events(run.events, offset):
-            offset = behind
-            if event["kind"] == "result" and event["name"] == TRAINING_FROM:
-                given_up = [key for key in points if key[0] > event["value"]]
-                stale |= not told.isdisjoint(given_up)
-                for key in given_up:
-                    del points[key]
-            elif event["kind"] == "metric":
-                for name, value in event["values"].items():
-                    stale |= (event["step"], name) in told
-                    points[event["step"], name] = (event["time"], value)
-        if stale and tracker is not None:
-            tracker.close()
-            tracker, stale = None, False
-            told.clear()
-        if new := sorted(points.keys() - told):
-            tracker = tracker or KINDS[kind](run)
-            tracker.tell([(points[key][0], *key, points[key][1]) for key in new])
-            told.update(new)
-    if tracker is not None:
-        tracker.close()
+    offset = 0
+    with ExitStack() as log:
+        for _ in waits:
+            stale = False
+            for event, behind in read_events(run.events, offset):
+                offset = behind
+                if event["kind"] == "result" and event["name"] == TRAINING_FROM:
+                    for key in [key for key in points if key[0] > event["value"]]:
+                        stale |= key in told
+                        del points[key]
+                elif event["kind"] == "metric":
+                    for name, value in event["values"].items():
+                        stale |= (event["step"], name) in told
+                        points[event["step"], name] = (event["time"], value)
+            if stale:
+                log.close()
+                told.clear()
+            if new := sorted(points.keys() - told):
+                if not told:
+                    tell = log.enter_context(KINDS[kind](run))
+                tell([(points[key][0], *key, points[key][1]) for key in new])
+                told.update(new)
 
 
-@contextlib.contextmanager
+@contextmanager
 def telling(x: Execution) -> Iterator[Callable[[], None]]:
     """Have the recipe's trackers told of the run meanwhile; what is yielded notices those that failed, once each."""
     running: dict[str, subprocess.Popen[bytes]] = {
@@ -175,16 +158,15 @@ def telling(x: Execution) -> Iterator[Callable[[], None]]:
         yield lambda: _notice(x, running)
     finally:
         for process in running.values():
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 process.stdin.close()  # type: ignore[union-attr]
         until = time.monotonic() + END_SECONDS
         for process in running.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        with contextlib.suppress(OSError):  # a full disk: log.txt has said it
+            process.kill()  # nothing to one that has ended
+            process.wait()
+        with suppress(OSError):  # a full disk: log.txt has said it
             _notice(x, running)
 
 
@@ -198,19 +180,16 @@ def _start(x: Execution, kind: str) -> subprocess.Popen[bytes] | None:
 
 
 def _notice(x: Execution, running: dict[str, subprocess.Popen[bytes]]) -> None:
-    for kind, process in list(running.items()):
-        if process.poll() is not None:
-            del running[kind]
-            if process.returncode:
-                x.warn(f"trackers: {kind} was not told everything; log.txt says why, events.jsonl has it all")
+    for kind in [kind for kind, process in running.items() if process.poll() is not None]:
+        if running.pop(kind).returncode:
+            x.warn(f"trackers: {kind} was not told everything; log.txt says why, events.jsonl has it all")
 
 
-def _until_end_of_input() -> Iterator[bool]:
+def _until_end_of_input() -> Iterator[None]:
     """Once each POLL_SECONDS, and once more after standard input has ended."""
-    ended = False
-    while not ended:
-        ended = bool(select.select([sys.stdin], [], [], POLL_SECONDS)[0])
-        yield True
+    while not select.select([sys.stdin], [], [], POLL_SECONDS)[0]:
+        yield
+    yield
 
 
 def main(kind: str, folder: str) -> int:

@@ -30,10 +30,11 @@ WEIGHT_BYTES = {"none": 4.0, "int8": 1.0, "int4": 0.55}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a training runs: the kind of device, and how many of them share it."""
+    """Where a training runs: the kind of device, how many of them share it, and a running average on them or not."""
 
     device: str = "cpu"
     count: int = 1
+    averaged: bool = False
 
 
 def lora_parameters(model: ModelFacts, values: Hyperparameters) -> int:
@@ -94,6 +95,7 @@ def _states(model: ModelFacts, values: Hyperparameters, place: Place) -> tuple[f
     weights = 4.0 * (model.parameters - linear) + WEIGHT_BYTES[values.quantization_bit] * linear
     gradients = 4.0 * trainable_parameters(model, values)
     moments = 2 * gradients if values.optimizer == "adamw" else 0.0
+    moments += gradients if place.averaged else 0.0
     again = values.gradient_accumulation_steps > 1
     if place.count == 1 or values.distributed_backend == "ddp":  # DDP's buckets are the gradients, and stay
         return weights + moments, gradients, gradients if again or place.count > 1 else 0.0

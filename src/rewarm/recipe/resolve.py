@@ -40,11 +40,11 @@ class Resolved:
     ignored: list[verdicts.Ignored]
     advice: list[str]
     device: str
-    devices: int
+    place: Place
 
     @property
-    def place(self) -> Place:
-        return Place(self.device, self.devices)
+    def devices(self) -> int:
+        return self.place.count
 
     def tried(self, values: Hyperparameters) -> Resolved:
         """With the batch that a trial step left of an automatic one."""
@@ -114,6 +114,7 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
     """
     verdicts.refuse(recipe)
     device, devices = device_for(recipe, machine), recipe.infrastructure.world_size
+    place = Place(device, devices, "running_average" in recipe.evaluation.averages)
     check_quantised(recipe, device)
     origins: dict[str, Origin] = {}
     values = recipe.hyperparameters
@@ -125,13 +126,13 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
     for name, recommend in _RECOMMENDATIONS:
         if origins[name].origin == "recipe" and not (name in _BATCH and recipe.hyperparameters.batch_size == AUTO):
             continue
-        question = _Question(recipe, values, model, tokens, machine, Place(device, devices))
+        question = _Question(recipe, values, model, tokens, machine, place)
         if (found := recommend(question)) is not None:
             value, reason = found
             values = values.model_copy(update={name: value})
             origins[name] = Origin(value, "recommended", reason)
     check_length(recipe, model)
-    steps = _Question(recipe, values, model, tokens, machine, Place(device, devices)).steps
+    steps = _Question(recipe, values, model, tokens, machine, place).steps
     given = recipe.hyperparameters.model_fields_set
     return Resolved(
         hyperparameters=values,
@@ -143,7 +144,7 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
             *check_passes(recipe, tokens, values.epochs),
         ],
         device=device,
-        devices=devices,
+        place=place,
     )
 
 

@@ -187,9 +187,7 @@ def changed_surroundings(state: dict[str, Any], device: torch.device) -> list[st
     return [f"{name} was {state[name]} and is {now[name]}" for name in now if state[name] != now[name]]
 
 
-def retire(
-    checkpoints: Path, step: int, keep: int, best: int | None, due: Container[int] | None = None
-) -> list[Path]:
+def retire(checkpoints: Path, step: int, keep: int, best: int | None, due: Container[int] | None = None) -> list[Path]:
     """Delete what is not among the ``keep`` newest checkpoints up to ``step``; return what was deleted.
 
     Checkpoints behind ``step`` are left from an attempt that this one does not continue; they are

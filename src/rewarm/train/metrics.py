@@ -6,10 +6,13 @@ the only figures that differ between two runs of the same recipe.
 
 from __future__ import annotations
 
+import contextlib
+import re
 import resource
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,6 +53,10 @@ def memory_gb(device: torch.device) -> float:
     """Peak memory so far, in GB: of the device's allocator, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
+    with contextlib.suppress(OSError):  # getrusage counts the process that this one was forked from, too
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii", errors="replace"))
+        if found:
+            return int(found[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, everybody else KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 

@@ -141,6 +141,21 @@ def test_every_argument_is_known(folder: Path, program: str) -> None:
     assert all(reasons.values())
 
 
+def test_what_has_no_effect_or_is_misspelt_is_told(folder: Path) -> None:
+    keys = {"evaluation_strategy": "epoch", "warmup_steps": 5, "warmup_ratio": 0.1, "save_stepz": 10, "eval_delay": 1}
+    found = imported(
+        folder, FACTORY | keys | {"finetuning_type": "full", "lora_rank": 4, "swanlab_api_key": "verysecret"}
+    )
+    why = {note.key: note.because for note in found.notes}
+    assert outcome(found, "evaluation_strategy") == "mapped"
+    assert "steps of warm-up go before a ratio" in why["warmup_ratio"]
+    assert why["save_stepz"].endswith("did you mean 'save_steps'?")
+    assert "did you mean" not in why["eval_delay"] + why["warmup_ratio"]
+    assert "there only where the file asks for it" in why["lora_rank"]
+    assert "a secret" in why["swanlab_api_key"]
+    assert "verysecret" not in json.dumps(found.to_json())
+
+
 # (what the file says, field of the recipe, its value there, what became of the key)
 FIELDS: list[tuple[dict[str, Any], str, Any, str]] = [
     ({"num_train_epochs": 2.0}, "hyperparameters.epochs", 2, "mapped"),
@@ -225,10 +240,13 @@ AXOLOTL_FIELDS: list[tuple[dict[str, Any], str, Any, str]] = [
     ({"saves_per_epoch": 4}, "hyperparameters.checkpoint_strategy", "epoch", "changed"),
     ({"evals_per_epoch": 4, "num_epochs": 2}, "hyperparameters.eval_steps", 0.125, "changed"),
     ({"save_steps": 250}, "hyperparameters.checkpoint_strategy", "steps", "mapped"),
+    ({"save_strategy": "steps", "save_steps": 0.1}, "hyperparameters.checkpoint_strategy", "epoch", "changed"),
     ({"warmup_steps": 10}, "hyperparameters.lr_warmup_steps", 10, "mapped"),
     ({"val_set_size": 0.05}, "data.held_out", 0.05, "mapped"),
     ({"adapter": "qlora", "load_in_4bit": False}, "hyperparameters.finetuning_type", "lora", "changed"),
     ({"adapter": "lora", "lora_r": 32}, "hyperparameters.lora_rank", 32, "mapped"),
+    ({"lora_target_linear": True, "adapter": "lora"}, "hyperparameters.target_modules", "all-linear", "mapped"),
+    ({"lora_target_modules": ["q"], "adapter": "lora"}, "hyperparameters.target_modules", ["q"], "mapped"),
     ({"lora_r": 32}, "hyperparameters.lora_rank", None, "dropped"),
     ({"gradient_checkpointing": "offload"}, "hyperparameters.disable_gradient_checkpointing", False, "changed"),
     ({"use_mlflow": True}, "trackers", ["mlflow"], "mapped"),
@@ -297,5 +315,5 @@ def test_the_json_of_the_reference_platform(folder: Path) -> None:
     assert recipe(found)["hyperparameters"] == given
     assert recipe(found)["name"] == "vi"
     assert found.counts["mapped"] == len(given)
-    assert {note.field for note in found.notes if note.outcome == "filled"} == {"name", "base_model", "data"}
+    assert {note.field for note in found.notes if note.outcome == "filled"} == {"name", "base_model", "data.sources"}
     assert parse_recipe(found.text, (), folder).hyperparameters.seed == 1309

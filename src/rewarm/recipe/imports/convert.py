@@ -9,11 +9,10 @@ from typing import Any
 
 import yaml
 
-from rewarm.core.config import nearest
 from rewarm.core.errors import UserError
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.imports import axolotl, llamafactory
-from rewarm.recipe.imports.draft import Draft, Note, plain_name
+from rewarm.recipe.imports.draft import Draft, Note
 from rewarm.recipe.load import parse_recipe, read_text, read_yaml
 from rewarm.recipe.verdicts import refuse
 
@@ -45,20 +44,18 @@ def import_file(path: Path, out: Path) -> Imported:
     """
     given, _ = read_yaml(read_text(path), str(path))
     program, module = _program(given, path)
-    folder = path.resolve().parent
-    names, defaults = (module.NAMES, dict(module.DEFAULTS)) if module else ({}, {})
-    d = Draft(program, given, folder, out.resolve(), names, defaults)
+    names, defaults = (dict(module.NAMES), dict(module.DEFAULTS)) if module else ({}, {})
+    if "evaluation_strategy" in given and "eval_strategy" not in given:
+        names["eval_strategy"] = "evaluation_strategy"
+    d = Draft(program, given, path.resolve().parent, out.resolve(), names, defaults)
     try:
-        if module:
-            module.convert(d, path.stem)
-        else:
-            _platform(d, path.stem)
+        (module.convert if module else _platform)(d, path.stem)
     except UserError as error:
         raise UserError(error.what, where=error.where or path, remedy=error.remedy) from None
     except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(
-            f"a value is not of the form that {program} takes: {error}", where=path, remedy="mend it"
-        ) from None
+        why = f"a value is not of the form that {program} takes: {error}"
+        raise UserError(why, where=path, remedy="mend it") from None
+    d.drop_rest()
     ordered = {key: d.recipe[key] for key in _ORDER if key in d.recipe}
     text = f"# From {path.name} ({program}) by rewarm import.\n" + yaml.safe_dump(ordered, sort_keys=False, width=110)
     refuse(parse_recipe(text, (), out, f"{path}, as a recipe"))
@@ -75,21 +72,15 @@ def _program(given: dict[str, Any], path: Path) -> tuple[str, Any]:
         return "Axolotl", axolotl
     if given.keys() & {*Hyperparameters.model_fields, "deepspeed_zero_stage"}:
         return "FPT AI Studio", None
-    raise UserError(
-        "none of its keys is of LLaMA-Factory, Axolotl or FPT AI Studio",
-        where=path,
-        remedy="docs/coming-from.md shows what each looks like",
-    )
+    why = "none of its keys is of LLaMA-Factory, Axolotl or FPT AI Studio"
+    raise UserError(why, where=path, remedy="docs/coming-from.md shows what each looks like")
 
 
 def _platform(d: Draft, default_name: str) -> None:
     """The platform's JSON block, whose names are ours; it says nothing of model and data."""
-    d.put("name", "name", plain_name(default_name) or "imported", "not in the file")
-    d.base_model("base_model")
-    d.put("data", "data", {"sources": [{"name": "text", "path": "./corpus"}]}, "not in the file: put your text there")
-    for key, value in d.given.items():
+    d.start([], default_name, "base_model")
+    d.data([], [])
+    d.asked |= Hyperparameters.model_fields.keys()
+    for key in d.given:
         if key in Hyperparameters.model_fields or key == "deepspeed_zero_stage":
-            d.put(key, f"hyperparameters.{key}", value)
-        else:
-            close = nearest(key, list(Hyperparameters.model_fields))
-            d.drop(key, "unknown" + (f"; did you mean {close!r}?" if close else ""))
+            d.put(key, f"hyperparameters.{key}", d.given[key])
