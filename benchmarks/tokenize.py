@@ -12,7 +12,7 @@ The last two need environments of their own (``make bench-peers``); without, the
 inside each process from when its libraries are imported. Besides: ours with one tenth of the text in documents of
 megabytes, and its peak memory for a corpus four times as large.
 
-    python benchmarks/tokenize.py [--quick] [--json [PATH]] [--megabytes N]
+    python benchmarks/tokenize.py [--quick] [--json [PATH]] [--megabytes N] [--rounds N]
         [--tokenizer FOLDER] [--text FILE ...]
 """
 
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under a minute on 2 cores")
     parser.add_argument("--json", nargs="?", const="-", metavar="PATH", help="write the figures as JSON")
     parser.add_argument("--tokenizer", type=Path, help="a model folder; without it one is trained on the text")
+    parser.add_argument("--rounds", type=int, help="measurements of each (default 3; quick 1)")
     parser.add_argument("--megabytes", type=int, help="of text (default 128; quick 12)")
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="jsonl files with a text field")
     for name in ("llamafactory", "datatrove"):
@@ -62,7 +63,7 @@ def main() -> None:
         print(json.dumps(RUNS[kind](*map(Path, folders))))
         return
     size, rounds = (12, 1) if arguments.quick else (128, 3)
-    size = arguments.megabytes or size
+    size, rounds = arguments.megabytes or size, arguments.rounds or rounds
     with tempfile.TemporaryDirectory() as scratch:
         figures = measure(Path(scratch), arguments, size, rounds)
     report(figures)

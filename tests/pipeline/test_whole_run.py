@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rewarm.core.events import metrics, read_events
-from rewarm.core.run import STAGES, Run
+from rewarm.core.run import STAGES, Run, list_runs
 from rewarm.core.storage import sha256_file
 from tests.pipeline.conftest import Bench, make_bench
 
@@ -155,7 +155,7 @@ def test_ctrl_c_in_the_terminal_stops_the_run(bench: Bench) -> None:
         command, env=bench.environment, cwd=bench.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     until = time.monotonic() + 60
-    while not (bench.workspace.runs.is_dir() and list(bench.workspace.runs.iterdir())) and time.monotonic() < until:
+    while not list_runs(bench.workspace) and time.monotonic() < until:
         time.sleep(0.05)
     wait_for(bench.run(), r'"step":2,[^\n]*"train/loss"')
     terminal.send_signal(signal.SIGINT)
@@ -169,7 +169,7 @@ def test_a_closed_terminal_does_not_hurt_the_run(bench: Bench) -> None:
     command = [sys.executable, "-c", "from rewarm.cli.main import main; main()", "run", "recipe.yaml"]
     terminal = subprocess.Popen(command, env=bench.environment, cwd=bench.folder, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
-    while not (bench.workspace.runs.is_dir() and list(bench.workspace.runs.iterdir())) and time.monotonic() < until:
+    while not list_runs(bench.workspace) and time.monotonic() < until:
         time.sleep(0.05)
     wait_for(bench.run(), r'"stage":"(baseline|train)"')
     terminal.kill()
