@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.manifest import verify
@@ -212,17 +212,6 @@ def test_loss_and_gradient_equal_those_of_each_document_alone(job: Make, base: P
     for name, parameter in model.named_parameters():
         gradient = (before[name] - after[f"hf.{name}"]) / rate
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-6)
-
-
-def damage_base(base: Path, folder: Path) -> Path:
-    """A base model whose every loss is NaN, though its weights are finite numbers."""
-    folder.mkdir()
-    for file in base.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    tensors = load_file(folder / "model.safetensors")
-    tensors["model.layers.1.mlp.down_proj.weight"].fill_(3e38)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 class Poisoned(CausalModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from rewarm.models.causal import CausalModel, PackedBatch, load_model
 from rewarm.models.lora import add_lora
@@ -35,17 +36,22 @@ def fitting(base: Path, values: Hyperparameters, device: torch.device) -> Hyperp
 
 def _step(base: Path, values: Hyperparameters, device: torch.device) -> None:
     """An update of two micro-batches of random tokens, a sequence one document: what takes most memory."""
-    model = load_model(base, device=device, quantization=values.quantization_bit)
-    if values.finetuning_type == "lora":
-        add_lora(model, values)
-    if not values.disable_gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    optimizer = build_optimizer(model.train(), values)
+    model, optimizer = ready(base, values, device)
     for _ in range(2):
         with autocast_to(values.mixed_precision, device.type)():
             loss = model(random_batch(model, values, device))
         loss.backward()
     optimizer.step()
+
+
+def ready(base: Path, values: Hyperparameters, device: torch.device) -> tuple[CausalModel, Optimizer]:
+    """A model and its optimizer as one device trains them."""
+    model = load_model(base, device=device, quantization=values.quantization_bit)
+    if values.finetuning_type == "lora":
+        add_lora(model, values)
+    if not values.disable_gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    return model, build_optimizer(model.train(), values)
 
 
 def random_batch(model: CausalModel, values: Hyperparameters, device: torch.device) -> PackedBatch:
