@@ -31,6 +31,18 @@ class UserError(Exception):
         return f"{head}\n  what to do: {self.remedy}" if self.remedy else head
 
 
+class NotFound(UserError):  # noqa: N818  (what the web calls it)
+    """What was asked for is not there."""
+
+
+class Conflict(UserError):  # noqa: N818
+    """It cannot be done in the state that things are in: the run runs, the name is taken, somebody uses it."""
+
+
+class Forbidden(UserError):  # noqa: N818
+    """Whoever asks may not do this."""
+
+
 class DataError(UserError):
     """Input data, or a dataset of ours, that cannot be used as it is."""
 

@@ -28,7 +28,7 @@ import orjson
 import psutil
 
 from rewarm.core import states
-from rewarm.core.errors import DataError, UserError
+from rewarm.core.errors import Conflict, DataError, NotFound, UserError
 from rewarm.core.events import Event, last_events, read_events
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import TEMPORARY, locked, remove_folder, write_file
@@ -304,13 +304,13 @@ def launch(run: Run, arguments: list[str], take_over: bool = False) -> subproces
     folder = Path(read_launch(run)["folder"])
     if not take_over and run.elsewhere():
         host = (run.process() or {})["host"]
-        raise UserError(
+        raise Conflict(
             f"this run may still run on another computer, {host}",
             where=run.id,
             remedy=f"stop it there; or, if that computer is gone: rewarm resume {run.id} --take-over",
         )
     follow = f"look at it with: rewarm runs logs -f {run.id}"
-    with _alone(run, UserError("this run is running already", where=run.id, remedy=follow)):
+    with _alone(run, Conflict("this run is running already", where=run.id, remedy=follow)):
         run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
         mark: dict[str, Any] = {"attempt": _attempts(run) + 1}
         write_file(_launch_mark(run), to_json(mark))
@@ -379,7 +379,7 @@ def remove_run(run: Run) -> None:
     with sole_process(run):  # held as long as the process lives, whatever process.json has become
         with contextlib.suppress(DataError):
             if run.alive() or _just_started(run) or run.elsewhere():
-                raise UserError("this run is running", where=run.id, remedy=f"rewarm stop {run.id}")
+                raise Conflict("this run is running", where=run.id, remedy=f"rewarm stop {run.id}")
         remove_folder(run.path)
 
 
@@ -414,4 +414,4 @@ def find_run(workspace: Workspace, name: str) -> Run:
             return match[0]
         if match:
             raise UserError(f"{name!r} fits {len(match)} runs", remedy=f"choose one: {', '.join(r.id for r in match)}")
-    raise UserError(f"no run is called {name!r}", where=workspace.runs, remedy="rewarm runs ls")
+    raise NotFound(f"no run is called {name!r}", where=workspace.runs, remedy="rewarm runs ls")

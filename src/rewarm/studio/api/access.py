@@ -1,0 +1,30 @@
+"""Who asks (by cookie or token), and whether they may. A route names the role it needs in its signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from rewarm.studio.context import Role, Studio, User
+
+
+def the_studio(request: Request) -> Studio:
+    studio: Studio = request.app.state.studio
+    return studio
+
+
+def _asker(role: Role) -> Callable[[Request], User]:
+    def asker(request: Request) -> User:
+        user: User = request.state.user  # put there by the door; without one the request never came so far
+        user.check(role)
+        return user
+
+    return asker
+
+
+TheStudio = Annotated[Studio, Depends(the_studio)]
+Viewer = Annotated[User, Depends(_asker(Role.viewer))]
+Editor = Annotated[User, Depends(_asker(Role.editor))]
+Administrator = Annotated[User, Depends(_asker(Role.administrator))]
