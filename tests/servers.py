@@ -41,6 +41,31 @@ class Store:
 
     address: str
     client: Any
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server; what it held before is there again."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        until = time.monotonic() + 60
+        while True:
+            try:
+                if BUCKET not in [bucket["Name"] for bucket in self.client.list_buckets()["Buckets"]]:
+                    self.client.create_bucket(Bucket=BUCKET)
+                self.put("ready", b"1")
+                break
+            except Exception:
+                if time.monotonic() > until or self.process.poll() is not None:
+                    raise RuntimeError(self.log.read_text()[-2000:]) from None
+                time.sleep(0.2)
+        self.client.delete_object(Bucket=BUCKET, Key="ready")
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()  # it takes half a minute to end by itself
+            self.process.wait(20)
 
     def put(self, key: str, data: bytes) -> str:
         """The URI of a new object."""
@@ -77,33 +102,21 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     ports = {f"{name}.port{kind}": free_port() for name in names for kind in ("", ".grpc")}
     flags = [f"-{name}={port}" for name, port in (ports | {"s3.port.iceberg": 0, "s3.port.lance": 0}).items()]
     address = f"http://127.0.0.1:{ports['s3.port']}"
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(
-            [weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3",
-             f"-s3.config={folder}/s3.json", *flags, "-master.volumeSizeLimitMB=64", "-volume.max=20",
-             "-master.telemetry=false", f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock"],
-            stdout=log, stderr=log,
-        )  # fmt: skip
+    command = [
+        weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3",
+        f"-s3.config={folder}/s3.json", *flags, "-master.volumeSizeLimitMB=64", "-volume.max=20",
+        "-master.telemetry=false", f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock",
+    ]  # fmt: skip
+    client = botocore.session.Session().create_client(
+        "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET,
+        config=botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )  # fmt: skip
+    made = Store(address, client, command, folder / "log.txt")
     try:
-        client = botocore.session.Session().create_client(
-            "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET,
-            config=botocore.config.Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-        )  # fmt: skip
-        until = time.monotonic() + 60
-        while True:
-            try:
-                client.create_bucket(Bucket=BUCKET)
-                client.put_object(Bucket=BUCKET, Key="ready", Body=b"1")
-                break
-            except Exception:
-                if time.monotonic() > until or process.poll() is not None:
-                    raise RuntimeError((folder / "log.txt").read_text()[-2000:]) from None
-                time.sleep(0.2)
-        client.delete_object(Bucket=BUCKET, Key="ready")
-        yield Store(address, client)
+        made.start()
+        yield made
     finally:
-        process.kill()  # it takes half a minute to end by itself
-        process.wait(20)
+        made.stop()
         for name, port in ports.items():  # what it left, under names that no flag changes
             kind = f"{name.partition('.')[0]}{'-grpc' if 'grpc' in name else ''}"
             Path(f"/tmp/seaweedfs-{kind}-{port}.sock").unlink(missing_ok=True)

@@ -27,20 +27,20 @@ def test_greedy_takes_the_likeliest_token_each_time(make_model: MakeModel) -> No
         if best == 2:
             break
     want = tokenizer.decode(ids[0, start:], skip_special_tokens=True)
-    assert generate(folder, "word3 word8 a", max_new_tokens=5) == want
-    assert generate(folder, "word3 word8 a", max_new_tokens=5, seed=9) == want
+    assert generate(folder, "word3 word8 a", max_tokens=5) == want
+    assert generate(folder, "word3 word8 a", max_tokens=5, seed=9) == want
 
 
 def test_sampling_follows_the_seed_and_leaves_the_generator_alone(make_model: MakeModel) -> None:
     folder = make_model()
     state = torch.get_rng_state()
-    texts = [generate(folder, "word3", max_new_tokens=12, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
+    texts = [generate(folder, "word3", max_tokens=12, temperature=1.5, seed=seed) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_an_empty_prompt_starts_from_bos(make_model: MakeModel) -> None:
-    assert isinstance(generate(make_model(), "", max_new_tokens=2), str)
+    assert isinstance(generate(make_model(), "", max_tokens=2), str)
 
 
 def test_a_bad_folder_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rewarm.models.sampling import Sampler, _choose, _draws, _texts, load_sampler, sample
+from rewarm.models.generate import choose
+from rewarm.models.sampling import Sampler, _draws, _texts, load_sampler, sample
 from rewarm.recipe.recipe import Generate
 
 from .conftest import MakeModel
@@ -45,22 +46,22 @@ def test_tokens_come_with_the_probability_that_the_model_gives_them(folder: Path
         believed = torch.softmax(model(torch.tensor([[1]])).logits[0, -1].double(), -1)
     draws = torch.arange(0, 1, 1e-5, dtype=torch.float64)
     logits = believed.log().float()[None].expand(len(draws), -1)
-    drawn = torch.bincount(_choose(logits, draws, Generate()), minlength=131).double() / len(draws)
+    drawn = torch.bincount(choose(logits, draws, 1.0, 1.0), minlength=131).double() / len(draws)
     assert (drawn - believed).abs().max() < 2e-5
     # a token written by the loop is the one that its number asks for
     first = _draws(0, 3, 24)[:1]
-    token = int(_choose(believed.log().float()[None], first, Generate())[0])
+    token = int(choose(believed.log().float()[None], first, 1.0, 1.0)[0])
     assert sampler.tokenizer.decode([token]) in sample(sampler, range(3, 4), Generate(max_tokens=2))[0].text
 
 
 def test_temperature_and_top_p() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(4, -1)
     draws = torch.tensor([0.0, 0.49, 0.79, 0.9999], dtype=torch.float64)
-    assert _choose(logits, draws, Generate()).tolist() == [0, 0, 1, 3]
+    assert choose(logits, draws, 1.0, 1.0).tolist() == [0, 0, 1, 3]
     # 0.5 and 0.3, as they are to each other
-    assert _choose(logits, draws, Generate(top_p=0.7)).tolist() == [0, 0, 1, 1]
-    assert _choose(logits, draws, Generate(top_p=0.4)).tolist() == [0] * 4
-    assert _choose(logits, draws, Generate(temperature=0.25)).tolist() == [0, 0, 0, 2]
+    assert choose(logits, draws, 1.0, 0.7).tolist() == [0, 0, 1, 1]
+    assert choose(logits, draws, 1.0, 0.4).tolist() == [0] * 4
+    assert choose(logits, draws, 0.25, 1.0).tolist() == [0, 0, 0, 2]
 
 
 def test_the_cache_changes_nothing(folder: Path, sampler: Sampler) -> None:
@@ -71,7 +72,7 @@ def test_the_cache_changes_nothing(folder: Path, sampler: Sampler) -> None:
         for draw in _draws(0, number, 20):
             with torch.no_grad():
                 logits = model(torch.tensor([ids]), use_cache=False).logits[:, -1]
-            token = int(_choose(logits, draw[None], settings)[0])
+            token = int(choose(logits, draw[None], settings.temperature, settings.top_p)[0])
             if token in (1, 2):
                 break
             ids.append(token)

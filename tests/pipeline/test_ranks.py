@@ -1,4 +1,4 @@
-"""A run on two devices: two processes that train together, started, watched and started again by the run's own."""
+"""Processes that train together, started, watched and started again by the run's own; and that one again, where it hangs."""
 
 from __future__ import annotations
 
@@ -109,3 +109,63 @@ def test_ranks_that_die_again_and_again_end_the_run_with_the_reason(pair: Bench)
     until(dead, 100)
     assert len(killed) == 4 and len(events(run, "warning")) == 3  # the first, and three restarts
     assert "rank 1 was killed by signal 9" in str(run.status().reason)
+
+
+HOLD = """
+import contextlib, os, sys, threading, time
+held = threading.Lock()
+def hold():
+    held.acquire()  # and never let go of it
+    while not hasattr(sys.modules.get("rewarm.train.loop"), "train_step"):
+        time.sleep(0.01)
+    loop = sys.modules["rewarm.train.loop"]
+    step = loop.train_step
+    def train_step(training, *rest):
+        mark = os.path.join(os.path.dirname(__file__), str(training.step))
+        if os.path.exists(mark):
+            with contextlib.suppress(OSError):  # a folder stays
+                os.unlink(mark)
+            held.acquire()
+        step(training, *rest)
+    loop.train_step = train_step
+    threading.Event().wait()
+if "rewarm.pipeline" in sys.orig_argv:
+    threading.Thread(target=hold, daemon=True).start()
+"""
+
+
+@pytest.fixture
+def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file N in this folder: a thread of the run's process holds up training after step N; a folder N: each time."""
+    folder = tmp_path / "held"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HOLD)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+def test_a_training_that_hangs_begins_again_at_its_checkpoint(finished: Bench, tmp_path: Path, held: Path) -> None:
+    bench = make_bench(tmp_path)
+    (held / "5").touch()
+    done = bench.rewarm("run", "recipe.yaml", "guard.hang_minutes=0.05")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "training goes on from the newest checkpoint" in done.stdout
+    run = bench.run()
+    states = [event["state"] for event in events(run, "state")]
+    assert states == ["starting", "running", "running", "succeeded"]  # whoever watches saw one process all along
+    assert "in hold" in (log := run.log.read_text()) and "in train_step" in log  # the stacks of both threads
+    assert loss_curve(run) == loss_curve(finished.run())
+    steps = [event["value"] for event in events(run, "result") if event["name"] == "training from step"]
+    assert steps == [0, 4]
+
+
+@pytest.mark.nightly
+def test_a_training_that_hangs_at_the_same_step_again_and_again_fails(tmp_path: Path, held: Path) -> None:
+    bench = make_bench(tmp_path)
+    (held / "6").mkdir()
+    done = bench.rewarm("run", "recipe.yaml", "guard.hang_minutes=0.05")
+    assert done.returncode == 1 and "nothing was computed for" in done.stdout + done.stderr
+    run = bench.run()
+    assert [event["restart"] for event in events(run, "warning")] == [1, 2, 3] and run.status().state == "failed"
+    (held / "6").rmdir()
+    assert bench.rewarm("resume", "last").returncode == 0

@@ -1,8 +1,8 @@
 """Trains on several ranks: one JSON job a line on stdin; for each, the wait status of every rank is printed.
 
 A job is {"ranks", "folder", "base", "corpus", "attempt", "changes", "stop_after", "kill": [rank, step],
-"poison": [rank, step, step...]}: losses of that rank that are not finite. Python and
-torch take seconds to start, so this process imports them once and forks for each rank; it computes nothing itself.
+"poison": [rank, step, step...], "evaluate_at"}: losses of that rank that are not finite; steps after which the
+model scores a batch. Python and torch take seconds to start, so this process imports them once and forks for each rank; it computes nothing itself.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from rewarm.train import begin
 from rewarm.train.job import with_rows
 from rewarm.train.loop import train
 from rewarm.train.parallel import joined
+from rewarm.train.trial import random_batch
 from tests.train.tiny import make_job
 
 
@@ -45,6 +46,10 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
         def poison(model: CausalModel, inputs: object, loss: torch.Tensor) -> torch.Tensor:
             return loss * math.nan if [number, steps + 1] in [[bad[0], step] for step in bad[1:]] else loss
 
+        def evaluate(model: CausalModel, step: int, tokens: int) -> float:
+            batch = random_batch(model, made.hyperparameters, torch.device("cpu"))
+            return float(model.token_nll(batch).sum())
+
         if bad := job.get("poison"):
             begin.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
         made = make_job(
@@ -52,6 +57,8 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
             attempt=job["attempt"],
             silent=number > 0,
             stop=stop,
+            evaluate=evaluate,
+            evaluate_at=job.get("evaluate_at", ()),
             **job["changes"],
         )
         if rows := job.get("rows"):

@@ -52,7 +52,7 @@ def on_ranks(server: subprocess.Popen[str], tmp_path: Path, base: Path, corpus: 
     """``on_ranks(2, "name", changes...)`` trains in the folder "name"; the wait status of each rank."""
 
     def train(ranks: int, name: str, *, attempt: int = 1, check: bool = True, **fields: Any) -> list[int]:
-        keys = ("base", "rows", "stop_after", "kill", "poison", "ranks_of_a_node")
+        keys = ("base", "rows", "stop_after", "kill", "poison", "ranks_of_a_node", "evaluate_at")
         given = {key: fields.pop(key) for key in keys if key in fields}
         job = {"base": str(base), "corpus": str(corpus), "folder": str(tmp_path / name), "attempt": attempt}
         job |= {"ranks": ranks, "changes": fields, **given}
@@ -142,6 +142,16 @@ def test_stopped_and_resumed_on_two_ranks_equals_the_uninterrupted_to_the_bit(
     assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
     for file in latest(tmp_path / "whole" / "checkpoints").path.glob("*.safetensors"):
         assert file.read_bytes() == (latest(tmp_path / "parts" / "checkpoints").path / file.name).read_bytes()
+
+
+def test_a_checkpoint_behind_an_evaluation_holds_the_state_of_every_rank(on_ranks: Train, tmp_path: Path) -> None:
+    """Gathered once an update, the parameters are still whole when an evaluation has ended."""
+    changes = {**ZERO2, "epochs": 1, "evaluate_at": [4], "gradient_accumulation_steps": 1}
+    changes |= {"checkpoint_strategy": "steps", "checkpoint_steps": 4}
+    on_ranks(2, "whole", **changes)
+    on_ranks(2, "parts", stop_after=5, **changes)
+    on_ranks(2, "parts", attempt=2, resume_from_checkpoint="checkpoints/step-4", **changes)
+    assert curve(tmp_path / "parts") == curve(tmp_path / "whole")
 
 
 def test_another_world_size_goes_on_with_the_same_documents(on_ranks: Train, tmp_path: Path) -> None:

@@ -6,16 +6,10 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
 
-from rewarm.core.states import MOVES
-from rewarm.train.report import stands_still
 from rewarm.train.watchdog import STEPS, Watchdog
-
-from .test_guard import Make
-from .tiny import events
 
 
 def run(script: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
@@ -75,40 +69,3 @@ def test_long_steps_make_it_patient() -> None:
         time.sleep(0.05)
         watchdog.step_done()
     assert watchdog.limit == pytest.approx(STEPS * 0.05, rel=0.5)
-
-
-def test_the_record_says_why_it_ended(job: Make) -> None:
-    made = job()
-    made.log.state("starting")
-    made.log.state("running")
-    stands_still(made)("nothing was computed")
-    (warning,) = events(made.folder, "warning")
-    last = events(made.folder, "state")[-1]
-    assert warning["message"] == "nothing was computed"
-    assert (last["state"], last["reason"], last["exit_code"]) == ("failed", "nothing was computed", 1)
-    assert "starting" in MOVES["failed"]  # it can be resumed
-
-
-HUNG = """
-import sys, time
-from pathlib import Path
-from rewarm.core.events import EventLog
-from rewarm.train import loop
-from tests.train.tiny import make_job
-
-def evaluate(model, step, tokens):
-    time.sleep(60)
-
-folder, base, corpus = map(Path, sys.argv[1:])
-job = make_job(folder, base, corpus, hang_seconds=1.0, evaluate=evaluate, evaluate_at=[3])
-for state in ("starting", "running"):
-    job.log.state(state)
-loop.train(job)
-"""
-
-
-def test_a_training_that_hangs_ends_and_can_be_resumed(tmp_path: Path, base: Path, corpus: Path) -> None:
-    command = [sys.executable, "-c", HUNG, str(tmp_path / "run"), str(base), str(corpus)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and "in evaluate" in done.stderr
-    assert [event["state"] for event in events(tmp_path / "run", "state")] == ["starting", "running", "failed"]

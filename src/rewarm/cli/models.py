@@ -1,4 +1,4 @@
-"""The commands about models: ls, show, download, export, generate."""
+"""The commands about models: what there is, in and out, aliases and tags, completions."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Models: versions in the Model Hub, and bases from elsewhere.", no_args_is_help=True)
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="name@version, a folder, or a hub id.")]
 
+Version_ = Annotated[str, typer.Argument(metavar="NAME@VERSION", help="name@version, or name@alias.")]
+
 
 @app.command("ls")
 def ls(as_json: AsJson = False) -> None:
@@ -42,7 +44,9 @@ def _row(version: Version) -> dict[str, Any]:
     row: dict[str, Any] = {"model": str(version), "base": "", "run": "", "bytes": None, "path": str(version.path)}
     try:
         lineage = version.lineage
-        return row | {"base": lineage["base"]["reference"], "run": lineage.get("run", ""), "bytes": version.size}
+        imported = "imported" in lineage and f"imported from {lineage['imported']['from']}"
+        base = imported or lineage["base"]["reference"]
+        return row | {"base": base, "run": lineage.get("run", ""), "bytes": version.size}
     except (UserError, KeyError, TypeError) as error:  # the others can be listed all the same
         return row | {"base": f"damaged: {error.what if isinstance(error, UserError) else 'no such manifest'}"}
 
@@ -74,16 +78,135 @@ def _plain(value: object) -> str:
 
 
 @app.command("download")
-def download(model: Annotated[str, typer.Argument(metavar="HUB_ID", help="organisation/name")]) -> None:
-    """Fetch a base model from the Hugging Face hub (weights in safetensors, tokenizer, configuration)."""
+def download(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="name@version, name@alias, or a hub id.")],
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where the files go; ./NAME-N when unset.")] = None,
+    include: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Only files such as *.json.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="No files such as report/*.")] = None,
+) -> None:
+    """Fetch a model: a version into a folder, verified, going on where it broke off; a hub id into the hub's cache."""
     from rewarm.cli.show import progress_bar
-    from rewarm.models.folder import check_folder, fetch
-    from rewarm.pipeline.base import hub_token
+
+    if "/" in model:
+        from rewarm.models.folder import check_folder, fetch
+        from rewarm.pipeline.base import hub_token
+
+        if to or include or exclude:
+            raise UserError("--to, --include and --exclude are for versions", remedy="a hub id goes to the hub's cache")
+        with progress_bar() as progress:
+            folder = fetch(model, progress, token=hub_token(Workspace.default()))
+        check_folder(folder)
+        say(f"{folder}")
+        return
+    from rewarm.hub.models import find
+    from rewarm.hub.transfer import chosen, reader
+    from rewarm.hub.transfer import download as bring
+
+    version = find(Workspace.default().models, model)
+    files = chosen(version.manifest["files"], include, exclude)
+    target = to or Path(f"{version.name}-{version.number}")
+    with progress_bar() as progress:
+        bring(files, reader(version), target, progress)
+    say(f"{target}: {len(files)} files of {version}, each matches its SHA-256")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="./folder, ./archive.zip or .tar, or a hub id.")],
+    name: Annotated[str, typer.Option(help="Name of the model in the Model Hub.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a model from elsewhere a version of the Model Hub: safetensors only, and no code of its own."""
+    from rewarm.cli.show import progress_bar
+    from rewarm.pipeline.imports import import_model
 
     with progress_bar() as progress:
-        folder = fetch(model, progress, token=hub_token(Workspace.default()))
-    check_folder(folder)
-    say(f"{folder}")
+        version = import_model(source, name, Workspace.default(), progress)
+    print_json({"model": str(version)}) if as_json else say(f"{version}  in {version.path}")
+
+
+@app.command("push")
+def push(
+    model: Version_,
+    hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="organisation/name")],
+    connection: Annotated[str | None, typer.Option(help="Of kind hf; huggingface when unset.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="For everybody; private when unset.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a version on a hub: weights, tokenizer, card and report."""
+    from rewarm.hub.models import find
+    from rewarm.pipeline.exports import push as put
+
+    workspace = Workspace.default()
+    address = put(find(workspace.models, model), hub_id, workspace, connection, private=not public)
+    print_json({"address": address}) if as_json else say(address)
+
+
+@app.command("gguf")
+def gguf(
+    model: Version_,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")],
+    kind: Annotated[str, typer.Option("--type", help="f32, f16, bf16 or q8_0.")] = "f16",
+    as_json: AsJson = False,
+) -> None:
+    """Write a version as a GGUF file, by llama.cpp's converter (REWARM_GGUF_CONVERTER, or on PATH)."""
+    from rewarm.hub.models import find
+    from rewarm.pipeline.exports import to_gguf
+
+    if kind not in ("f32", "f16", "bf16", "q8_0"):
+        raise UserError(f"there is no type {kind!r}", remedy="take f32, f16, bf16 or q8_0")
+    path = to_gguf(find(Workspace.default().models, model), file, kind)  # type: ignore[arg-type]
+    print_json({"file": str(path)}) if as_json else say(f"{path}")
+
+
+@app.command("alias")
+def alias(
+    model: Version_,
+    name: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as production.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Let it mean nothing.")] = False,
+) -> None:
+    """Let name@alias mean a version, if its report shows what the alias demands."""
+    from rewarm.hub import aliases
+    from rewarm.hub.models import find
+
+    version = find(Workspace.default().models, model)
+    if remove:
+        aliases.unpoint(version.path.parent, name)
+    else:
+        aliases.point(version.path.parent, name, version.number, "owner")
+    say(f"{version.name}@{name}: {'nothing now' if remove else version}")
+
+
+@app.command("gate")
+def gate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of a model in the Model Hub.")],
+    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="Such as production.")],
+    forgetting: Annotated[
+        float | None, typer.Option(help="Per cent that forgetting may reach, by its interval.")
+    ] = None,
+    gain: Annotated[float | None, typer.Option(help="Per cent that the gain must exceed, by its interval.")] = None,
+) -> None:
+    """Set what an alias demands of a report; nothing, without options."""
+    from rewarm.hub.aliases import Demands, demand
+    from rewarm.hub.models import find
+
+    home = find(Workspace.default().models, name).path.parent
+    demand(home, alias, Demands(most_forgetting=forgetting, least_gain=gain))
+    say(f"{home.name}@{alias} demands: forgetting at most {forgetting}, gain more than {gain}")
+
+
+@app.command("lineage")
+def lineage(model: Version_, as_json: AsJson = False) -> None:
+    """Show what a version was made of, and what was made of it."""
+    from rewarm.hub.lineage import lineage_graph
+    from rewarm.hub.models import find
+
+    models = Workspace.default().models
+    graph = lineage_graph(models, find(models, model))
+    if as_json:
+        print_json(graph)
+    else:
+        print_table("", ("from", "to"), [(edge["source"], edge["target"]) for edge in graph["edges"]])
 
 
 @app.command("export")
@@ -146,7 +269,7 @@ def generate(
     text = complete(
         base.folder,
         prompt,
-        max_new_tokens=tokens,
+        max_tokens=tokens,
         temperature=temperature,
         seed=seed,
         device=Machine.here().device("auto"),

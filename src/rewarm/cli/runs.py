@@ -17,7 +17,7 @@ from rewarm.core.amounts import duration, size
 from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, DataError, UserError
 from rewarm.core.events import TRAINING_FROM, Event, all_events, metrics
 from rewarm.core.lines import figure, progress_line
-from rewarm.core.run import STAGES, Run, Status, find_run, list_runs, remove_run, terminate
+from rewarm.core.run import STAGES, Run, Status, find_run, list_runs, remove_run, stop_run, terminate
 from rewarm.core.states import LIVE
 from rewarm.core.storage import bytes_of, sha256_bytes
 from rewarm.core.workspace import Workspace
@@ -60,7 +60,7 @@ def stop(
     found = find_run(Workspace.default(), run)
     if (state := found.status().state) not in LIVE:
         raise UserError(f"is not running: {state}", where=found.id, remedy="rewarm runs ls")
-    found.request_stop()
+    stop_run(found)
     if now:
         terminate(found)
     until = time.monotonic() + wait

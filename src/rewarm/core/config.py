@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import Invalid
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -71,16 +71,16 @@ def validate(model: type[M], value: Mapping[str, Any], where: Callable[[Path], s
     """Build ``model`` from ``value``; ``where(path)`` names the place of a field for the error.
 
     Raises:
-        UserError: with one line for each field that is wrong, all of them at once unless they are very many.
+        Invalid: with one line for each field that is wrong, all of them at once unless they are very many.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
         errors = error.errors()
-        lines = [_line(model, item, where) for item in errors[:SHOWN]]
+        mistakes = [(tuple(item["loc"]), _line(model, item, where)) for item in errors[:SHOWN]]
         if len(errors) > SHOWN:
-            lines.append(f"and {len(errors) - SHOWN:,} more")
-        raise UserError("\n".join(dict.fromkeys(lines)), remedy="correct the lines named above") from None
+            mistakes.append(((), f"and {len(errors) - SHOWN:,} more"))
+        raise Invalid(mistakes) from None
 
 
 def _line(model: type[BaseModel], item: Any, where: Callable[[Path], str]) -> str:

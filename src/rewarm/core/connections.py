@@ -88,7 +88,7 @@ def save_connection(workspace: Workspace, name: str, connection: Connection) -> 
         raise UserError("there is a connection of that name", where=name, remedy=f"rewarm connections rm {name}")
     values = connection.model_dump(exclude_none=True)
     secrets = {key: values.pop(key).get_secret_value() for key in list(values) if isinstance(values[key], SecretStr)}
-    values[_SECRETS] = _cipher(workspace).encrypt(orjson.dumps(secrets)).decode()
+    values[_SECRETS] = cipher(workspace).encrypt(orjson.dumps(secrets)).decode()
     write_file(path, to_json(values))
 
 
@@ -105,7 +105,7 @@ def load_connection(workspace: Workspace, name: str) -> S3Connection | HubConnec
 
     try:
         values = orjson.loads((workspace.connections / f"{name}.json").read_bytes())
-        values |= orjson.loads(_cipher(workspace).decrypt(values.pop(_SECRETS)))
+        values |= orjson.loads(cipher(workspace).decrypt(values.pop(_SECRETS)))
         return _ANY.validate_json(orjson.dumps(values))
     except InvalidToken:
         what = f"its secrets were not encrypted with {workspace.secret_key}"
@@ -140,7 +140,7 @@ def hub_connection(workspace: Workspace, name: str | None = None) -> HubConnecti
     return found
 
 
-def _cipher(workspace: Workspace):  # type: ignore[no-untyped-def]  # the type would cost the import below
+def cipher(workspace: Workspace):  # type: ignore[no-untyped-def]  # the type would cost the import below
     """What the workspace's key encrypts and decrypts with; the key is made when there is none."""
     from cryptography.fernet import Fernet
 

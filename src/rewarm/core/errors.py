@@ -31,6 +31,16 @@ class UserError(Exception):
         return f"{head}\n  what to do: {self.remedy}" if self.remedy else head
 
 
+class Invalid(UserError):  # noqa: N818
+    """Values that are wrong; ``mistakes`` are the path of each and the line that the message has for it."""
+
+    def __init__(
+        self, mistakes: list[tuple[tuple[str | int, ...], str]], remedy: str = "correct the lines named above"
+    ) -> None:
+        self.mistakes = mistakes
+        super().__init__("\n".join(dict.fromkeys(line for _, line in mistakes)), remedy=remedy)
+
+
 class NotFound(UserError):  # noqa: N818  (what the web calls it)
     """What was asked for is not there."""
 
@@ -47,6 +57,10 @@ class DataError(UserError):
     """Input data, or a dataset of ours, that cannot be used as it is."""
 
     exit_code = EXIT_DATA
+
+
+class Unreachable(DataError):  # noqa: N818
+    """A server that fails for now: a run waits for it, and everything else says so at once."""
 
 
 class ModelError(UserError):

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +29,7 @@ import psutil
 
 from rewarm.core import states
 from rewarm.core.errors import Conflict, DataError, NotFound, UserError
-from rewarm.core.events import Event, last_events, read_events
+from rewarm.core.events import Event, EventLog, last_events, read_events
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import TEMPORARY, locked, remove_folder, write_file
 from rewarm.core.workspace import Workspace
@@ -65,8 +65,17 @@ class Run:
         return self.path / "log.txt"
 
     @property
+    def system(self) -> Path:
+        """How busy the computer was meanwhile: ``{time, values}`` a line."""
+        return self.path / "system.jsonl"
+
+    @property
     def stop_file(self) -> Path:
         return self.path / "control" / "stop"
+
+    @property
+    def queue_file(self) -> Path:
+        return self.path / "control" / "queued"
 
     @property
     def checkpoints(self) -> Path:
@@ -95,6 +104,18 @@ class Run:
         remedy = f"rewarm resume {self.id} does that stage again"
         return _read_record(self.stage_record(stage), fields, remedy)
 
+    def queued(self) -> dict[str, Any] | None:
+        """``{priority, arguments, by, time}`` of a run that waits for the scheduler. Raises ``DataError``."""
+        fields = {"priority": int, "arguments": list, "by": str, "time": (int, float)}
+        return _read_record(self.queue_file, fields, f"rewarm resume {self.id}")
+
+    def stop_wish(self) -> str | None:
+        """Why it is to stop, which may be empty; None where nobody wishes that."""
+        try:
+            return self.stop_file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+
     def alive(self) -> bool:
         """Whether the process of the newest attempt lives on this computer."""
         record = self.process()
@@ -109,10 +130,10 @@ class Run:
         """The run as its events tell it, corrected by whether its process lives."""
         return Status.read(self)
 
-    def request_stop(self) -> None:
-        """Ask the run to write a checkpoint and end; it does so within a step."""
-        self.stop_file.parent.mkdir(exist_ok=True)
-        self.stop_file.touch()
+    def request_stop(self, reason: str = "") -> None:
+        """Ask the run to write a checkpoint and end; it does so within a step. The first reason stands."""
+        if not self.stop_file.exists():
+            write_file(self.stop_file, reason)
 
 
 def _read_record(path: Path, fields: dict[str, Any], remedy: str) -> dict[str, Any] | None:
@@ -163,14 +184,16 @@ class Status:
         reason = state.get("reason") if state else None
         if not alive and _just_started(run):
             name, reason = "starting", None
+        elif not alive and run.queue_file.exists():
+            name, reason = "queued", None
         elif not alive and name in states.LIVE and (state or name == "starting"):
             record = run.process()
             if record is not None and _foreign(record):
                 reason = f"as it said last; it runs on {record['host']}, which cannot be seen from here"
             else:
                 name, reason = "lost", "its process is gone and did not say why"
-        elif name in ("queued", "running") and run.stop_file.exists():
-            name = "stopping"
+        elif name in ("queued", "running") and (wish := run.stop_wish()) is not None:
+            name, reason = "stopping", wish or None
         return cls(
             state=name,
             stage=last["stage"] if last else "",
@@ -240,6 +263,7 @@ def claim(run: Run) -> dict[str, Any]:
         "started": time.time(),
     }
     write_file(run.path / "process.json", to_json(record))
+    run.queue_file.unlink(missing_ok=True)  # its launcher may have been killed before it could
     return record
 
 
@@ -249,11 +273,24 @@ def _attempts(run: Run) -> int:
     return before["attempt"] if before else max((event["attempt"] for event, _ in read_events(run.events)), default=0)
 
 
-def create_run(workspace: Workspace, name: str, recipe_text: str, overrides: Sequence[str], folder: Path) -> Run:
+def create_run(
+    workspace: Workspace,
+    name: str,
+    recipe_text: str,
+    overrides: Sequence[str],
+    folder: Path,
+    *,
+    origin: Mapping[str, Any] | None = None,
+    queue: Mapping[str, Any] | None = None,
+) -> Run:
     """Make ``runs/<UTC>-<name>-<4 hex>`` and put the recipe into it, as it was given.
 
     ``launch.json`` keeps what the text alone does not say: the overrides of the command line, and
     the folder that relative paths are seen from.
+
+    Args:
+        origin: what else ``launch.json`` is to keep.
+        queue: see ``Run.queued``; the run waits for the scheduler from the moment on that it can be seen.
     """
     workspace.runs.mkdir(parents=True, exist_ok=True)
     while True:
@@ -267,7 +304,9 @@ def create_run(workspace: Workspace, name: str, recipe_text: str, overrides: Seq
     run = Run(path)
     try:
         kept = {"overrides": [_utf8(text) for text in overrides], "folder": _utf8(str(folder))}
-        write_file(run.path / "launch.json", to_json(kept))
+        write_file(run.path / "launch.json", to_json({**(origin or {}), **kept}))
+        if queue is not None:
+            write_file(run.queue_file, to_json(dict(queue)))
         write_file(run.recipe, recipe_text)
     except BaseException:  # a folder without a recipe is a run that nobody would ever see
         shutil.rmtree(path, ignore_errors=True)
@@ -292,11 +331,79 @@ def read_launch(run: Run) -> dict[str, Any]:
     return value
 
 
-def launch(run: Run, arguments: list[str], take_over: bool = False) -> subprocess.Popen[bytes]:
+def enqueue(run: Run, arguments: list[str], priority: int, by: str) -> None:
+    """Let the run wait for the scheduler, which launches it with ``arguments``.
+
+    Raises:
+        Conflict: if it runs already, or waits.
+    """
+    with _alone(run, Conflict("this run is running already", where=run.id, remedy=f"rewarm stop {run.id}")):
+        if run.queue_file.exists():
+            raise Conflict("this run is queued already", where=run.id)
+        if run.elsewhere():
+            raise Conflict(
+                "this run may still run on another computer", where=run.id, remedy=f"rewarm resume {run.id} --take-over"
+            )
+        run.stop_file.unlink(missing_ok=True)
+        record = {"priority": priority, "arguments": arguments, "by": by, "time": time.time()}
+        write_file(run.queue_file, to_json(record))
+
+
+def set_priority(run: Run, priority: int) -> None:
+    """Raises ``Conflict`` unless the run waits for the scheduler."""
+    refusal = Conflict("this run does not wait in the queue", where=run.id)
+    with _alone(run, refusal):
+        if (record := run.queued()) is None:
+            raise refusal
+        write_file(run.queue_file, to_json({**record, "priority": priority}))
+
+
+def stop_run(run: Run, reason: str = "") -> None:
+    """Ask the run to end. One that no process works on (it waits in the queue, or to be resumed) is stopped at once.
+
+    Raises:
+        Conflict: if it has ended.
+    """
+
+    def busy() -> None:
+        if run.alive() or _just_started(run):
+            raise _Busy("a process works on this run")
+
+    try:
+        # Whoever has the lock for a moment only is waited for: a wish from before a launch would be forgotten.
+        with locked(_lock(run), f"run {run.id}", wait=busy):
+            busy()
+            _stop_idle(run, reason)
+    except _Busy:
+        run.request_stop(reason)
+
+
+class _Busy(Conflict):
+    pass
+
+
+def _stop_idle(run: Run, reason: str) -> None:
+    """Under the run's lock, and while it has no process, the one that writes its record is this one."""
+    state = run.status().state
+    if state not in states.LIVE | states.RESUMED or run.elsewhere():
+        raise Conflict(f"is not running: {state}", where=run.id, remedy="rewarm runs ls")
+    log = EventLog(run.events, _attempts(run))
+    try:
+        if log.last_state in states.LIVE:
+            log.state("lost", reason="its process ended without a word")
+        if log.last_state is None or log.last_state in states.RESUMED:
+            log.state("stopped", reason=reason or "stopped")
+    finally:
+        log.close()
+    run.queue_file.unlink(missing_ok=True)
+
+
+def launch(run: Run, arguments: list[str], take_over: bool = False, *, queued: bool = False) -> subprocess.Popen[bytes]:
     """Start ``python -m rewarm.pipeline DIR`` in a session of its own; its output goes to log.txt.
 
     Args:
         take_over: also where another computer, gone by now, said last that it works on the run.
+        queued: only if it still waits in the queue.
 
     Raises:
         UserError: if the run runs already.
@@ -311,6 +418,8 @@ def launch(run: Run, arguments: list[str], take_over: bool = False) -> subproces
         )
     follow = f"look at it with: rewarm runs logs -f {run.id}"
     with _alone(run, Conflict("this run is running already", where=run.id, remedy=follow)):
+        if queued and not run.queue_file.exists():
+            raise Conflict("this run does not wait in the queue any more", where=run.id)
         run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
         mark: dict[str, Any] = {"attempt": _attempts(run) + 1}
         write_file(_launch_mark(run), to_json(mark))
@@ -318,6 +427,7 @@ def launch(run: Run, arguments: list[str], take_over: bool = False) -> subproces
     with contextlib.suppress(psutil.Error, OSError):  # it may have ended already
         mark |= {"pid": process.pid, "start_ticks": _start_ticks(process.pid), "boot_id": _boot_id()}
         write_file(_launch_mark(run), to_json(mark))
+    run.queue_file.unlink(missing_ok=True)  # last: a run whose launcher is killed before is launched again
     return process
 
 
@@ -371,7 +481,11 @@ def end_with_parent() -> None:
 
 def sole_process(run: Run) -> Any:
     """A context in which no second process can work on the run."""
-    return locked(run.path / "control" / "lock", f"run {run.id}")
+    return locked(_lock(run), f"run {run.id}")
+
+
+def _lock(run: Run) -> Path:
+    return run.path / "control" / "lock"
 
 
 def remove_run(run: Run) -> None:
@@ -389,6 +503,14 @@ def list_runs(workspace: Workspace) -> list[Run]:
         return []
     folders = [path for path in sorted(workspace.runs.iterdir()) if not path.name.startswith(TEMPORARY)]
     return [Run(path) for path in folders if (path / "recipe.yaml").is_file()]
+
+
+def run_called(workspace: Workspace, id: str) -> Run:
+    """The run with exactly this id, without a look at the others. Raises ``NotFound``."""
+    run = Run(workspace.runs / id)
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", id) and run.recipe.is_file():
+        return run
+    raise NotFound(f"there is no run {id!r}", where="runs", remedy="rewarm runs ls")
 
 
 def find_run(workspace: Workspace, name: str) -> Run:

@@ -19,7 +19,7 @@ POLL_SECONDS = 1.0
 
 @contextlib.contextmanager
 def hold(
-    folder: Path, slots: Sequence[str], count: int, holder: str, waits: Callable[[str], None]
+    folder: Path, slots: Sequence[str], count: int, holder: str, waits: Callable[[str], None], shared: bool = False
 ) -> Iterator[list[str]]:
     """Hold ``count`` of the slots, the first that are free; yields their names.
 
@@ -27,6 +27,7 @@ def hold(
         folder: where the locks lie; of several computers too, as each has files of its own.
         holder: who is named to those that wait.
         waits: called with the reason, again and again, while too few are free; it may raise to give up.
+        shared: with others that share; a run shares with nobody.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -34,7 +35,7 @@ def hold(
         while True:
             held: list[str] = []
             for slot in slots:
-                if len(held) < count and _lock(files[slot], holder):
+                if len(held) < count and _lock(files[slot], holder, shared):
                     held.append(slot)
             if len(held) == count:
                 break
@@ -50,9 +51,9 @@ def _open(path: Path) -> IO[str]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+", encoding="utf-8")
 
 
-def _lock(file: IO[str], holder: str) -> bool:
+def _lock(file: IO[str], holder: str, shared: bool) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     file.truncate(0)

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rewarm.core.errors import ResourceError, UserError
+from rewarm.core.errors import Conflict, ResourceError, UserError
 
 TEMPORARY = ".tmp-"
 _BLOCK = 1 << 20
@@ -193,7 +193,7 @@ def locked(path: Path, holder: str, wait: Callable[[], object] | None = None) ->
         wait: called several times a second as long as another process holds it, and may raise.
 
     Raises:
-        UserError: if another process holds it and there is no ``wait``.
+        Conflict: if another process holds it and there is no ``wait``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
@@ -203,7 +203,7 @@ def locked(path: Path, holder: str, wait: Callable[[], object] | None = None) ->
                 break
             except BlockingIOError:
                 if wait is None:
-                    raise UserError(
+                    raise Conflict(
                         f"{holder} is in use by another process", where=path, remedy="wait until it has ended"
                     ) from None
             wait()

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, Unreachable
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, write_file
 from rewarm.data.documents import Document
@@ -137,6 +137,8 @@ def _sample(parts: Sequence[Slice]) -> Iterator[str]:
                     left -= len(item.text)
                 if left <= 0:
                     break
+        except Unreachable:  # a smaller sample must not be what is remembered
+            raise
         except DataError:  # pass 1 says what is wrong with the file, and whether that matters
             continue
 

@@ -89,6 +89,7 @@ def build_dataset(
 
     Raises:
         DataError: if a text is missing, empty, damaged or holds too many bad records.
+        Unreachable: if a server fails for good; what was finished is kept.
         ModelError: if the tokenizer cannot be read. ResourceError: if a worker was killed.
         Stopped: if ``stop`` said so.
     """

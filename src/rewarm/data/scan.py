@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, Unreachable
 from rewarm.core.storage import sha256_bytes, sha256_file, write_file
 from rewarm.data.documents import Document, Reject
 from rewarm.data.files import Meter
@@ -221,7 +221,7 @@ def scan_slice(
     """Read and clean every file of a slice and save what was found; ``report`` is told the bytes read so far.
 
     Raises:
-        UnsettledError: if a file changed or its server fails; a damaged one is an entry of ``errors``.
+        UnsettledError, Unreachable: if a file changed or its server fails; a damaged one is an entry of ``errors``.
     """
     scan = Scan(np.zeros((0, ID_BYTES), np.uint8), np.zeros(0, np.uint32), np.zeros(0, bool))
     good: list[_Found] = []
@@ -237,7 +237,7 @@ def scan_slice(
                     report(done + meter.bytes)
             found.clean()
             found.sign()
-        except UnsettledError:
+        except (UnsettledError, Unreachable):
             raise
         except DataError as error:
             scan.errors.append(f"{error.what}\n{error.remedy or ''}")

@@ -81,7 +81,7 @@ class Slice:
         """Read file ``index``.
 
         Raises:
-            ChangedError: if the file is not what it was when it was hashed. UnsettledError: if its
+            ChangedError: if the file is not what it was when it was hashed. Unreachable: if its
                 server fails. DataError: if it cannot be read to its end.
         """
         named = self.files[index]

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from rewarm.core.errors import DataError, ModelError, ResourceError, Stopped, UserError
+from rewarm.core.errors import DataError, ModelError, ResourceError, Stopped, Unreachable, UserError
 from rewarm.data.scan import Scan, scan_slice
 from rewarm.data.shards import tokenize_slice
 from rewarm.data.slices import Slice
@@ -34,7 +34,7 @@ from rewarm.data.tokenizer import DocumentTokenizer
 
 Task = dict[str, Any]
 _POLL = 0.1
-_ERRORS: dict[str, type[UserError]] = {"DataError": DataError, "ModelError": ModelError}
+_ERRORS: dict[str, type[UserError]] = {kind.__name__: kind for kind in (Unreachable, ModelError, DataError)}
 
 
 class _Worker:
@@ -222,7 +222,7 @@ def _reporter(out: BinaryIO) -> Callable[[int], None]:
 
 def _described(error: BaseException) -> dict[str, Any]:
     if isinstance(error, UserError):
-        kind = "ModelError" if isinstance(error, ModelError) else "DataError"
+        kind = next((name for name, known in _ERRORS.items() if isinstance(error, known)), "DataError")
         return {"error": kind, "what": error.what, "where": error.where, "remedy": error.remedy}
     if isinstance(error, OSError) and error.errno:
         return {"error": "OSError", "errno": error.errno, "what": error.strerror, "where": str(error.filename or "")}

@@ -20,12 +20,17 @@ from typing import Any
 import orjson
 
 from rewarm.core.config import nearest
-from rewarm.core.errors import ModelError, UserError
+from rewarm.core.errors import ModelError, NotFound, UserError
 from rewarm.core.manifest import MANIFEST, read_manifest, to_json, verify, write_manifest
 from rewarm.core.storage import TEMPORARY, sync, sync_folder, write_file
+from rewarm.hub.aliases import read_aliases, tag
 
 LINEAGE = "lineage.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+class NoModel(ModelError, NotFound):  # noqa: N818
+    """There is no such version."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,29 @@ def publish(models: Path, name: str, fill: Callable[[Path], None], lineage: dict
 
 
 def _sweep(home: Path) -> None:
-    """Delete what a killed process left a day ago or longer: no living one takes that long to publish."""
+    """Delete what killed processes left: a day ago or longer, as no living one takes that long to publish."""
     for item in home.glob(f"{TEMPORARY}*"):
         if time.time() - item.stat().st_mtime > 86_400:
             shutil.rmtree(item, ignore_errors=True)
+    for folder in home.iterdir():
+        left = list(folder.iterdir()) if folder.name.isdecimal() else []
+        if folder / MANIFEST not in left:  # seen at once: a version that appears here now is none of these
+            _delete(left)
+
+
+def remove(version: Version) -> None:
+    """Delete a version; its empty folder stays, so that no other version ever gets its number."""
+    (version.path / MANIFEST).unlink()  # from here on it is none, whatever happens to this process
+    tag(version.path.parent, version.number, {})
+    _delete(list(version.path.iterdir()))
+
+
+def _delete(items: list[Path]) -> None:
+    for item in items:
+        if item.is_dir() and not item.is_symlink():
+            shutil.rmtree(item, ignore_errors=True)
+        else:
+            item.unlink(missing_ok=True)
 
 
 def _take_number(home: Path) -> Path:
@@ -141,22 +165,26 @@ def _versions(home: Path) -> list[Version]:
 
 
 def find(models: Path, reference: str) -> Version:
-    """The version that ``name@n`` names, or the newest of ``name``.
+    """The version that ``name@n`` or ``name@alias`` means, or the newest of ``name``.
 
     Raises:
-        ModelError: if there is none, with the nearest name or the versions that exist.
+        NoModel: if there is none, with the nearest name or the versions that exist.
+        ModelError: the aliases cannot be read.
     """
-    name, at, number = reference.partition("@")
+    name, at, which = reference.partition("@")
     names = sorted({version.name for version in list_models(models)})
     if name not in names:
         guess = nearest(name, names)
         hint = f"did you mean {guess!r}?" if guess else f"known are: {', '.join(names)}" if names else "it is empty"
-        raise ModelError(f"no model {name!r} in the Model Hub; {hint}", where=models, remedy="see rewarm models ls")
+        raise NoModel(f"no model {name!r} in the Model Hub; {hint}", where=models, remedy="see rewarm models ls")
     versions = _versions(models / name)
     if not at:
         return versions[-1]
+    aliases = {} if which.isdecimal() else read_aliases(models / name)
+    number = str(aliases[which].version) if which in aliases else which
     for version in versions:
         if str(version.number) == number:
             return version
-    known = ", ".join(str(version) for version in versions)
-    raise ModelError(f"no version {reference!r} in the Model Hub", where=models / name, remedy=f"take one of {known}")
+    meant = [f"{name}@{alias}" for alias, to in sorted(read_aliases(models / name).items()) if to.version is not None]
+    known = ", ".join([*map(str, versions), *meant])
+    raise NoModel(f"no version {reference!r} in the Model Hub", where=models / name, remedy=f"take one of {known}")

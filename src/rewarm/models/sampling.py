@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rewarm.models.causal import loading
 from rewarm.models.folder import check_folder
-from rewarm.models.generate import ends_of_text
+from rewarm.models.generate import choose, ends_of_text
 from rewarm.recipe.recipe import Generate
 
 _PAUSE = re.compile(r"""\n|[.!?।]["'”’»)\]]*\s|[。！？]""")
@@ -82,7 +82,8 @@ def sample(
     last, cache = torch.full_like(alive, sampler.start), None
     for step in range(limit):
         out = sampler.model(input_ids=last[:, None], past_key_values=cache, use_cache=True)
-        last = _choose(out.logits[:, -1, : len(sampler.tokenizer)], draws[alive, step], settings)
+        logits = out.logits[:, -1, : len(sampler.tokenizer)]
+        last = choose(logits, draws[alive, step], settings.temperature, settings.top_p)
         cache, going = out.past_key_values, ~torch.isin(last, sampler.ends)
         if not going.all():
             kept = going.nonzero()[:, 0]
@@ -101,18 +102,6 @@ def _draws(seed: int, number: int, count: int) -> Tensor:
     digest = hashlib.sha256(f"text\0{seed}\0{number}".encode()).digest()
     generator = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
     return torch.from_numpy(generator.random(count))
-
-
-def _choose(logits: Tensor, draws: Tensor, settings: Generate) -> Tensor:
-    """The token at the point ``draws`` of each row's cumulated probabilities, (B, V) and (B,) to (B,)."""
-    probabilities = torch.softmax(logits.float() / settings.temperature, -1)
-    if settings.top_p < 1:
-        ordered, index = probabilities.sort(dim=-1, descending=True)
-        unlikely = ordered.cumsum(-1) - ordered >= settings.top_p  # what comes before them is enough
-        probabilities = torch.zeros_like(ordered).scatter(-1, index, ordered.masked_fill(unlikely, 0.0))
-    upto = probabilities.double().cumsum(-1)  # in fp32 the last of 100,000 sums would be off by whole tokens
-    chosen = torch.searchsorted(upto, (draws * upto[:, -1])[:, None], right=True)[:, 0]
-    return chosen.clamp_max(logits.shape[-1] - 1)
 
 
 def _texts(sampler: Sampler, rows: list[list[int]], limit: int) -> list[Sample]:

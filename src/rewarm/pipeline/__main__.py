@@ -25,6 +25,7 @@ from rewarm.pipeline.evaluate import EVALUATE
 from rewarm.pipeline.execution import Execution, StopSignal, echo, finished, logger, open_run, perform
 from rewarm.pipeline.prepare import PREPARE
 from rewarm.pipeline.publish import PUBLISH
+from rewarm.pipeline.system import sampling
 from rewarm.pipeline.trackers import telling
 from rewarm.pipeline.train import TRAIN
 from rewarm.train.job import is_out_of_memory
@@ -36,6 +37,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewarm.pipeline", description=__doc__)
     parser.add_argument("run", type=Path, help="the run directory")
     parser.add_argument("--from", dest="first", choices=STAGES, help="run this stage and those after it again")
+    parser.add_argument("--hangs", type=int, nargs=2, default=(0, -1), help=argparse.SUPPRESS)  # see begin_again
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> int:
     run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads
     try:
         with sole_process(run):
-            return attempt(run, options.first)
+            return attempt(run, options.first, tuple(options.hangs))
     except UserError as error:
         logger.error("%s", error)
         return error.exit_code
@@ -52,7 +54,7 @@ def main(arguments: list[str]) -> int:
         return known.exit_code if known else EXIT_BUG
 
 
-def attempt(run: Run, first: str | None) -> int:
+def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
     """One attempt at ``run``; its end is in the record before this returns the exit code."""
     stop = StopSignal(run)
     stop.listen()
@@ -60,18 +62,21 @@ def attempt(run: Run, first: str | None) -> int:
     try:
         record = claim(run)
         log = EventLog(run.events, record["attempt"], echo)
-        if log.last_state in states.LIVE:
-            log.state("lost", reason="its process ended without a word")
-        log.state("starting", pid=record["pid"], host=record["host"])
+        if not hangs[0]:
+            if log.last_state in states.LIVE:
+                log.state("lost", reason="its process ended without a word")
+            log.state("starting", pid=record["pid"], host=record["host"])
         log.state("running")
         if log.was_damaged:
             log.warning(f"{run.events} was damaged: what stood behind the last whole event is in events.damaged now")
-        x = _stages(run, log, stop, first)
+        x = _stages(open_run(run, log, stop, hangs), first)
         x.with_space("the record", lambda: x.log.state("succeeded"))
         return EXIT_DONE
     except Stopped as stopped:
-        reason = stopped.reason or stop.reason
-        state, code = ("preempted", EXIT_TERMINATED) if reason == "terminated" else ("stopped", EXIT_INTERRUPTED)
+        reason, wish = stopped.reason or stop.reason, run.stop_wish()
+        terminated = reason == "terminated" and wish is None  # a run that somebody stops is not resumed by itself
+        state, code = ("preempted", EXIT_TERMINATED) if terminated else ("stopped", EXIT_INTERRUPTED)
+        reason = wish or reason
         with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
             if log:
                 log.state("stopping", reason=reason)
@@ -96,8 +101,8 @@ def attempt(run: Run, first: str | None) -> int:
             log.close()
 
 
-def _stages(run: Run, log: EventLog, stop: StopSignal, first: str | None) -> Execution:
-    x = open_run(run, log, stop)
+def _stages(x: Execution, first: str | None) -> Execution:
+    run, log = x.run, x.log
     sweep(run.path)
     for name in STAGES[STAGES.index(first) :] if first else ():
         run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so

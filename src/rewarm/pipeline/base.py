@@ -61,7 +61,8 @@ def locate(reference: str, workspace: Workspace, progress: Progress, *, weights:
         folder = fetch(reference, progress, weights=weights, token=token)
         tensors = None if weights else hub_tensors(folder, reference, progress, token)
     elif "@" in reference:
-        folder = find(workspace.models, reference).path
+        version = find(workspace.models, reference)
+        reference, folder = str(version), version.path  # an alias may mean another one tomorrow
         read_manifest(folder, error=ModelError)  # not every folder must have one, a version must
     else:
         raise _unknown(reference, workspace)

@@ -85,6 +85,8 @@ class Execution:
     """What each finished stage told the later ones."""
     performed: set[str] = field(default_factory=set)
     """The stages that this attempt has done itself."""
+    hangs: tuple[int, int] = (0, -1)
+    """How often this process has begun again since the newest checkpoint, and the step of that."""
     _shown: _Shown | None = None
 
     def progress(self, what: str, done: float, total: float, unit: str) -> None:
@@ -99,6 +101,8 @@ class Execution:
 
     def show_progress(self, what: str, done: float, total: float, unit: str) -> None:
         """Report progress without looking at the wish to stop."""
+        if done and self.log.last_state == "paused":  # what the run waited for is there again
+            self.log.state("running")
         now = time.monotonic()
         begun = self._shown
         if begun is None or begun.what != what or done < begun.done:
@@ -119,7 +123,7 @@ class Execution:
         return path
 
     def with_space(self, purpose: str, work: Callable[[], T]) -> T:
-        """Do ``work``, and while the disk is too full for it, wait.
+        """Do ``work``, and while the disk is too full for it or a server is away, wait.
 
         Raises:
             Stopped: if a stop is asked for meanwhile.
@@ -130,10 +134,11 @@ class Execution:
         return done[0]
 
 
-def open_run(run: Run, log: EventLog, stop: StopSignal) -> Execution:
+def open_run(run: Run, log: EventLog, stop: StopSignal, hangs: tuple[int, int] = (0, -1)) -> Execution:
     """An attempt at ``run``, as its recipe and the command that started it say."""
     launch, workspace = read_launch(run), Workspace(run.path.parent.parent)
-    return Execution(run, workspace, load_recipe(run.recipe, launch["overrides"], Path(launch["folder"])), log, stop)
+    recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
+    return Execution(run, workspace, recipe, log, stop, hangs=hangs)
 
 
 def echo(event: Event) -> None:
@@ -189,7 +194,7 @@ def _damage(folder: Path) -> str | None:
 
 
 def perform(x: Execution, stage: Stage) -> dict[str, Any]:
-    """Run ``stage`` and write its record; on a full disk pause and go on."""
+    """Run ``stage`` and write its record; on a full disk, or where a server is away, pause and go on."""
     started = time.time()
     inputs = _hash(stage.inputs(x))  # before the work: what changes meanwhile is not what was worked on
 

@@ -96,11 +96,12 @@ def sightings(workspace: Workspace, mark: bytes) -> Iterator[Sighting]:
     seen = set()
     for version in list_models(workspace.models):
         lineage, name = version.lineage, str(version)
-        for source, document, role in _places(workspace, lineage["dataset"], mark):
+        dataset = lineage.get("dataset")  # an imported version has none
+        for source, document, role in _places(workspace, dataset, mark) if dataset else ():
             steps = _steps(workspace, lineage["run"], source, document) if role == "trained" else None
             seen.add(name) if role == "trained" else None
             yield Sighting(name, source, document, role, steps)
-        if lineage["base"]["reference"] in seen:
+        if lineage.get("base", {}).get("reference") in seen:
             seen.add(name)
             yield Sighting(name, "", None, "through its base", None)
 

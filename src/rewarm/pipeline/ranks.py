@@ -3,6 +3,7 @@
 A rank that dies ends the others at once: what they wait for will never come. Training then goes on from the
 newest checkpoint, unless that has happened too often without one more. This process only watches, so that it
 can say of each how it ended; ``torchrun -m rewarm.pipeline.rank RUN`` runs the same ranks over several computers.
+On one device the run's own process trains, and begins again where it stands still.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import orjson
 import torch
 
-from rewarm.core.errors import DataError, ResourceError, Stopped, UserError
+from rewarm.core.errors import EXIT_BUG, DataError, ResourceError, Stopped, UserError
 from rewarm.pipeline.execution import Execution
 from rewarm.train.checkpoint import list_checkpoints, step_of
 from rewarm.train.job import Outcome
@@ -61,6 +62,21 @@ def train_on_ranks(x: Execution, count: int) -> Outcome:
             )
         message = f"of {count} ranks, {how}; training goes on from the newest checkpoint"
         x.warn(message, ranks=first, codes=[codes[rank] for rank in first], restart=failures)
+
+
+def begin_again(x: Execution, message: str) -> None:
+    """Become the same process anew, which goes on from the newest checkpoint; return where that is of no use.
+
+    Whatever holds the loop, in Python or below, is gone with it. Nobody who watches the process sees another one.
+    """
+    (hangs, before), newest = x.hangs, _newest(x)
+    hangs = 1 if newest > before else hangs + 1
+    if hangs > RESTARTS or x.stop():
+        x.log.state("failed", reason=message, exit_code=EXIT_BUG)
+        return
+    x.warn(f"{message}; training goes on from the newest checkpoint", restart=hangs)
+    again = [sys.executable, "-m", "rewarm.pipeline", str(x.run.path), "--hangs", str(hangs), str(newest)]
+    os.execv(sys.executable, again)
 
 
 def _run(x: Execution, count: int, fresh: bool) -> tuple[list[int], list[int]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from rewarm.models.causal import CausalModel
 from rewarm.models.ranks import world_size
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
-from rewarm.pipeline.ranks import train_on_ranks
+from rewarm.pipeline.ranks import begin_again, train_on_ranks
 from rewarm.pipeline.scores import device_of, measured_texts, record_point, score_text, threads_of, tokenizer_of
 from rewarm.recipe.estimate import GPU_EFFICIENCY
 from rewarm.recipe.facts import gpu_flops
@@ -57,7 +59,10 @@ def mixture_settings(recipe: Recipe) -> dict[str, Any]:
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     ranks = x.recipe.infrastructure.world_size
-    outcome = train(build_job(x, device_of(x))) if ranks == 1 else train_on_ranks(x, ranks)
+    if ranks == 1:
+        outcome = train(replace(build_job(x, device_of(x)), on_hang=partial(begin_again, x)))
+    else:
+        outcome = train_on_ranks(x, ranks)
     if not outcome.finished or outcome.checkpoint is None:
         raise Stopped(outcome.reason)
     best = outcome.best if hyperparameters_of(x).save_best_checkpoint else None
@@ -110,6 +115,7 @@ def build_job(x: Execution, device: torch.device) -> Job:
         evaluate_at=sorted({max(1, round(share * steps)) for share in x.recipe.evaluation.at}),
         on_spike=x.recipe.guard.on_spike,
         hang_seconds=60 * x.recipe.guard.hang_minutes,
+        on_hang=x.warn,
         running_average="running_average" in x.recipe.evaluation.averages,
         compile_layers=_compiled(x, values, plan, device),
     )

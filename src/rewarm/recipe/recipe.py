@@ -198,7 +198,7 @@ class Guard(Frozen):
         "warn", description="what a leap of the loss does: a warning; its update is skipped; back to a checkpoint"
     )
     hang_minutes: float = Field(
-        10.0, gt=0, le=10_000, description="without any computation after which the training ends, to be resumed"
+        10.0, gt=0, le=10_000, description="without any computation after which the training begins again at its newest checkpoint"
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import Invalid
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.recipe import Recipe
 
@@ -82,7 +82,7 @@ def ignored(given: frozenset[str] | set[str], values: Hyperparameters, devices: 
 
 
 def refuse(recipe: Recipe) -> None:
-    """Raise ``UserError`` for a combination of fields that cannot be meant or cannot be run."""
+    """Raise ``Invalid`` for a combination of fields that cannot be meant or cannot be run."""
     given, problems = recipe.hyperparameters, []
     if given.quantization_bit != "none":
         if given.finetuning_type == "full":
@@ -97,9 +97,7 @@ def refuse(recipe: Recipe) -> None:
             f'they are "{given.eval_strategy}" and "{given.checkpoint_strategy}"'
         )
     if problems:
-        raise UserError(
-            "\n".join(f"hyperparameters.{problem}" for problem in problems), remedy="correct the lines named above"
-        )
+        raise Invalid([(("hyperparameters", p.partition(":")[0]), f"hyperparameters.{p}") for p in problems])
 
 
 def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:

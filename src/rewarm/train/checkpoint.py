@@ -55,9 +55,9 @@ class Training:
         """What a training step calls: the model, or what shares its gradients around it."""
         return self.wrapper or self.model
 
-    def trained(self) -> dict[str, Tensor]:
+    def trained(self) -> dict[str, nn.Parameter]:
         """The parameters that train, by name; a tied one once."""
-        return {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+        return _trained(self.model)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def load(path: Path, training: Training) -> dict[str, Any]:
     """
     state = read_state(path)
     load_parameters(path, training.model)
-    parameters = {name: p for name, p in training.model.named_parameters() if p.requires_grad}
+    parameters = training.trained()
     pieces = Pieces(sorted(path.glob("optimizer-rank*.safetensors")))
     for key in sorted(pieces.names):
         name, _, slot = key.rpartition("|")
@@ -146,7 +146,7 @@ def load_parameters(path: Path, model: CausalModel) -> None:
     Raises:
         DataError: names or shapes are not those that train in ``model``.
     """
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = _trained(model)
     pieces = Pieces(sorted(path.glob("model-rank*.safetensors")))
     with torch.no_grad():
         for name in sorted(pieces.names):
@@ -156,6 +156,10 @@ def load_parameters(path: Path, model: CausalModel) -> None:
             local(parameter).copy_(pieces.read(name, *rows_here(parameter)))
     if parameters:
         raise DataError(f"lacks {len(parameters)} parameters, the first {next(iter(parameters))!r}", where=path)
+
+
+def _trained(model: CausalModel) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:

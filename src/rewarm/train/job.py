@@ -46,6 +46,10 @@ def _stopped() -> str:
     return "stopped"
 
 
+def _no_word(message: str) -> None:
+    pass
+
+
 def _no_evaluation(model: CausalModel, step: int, tokens: int) -> float | None:
     return None
 
@@ -73,6 +77,7 @@ class Job:
     evaluate_at: Sequence[int] = ()
     on_spike: str = "warn"  # or "skip", "rewind": what a leap of the loss does
     hang_seconds: float = 600.0  # without any computation that are a standstill
+    on_hang: Callable[[str], None] = _no_word  # is told of it, by another thread, before the process ends
     running_average: bool = False  # of the weights, kept beside them
     compile_layers: bool = False
 

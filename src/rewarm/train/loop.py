@@ -27,8 +27,8 @@ from rewarm.train.job import Autocast, autocast, memory_errors, process_settings
 from rewarm.train.job import Job as Job
 from rewarm.train.job import Outcome as Outcome
 from rewarm.train.optimizer import gradient_norm, guarded_update
-from rewarm.train.parallel import accumulating
-from rewarm.train.report import Report, stands_still
+from rewarm.train.parallel import accumulating, reshard
+from rewarm.train.report import Report
 from rewarm.train.saving import Saver
 from rewarm.train.schedule import learning_rate
 from rewarm.train.watchdog import Watchdog
@@ -65,7 +65,7 @@ def train(job: Job) -> Outcome:
     )
     with process_settings(job), memory_errors(job), contextlib.ExitStack() as stack:
         training = begin(job, calendar)
-        watchdog = stack.enter_context(Watchdog(job.hang_seconds, stands_still(job), job.waits))
+        watchdog = stack.enter_context(Watchdog(job.hang_seconds, job.on_hang, job.waits))
         training.model.register_forward_pre_hook(watchdog.beat)  # in evaluations, too
         report = Report(job, training, calendar, watchdog)
         if training.step in calendar.evaluations and training.evaluated < training.step:
@@ -164,6 +164,7 @@ def evaluate(job: Job, training: Training, calendar: Calendar, report: Report) -
             loss = job.with_space("the evaluation", work, needed=1 << 20)
     finally:
         model.train()
+        reshard(model)
     if not any_rank(job.stop()):  # else it may have ended early; a resumed training does it again
         training.evaluated = training.step
     if loss is None or not math.isfinite(loss) or training.step not in calendar.checkpoints:

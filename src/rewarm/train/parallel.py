@@ -117,6 +117,16 @@ def accumulating(network: nn.Module, last: bool) -> Iterator[None]:
     yield
 
 
+def reshard(model: nn.Module) -> None:
+    """Give back what a forward pass without a backward pass has left gathered.
+
+    Until then the model's parameters are whole copies, which the optimizer does not know.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def local(tensor: Tensor) -> Tensor:
     """What this rank holds of a tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,4 +1,4 @@
-"""The metric and progress events of a training, and the last word of one that stands still."""
+"""The metric and progress events of a training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewarm.core.errors import EXIT_BUG
 from rewarm.data.batches import Batch
 from rewarm.train.calendar import Calendar
 from rewarm.train.checkpoint import Training
@@ -141,15 +140,3 @@ def losses_by_source(names: Sequence[str], nats: Sequence[float], targets: Seque
     """``train/loss/NAME`` in nats a target, of each source with targets; nothing where there is one source only."""
     found = zip(names, nats, targets, strict=True) if len(names) > 1 else ()
     return {f"train/loss/{name}": loss / count for name, loss, count in found if count}
-
-
-def stands_still(job: Job) -> Callable[[str], None]:
-    """What the watchdog does before the end. One of several processes leaves the state to the one that started them."""
-
-    def tell(message: str) -> None:
-        if job.rank == 0:
-            job.log.warning(message)
-        if job.world_size == 1:
-            job.log.state("failed", reason=message, exit_code=EXIT_BUG)
-
-    return tell

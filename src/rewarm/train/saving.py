@@ -74,7 +74,10 @@ def stage(checkpoints: Path, training: Training, identity: dict[str, Any], *, co
     model: Tensors = {}
     optimizer: Tensors = {f"rng|{name}": state for name, state in rng_state(device).items()}
     first_rows: dict[str, int] = {}
-    trained = {name: p for name, p in training.model.named_parameters() if p.requires_grad}
+    trained = training.trained()
+    known = {id(p) for group in training.optimizer.param_groups for p in group["params"]}
+    if not known.issuperset(map(id, trained.values())):
+        raise RuntimeError("the model's parameters are not those that the optimizer trains")
     for name, parameter in writers(trained).items():
         here = local(parameter.detach())
         if not here.numel():

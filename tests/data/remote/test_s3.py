@@ -10,7 +10,7 @@ import unicodedata
 
 import pytest
 
-from rewarm.core.errors import DataError, UserError
+from rewarm.core.errors import DataError, Unreachable, UserError
 from rewarm.core.workspace import Workspace
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.files import File, Meter, lines_of_range, list_files
@@ -258,7 +258,7 @@ def test_a_server_that_is_gone_is_said_and_nothing_is_skipped(
     connection = store.connect(workspace, endpoint=proxy.address)
     whole = File.at(store.put("bad/gone.jsonl", data), connection)
     proxy.fault = lambda path, reply: Reply(503, {}, SECRET.encode())
-    with pytest.raises(UnsettledError, match="HTTP 503; 10 times") as caught:
+    with pytest.raises(Unreachable, match="HTTP 503; 9 times") as caught:
         list(read_documents(whole))
     assert SECRET not in str(caught.value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rewarm.core.connections import WebConnection, save_connection
-from rewarm.core.errors import DataError, UserError
+from rewarm.core.errors import DataError, Unreachable, UserError
 from rewarm.core.workspace import Workspace
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.files import File, list_files
@@ -90,7 +90,7 @@ def test_circles_and_other_schemes_are_not_followed(web: WebServer, workspace: W
 
 
 def test_an_unknown_server_is_said_in_words(workspace: Workspace) -> None:
-    with pytest.raises(UnsettledError, match="nothing answers there"):
+    with pytest.raises(Unreachable, match="nothing answers there"):
         list_files(["http://127.0.0.1:1/a.jsonl"])
     with pytest.raises(UserError):
         list_files(["https:///a.jsonl"])

@@ -17,7 +17,7 @@ class RemoteFile(io.RawIOBase):
 
     Raises:
         ChangedError: on reading, if the server has another version by now.
-        UnsettledError: on reading, if the server fails for good.
+        UnsettledError, Unreachable: on reading, if the server refuses, or fails for good.
     """
 
     def __init__(self, place: Place, uri: str, signature: Signature, cache: BlockCache) -> None:

@@ -18,7 +18,7 @@ from rewarm.data.signature import Signature, UnsettledError
 class HubPlace(Place):
     """A hub. A file's version is the hash of its content, so a new commit changes only what it touches."""
 
-    redirects = 5  # the hub leads to where the bytes lie
+    redirects, spread = 5, True  # the hub leads to where the bytes lie
 
     def __init__(self, connection: HubConnection | None) -> None:
         from huggingface_hub import constants, get_token  # half a second, and only hf:// needs it

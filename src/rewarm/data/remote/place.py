@@ -3,13 +3,15 @@
 Every answer is checked for its place in the file, its length and the file's version. What fails in
 passing (status 500, 503 or 429, timeouts, resets, cut bodies) is asked for again, from where the
 last answer ended, with pauses that grow. Bodies of error answers are never shown: they can hold
-what was sent.
+what was sent. On behalf of a user of the Studio every line goes to an address that ``core.network``
+has judged.
 """
 
 from __future__ import annotations
 
 import random
 import re
+import socket
 import time
 import urllib.request
 from abc import ABC, abstractmethod
@@ -19,8 +21,13 @@ from typing import NamedTuple, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import NameResolutionError
 
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, Unreachable
+from rewarm.core.network import allowed, check_address, is_guarded
+from rewarm.core.workspace import Workspace
 from rewarm.data.signature import ChangedError, Signature, UnsettledError
 
 T = TypeVar("T")
@@ -62,8 +69,12 @@ class Place(ABC):
 
     redirects = 0
     """How often an answer may lead elsewhere."""
-    patience = 10
-    """Failures one behind the other after which the server counts as gone: about a minute and a half."""
+    spread = False
+    """Whether what it holds lies on other hosts, so that its answers lead there."""
+    patience = 9
+    """Failures one behind the other after which the server counts as gone: 20 seconds at least."""
+    gone = False
+    """It was given up; until it answers again it is asked twice and no more, so that who waits for it can be stopped."""
 
     @abstractmethod
     def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -119,7 +130,8 @@ class Place(ABC):
         """``length`` bytes of a file from ``start`` on.
 
         Raises:
-            ChangedError: if the file has another version by now. UnsettledError: if it cannot be read.
+            ChangedError: if the file has another version by now. UnsettledError: if it may not be read.
+            Unreachable: if the server fails for good.
         """
         data = bytearray()
 
@@ -174,7 +186,8 @@ class Place(ABC):
                 break
             _let_go(response)
             before, url = url, urljoin(url, target)
-            if left == 0 or not _may_lead(urlsplit(before), urlsplit(url)):
+            astray = is_guarded() and not self.spread and urlsplit(before).hostname != urlsplit(url).hostname
+            if left == 0 or astray or not _may_lead(urlsplit(before), urlsplit(url)):
                 where = urlsplit(url).netloc.rpartition("@")[2]
                 what = f"the server leads elsewhere ({where}), and that is not followed"
                 raise UnsettledError(what, where=uri, remedy="correct the endpoint or the region of the connection")
@@ -203,19 +216,27 @@ class Place(ABC):
         return self.patiently(uri, once)
 
     def patiently(self, uri: str, action: Callable[[], T]) -> T:
-        """What ``action`` returns; after a ``PassingError`` or a broken line it is tried again."""
-        for failed in range(self.patience):
+        """What ``action`` returns; after a ``PassingError`` or a broken line it is tried again.
+
+        Raises:
+            Unreachable: if it fails again and again.
+        """
+        patience = 2 if self.gone else self.patience
+        for failed in range(patience):
             try:
-                return action()
+                answer = action()
+                self.gone = False
+                return answer
             except (PassingError, *_ERRORS) as error:
                 name = type(error).__name__
                 problem = str(error) if isinstance(error, PassingError) else _WORDS.get(name, name)
                 pause = min(_LONGEST_PAUSE, max(getattr(error, "pause", 0.0), _FIRST_PAUSE * 2**failed))
-            if failed + 1 < self.patience:
+            if failed + 1 < patience:
                 time.sleep(pause * random.uniform(0.5, 1))  # so that many workers do not come back at once
-        raise UnsettledError(
-            f"the server {urlsplit(self.ask(uri, {})[0]).netloc} fails "
-            f"({problem}; {self.patience} times one behind the other)",
+        self.gone = True
+        kind = UnsettledError if name == "SSLError" else Unreachable  # which waiting does not mend
+        raise kind(
+            f"the server {urlsplit(self.ask(uri, {})[0]).netloc} fails ({problem}; {patience} times one behind the other)",
             where=uri.partition(QUESTION)[0],
             remedy="compare its address, see that it is up, then run again: what was fetched is kept",
         )
@@ -242,10 +263,46 @@ def _let_go(response: urllib3.BaseHTTPResponse) -> None:
 
 
 def _pool(url: SplitResult) -> urllib3.PoolManager:
-    proxy = urllib.request.getproxies().get(url.scheme)
-    return _pool_through(None if proxy is None or urllib.request.proxy_bypass(url.hostname or "") else proxy)
+    proxy: str | None = urllib.request.getproxies().get(url.scheme)
+    proxy = None if urllib.request.proxy_bypass(url.hostname or "") else proxy
+    if not is_guarded():
+        return _pool_through(proxy, None)
+    if proxy:  # which resolves the name again: it has to refuse what lies inside, too
+        check_address(url.hostname or "", url.port or (443 if url.scheme == "https" else 80))
+    return _pool_through(proxy, tuple(allowed(Workspace.default())))
 
 
 @lru_cache
-def _pool_through(proxy: str | None) -> urllib3.PoolManager:
-    return urllib3.ProxyManager(proxy, maxsize=16) if proxy else urllib3.PoolManager(maxsize=16)
+def _pool_through(proxy: str | None, guard: tuple[str, ...] | None) -> urllib3.PoolManager:
+    """Lines that are kept open; those that were judged by other rules (``guard``) are not used again."""
+    if proxy:
+        return urllib3.ProxyManager(proxy, maxsize=16)
+    pools = urllib3.PoolManager(maxsize=16)
+    if guard is not None:
+        pools.pool_classes_by_scheme = {"http": _JudgedPool, "https": _JudgedTlsPool}
+    return pools
+
+
+class _Judged(HTTPConnection):
+    """A line to the address that the host's name stood for when it was judged."""
+
+    def _new_conn(self) -> socket.socket:
+        name = self._dns_host
+        try:
+            self._dns_host = check_address(name, self.port)
+            return super()._new_conn()
+        except socket.gaierror as error:
+            raise NameResolutionError(name, self, error) from error
+        finally:
+            self._dns_host = name
+
+
+class _JudgedTls(_Judged, HTTPSConnection): ...
+
+
+class _JudgedPool(HTTPConnectionPool):
+    ConnectionCls = _Judged
+
+
+class _JudgedTlsPool(HTTPSConnectionPool):
+    ConnectionCls = _JudgedTls

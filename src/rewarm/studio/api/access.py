@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Query, Request
 
 from rewarm.studio.context import Role, Studio, User
 
@@ -28,3 +28,6 @@ TheStudio = Annotated[Studio, Depends(the_studio)]
 Viewer = Annotated[User, Depends(_asker(Role.viewer))]
 Editor = Annotated[User, Depends(_asker(Role.editor))]
 Administrator = Annotated[User, Depends(_asker(Role.administrator))]
+Id = Annotated[int, Path(ge=1, lt=2**63)]
+"""A row's number in a path; a larger one would be an error of the database."""
+Limit = Annotated[int, Query(ge=1, le=1000, description="at most so many")]

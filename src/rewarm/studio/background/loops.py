@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -24,29 +25,42 @@ class Loop:
     tick: Callable[[Studio], None]
 
 
+Beats = dict[str, tuple[float, float]]
+"""Of each loop that goes: when it last began (monotonic), and its seconds."""
+
+
+def late(beats: Beats) -> list[str]:
+    """The loops that have not begun anew for five minutes more than they wait."""
+    now = time.monotonic()
+    return [name for name, (began, seconds) in beats.items() if now - began > seconds + 300]
+
+
 @contextlib.contextmanager
-def run_loops(studio: Studio, loops: list[Loop]) -> Iterator[None]:
+def run_loops(studio: Studio, loops: list[Loop]) -> Iterator[Beats]:
     """Let the loops go, each in a thread, while this context lasts and no other server leads this workspace."""
+    beats: Beats = {}
     ended = threading.Event()
-    threads = [threading.Thread(target=_lead, args=(studio, loops, ended), name="rewarm-leader", daemon=True)]
+    threads = [threading.Thread(target=_lead, args=(studio, loops, ended, beats), name="rewarm-leader", daemon=True)]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield beats
     finally:
         ended.set()
         for thread in threads:
             thread.join(timeout=10)
 
 
-def _lead(studio: Studio, loops: list[Loop], ended: threading.Event) -> None:
+def _lead(studio: Studio, loops: list[Loop], ended: threading.Event, beats: Beats) -> None:
     """Of several servers on one workspace, only one schedules; another takes over once it is gone."""
     path = studio.workspace.root / "locks" / "studio.lock"
     while not ended.is_set():
         try:
             with locked(path, "a Studio"):
                 threads = [
-                    threading.Thread(target=_go, args=(studio, loop, ended), name=f"rewarm-{loop.name}", daemon=True)
+                    threading.Thread(
+                        target=_go, args=(studio, loop, ended, beats), name=f"rewarm-{loop.name}", daemon=True
+                    )
                     for loop in loops
                 ]
                 for thread in threads:
@@ -58,8 +72,9 @@ def _lead(studio: Studio, loops: list[Loop], ended: threading.Event) -> None:
             ended.wait(2)
 
 
-def _go(studio: Studio, loop: Loop, ended: threading.Event) -> None:
+def _go(studio: Studio, loop: Loop, ended: threading.Event, beats: Beats) -> None:
     while not ended.is_set():
+        beats[loop.name] = (time.monotonic(), loop.seconds)
         try:
             loop.tick(studio)
         except Exception:

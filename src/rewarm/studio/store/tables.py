@@ -1,7 +1,8 @@
 """The tables. Times are seconds since 1970 (UTC); secrets are kept as hashes, or encrypted with the workspace's key.
 
 ``runs``, ``series``, ``points`` and ``offsets`` are an index of the run directories and can be made again from them;
-all else lives only here.
+all else lives only here. After a change: ``rm store/migrations/versions/0001_*.py``, then
+``python -m rewarm.studio.store.migrations The first tables`` (once released: without the ``rm``, it is the next step).
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ class OffsetRow(Base):
     run: Mapped[str] = mapped_column(primary_key=True)
     file: Mapped[str] = mapped_column(primary_key=True)
     offset: Mapped[int]
+    seq: Mapped[int] = mapped_column(default=0)
+    """Of the last event before it; a file that does not go on with the next was replaced."""
 
 
 class SeriesRow(Base):
@@ -168,17 +171,47 @@ class NoticeRow(Base):
     """A mail or webhook call that is to be sent, was sent, or could not be sent."""
 
     __tablename__ = "notices"
-    __table_args__ = (UniqueConstraint("run", "attempt", "target"), Index("due", "sent", "next_time"))
+    __table_args__ = (UniqueConstraint("run", "attempt", "state", "target"), Index("due", "sent", "next_time"))
     id: Mapped[int] = mapped_column(primary_key=True)
     run: Mapped[str]
+    """"" for what is not about a run: the disk."""
     attempt: Mapped[int]
     state: Mapped[str]
     target: Mapped[str]
-    """``mailto:ADDRESS`` or the webhook's name."""
+    """``mailto:ADDRESS`` or ``webhook:NAME``; "" where nobody is to be told, so that it is not asked again."""
+    reason: Mapped[str | None]
+    created: Mapped[float]
     tries: Mapped[int] = mapped_column(default=0)
-    next_time: Mapped[float]
+    next_time: Mapped[float | None]
+    """None once it is sent or given up."""
     sent: Mapped[float | None]
     error: Mapped[str | None]
+
+
+class SizeRow(Base):
+    """How many bytes something in the workspace takes, as it was measured last."""
+
+    __tablename__ = "sizes"
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    """run, checkpoint, dataset, version, cache or other."""
+    name: Mapped[str] = mapped_column(primary_key=True)
+    bytes: Mapped[int]
+    measured: Mapped[float]
+
+
+class UsageRow(Base):
+    """What a run took of devices, energy and money; it stays when the run is deleted."""
+
+    __tablename__ = "usage"
+    run: Mapped[str] = mapped_column(primary_key=True)
+    pipeline: Mapped[str]
+    user: Mapped[str]
+    month: Mapped[str] = mapped_column(index=True)
+    """Of its creation: 2026-11."""
+    device_seconds: Mapped[float]
+    joules: Mapped[float]
+    cost: Mapped[float]
+    currency: Mapped[str]
 
 
 class SettingRow(Base):

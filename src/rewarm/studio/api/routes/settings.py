@@ -1,0 +1,31 @@
+"""Settings of the Studio, each an object under its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from rewarm.studio.api.access import Administrator, TheStudio
+from rewarm.studio.api.errors import documented
+from rewarm.studio.service import settings as verbs
+
+router = APIRouter(prefix="/settings", tags=["settings"])
+
+
+@router.get("")
+def settings(studio: TheStudio, user: Administrator) -> dict[str, Any]:
+    """All settings by name; secrets are asterisks."""
+    return verbs.list_settings(studio, user)
+
+
+@router.get("/{name}", responses=documented(404))
+def setting(name: str, studio: TheStudio, user: Administrator) -> dict[str, Any]:
+    """One of them; secrets are asterisks."""
+    return verbs.get_setting(studio, user, name)
+
+
+@router.put("/{name}", responses=documented(404))
+def put_setting(name: str, studio: TheStudio, user: Administrator, body: dict[str, Any]) -> dict[str, Any]:
+    """Set all of one setting. A secret that is given as the asterisks it was shown as stays what it was."""
+    return verbs.put_setting(studio, user, name, body)

@@ -1,0 +1,138 @@
+"""Points of metrics: each once for a run, a name and a step; read whole where they are few, else in buckets."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from rewarm.studio.store.tables import PointRow, SeriesRow
+
+MACHINE = ""
+"""The machine's samples, where a run's id would stand."""
+SYSTEM = "system/"
+"""Names of samples begin so: their steps are seconds since 1970, and no training takes them back."""
+Point = tuple[str, int, int, float]
+"""Name, step, tokens, value."""
+
+
+class Bucket(NamedTuple):
+    """What lies between two steps; a single point is a bucket with one value thrice."""
+
+    step: int
+    tokens: int
+    min: float
+    mean: float
+    max: float
+    points: int
+
+
+def add_points(session: Session, run: str, points: Iterable[Point]) -> None:
+    """Keep these points; of those with one name and step the last one."""
+    last = {(name, step): (tokens, value) for name, step, tokens, value in points}
+    if not last:
+        return
+    ids = _numbers(session, run, {name for name, _ in last})
+    rows = [{"series": ids[name], "step": step, "tokens": t, "value": v} for (name, step), (t, v) in last.items()]
+    new = _insert(session, PointRow)
+    changed = {"tokens": new.excluded.tokens, "value": new.excluded.value}
+    session.execute(new.on_conflict_do_update(index_elements=["series", "step"], set_=changed), rows)
+
+
+def drop_points(session: Session, run: str, above: int) -> None:
+    """Forget the points of a training behind the step ``above``; samples of the machine stay."""
+    ids = select(SeriesRow.id).where(SeriesRow.run == run, ~SeriesRow.name.startswith(SYSTEM))
+    session.execute(delete(PointRow).where(PointRow.series.in_(ids), PointRow.step > above))
+
+
+def forget_points(session: Session, run: str, before: int) -> None:
+    """Forget the points of a run before a step."""
+    ids = select(SeriesRow.id).where(SeriesRow.run == run)
+    session.execute(delete(PointRow).where(PointRow.series.in_(ids), PointRow.step < before))
+
+
+def numbers(session: Session, run: str) -> dict[str, int]:
+    """The metrics of a run and the numbers of their series, by name."""
+    rows = select(SeriesRow.name, SeriesRow.id).where(SeriesRow.run == run).order_by(SeriesRow.name)
+    return dict(session.execute(rows).tuples().all())
+
+
+def number(session: Session, run: str, name: str) -> int | None:
+    """The number of one metric's series."""
+    return session.scalar(select(SeriesRow.id).where(SeriesRow.run == run, SeriesRow.name == name))
+
+
+def last_points(session: Session, run: str) -> list[Point]:
+    """The last point of each metric of a run, by name."""
+    points: list[Point] = []
+    for name, number in numbers(session, run).items():
+        newest = _points(number).order_by(PointRow.step.desc()).limit(1)
+        points += [(name, *row) for row in session.execute(newest)]
+    return points
+
+
+def series(
+    session: Session, number: int, begin: int | None = None, end: int | None = None, buckets: int = 500
+) -> list[Bucket]:
+    """The points with ``begin <= step <= end``: each where there are ``buckets`` at most, else put together to so many."""
+    within = _points(number)
+    within = within if begin is None else within.where(PointRow.step >= begin)
+    within = within if end is None else within.where(PointRow.step <= end)
+    points = session.execute(within.order_by(PointRow.step).limit(buckets + 1)).all()
+    if len(points) <= buckets:
+        return [Bucket(step, tokens, value, value, value, 1) for step, tokens, value in points]
+    last = session.execute(within.order_by(PointRow.step.desc()).limit(1)).one()[0]
+    return [
+        bucket for low, high in _cuts(points[0][0], last, buckets) for bucket in _bucket(session, number, low, high)
+    ]
+
+
+def page(session: Session, number: int, after: int | None, size: int = 10_000) -> list[tuple[int, int, float]]:
+    """``(step, tokens, value)`` of the next points behind the step ``after``."""
+    rows = _points(number).order_by(PointRow.step).limit(size)
+    return list(session.execute(rows if after is None else rows.where(PointRow.step > after)))
+
+
+def _points(number: int) -> Any:
+    return select(PointRow.step, PointRow.tokens, PointRow.value).where(PointRow.series == number)
+
+
+def _cuts(first: int, last: int, buckets: int) -> Iterator[tuple[int, int]]:
+    """Equal ranges ``low <= step < high`` from ``first`` to ``last``, both within."""
+    edges = [first + (last + 1 - first) * i // buckets for i in range(buckets + 1)]
+    return ((low, high) for low, high in itertools.pairwise(edges) if low < high)
+
+
+def _bucket(session: Session, number: int, low: int, high: int) -> list[Bucket]:
+    # A range of the key at a time: both databases add it up as they read it. GROUP BY would sort a million rows first.
+    row = session.connection().execute(_SUMS, {"series": number, "low": low, "high": high}).one()
+    return [Bucket(row[0], row[1], float(row[2]), float(row[3]), float(row[4]), row[5])] if row[5] else []
+
+
+def _sums() -> Any:
+    value = PointRow.value
+    figures = (func.min(PointRow.step), func.max(PointRow.tokens), func.min(value), func.avg(value), func.max(value))
+    return select(*figures, func.count()).where(
+        PointRow.series == bindparam("series"), PointRow.step >= bindparam("low"), PointRow.step < bindparam("high")
+    )
+
+
+_SUMS = _sums()
+
+
+def _numbers(session: Session, run: str, names: set[str]) -> dict[str, int]:
+    """The numbers of a run's series; those that are new are made."""
+    known = numbers(session, run)
+    if missing := sorted(names - known.keys()):
+        new = _insert(session, SeriesRow).on_conflict_do_nothing(index_elements=["run", "name"])
+        session.execute(new, [{"run": run, "name": name} for name in missing])
+        known = numbers(session, run)
+    return known
+
+
+def _insert(session: Session, table: type[Any]) -> Any:
+    return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(table)
