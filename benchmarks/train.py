@@ -357,7 +357,8 @@ def train_ours(
         marks.append((time.perf_counter(), time.process_time()))
         return len(marks) == steps
 
-    run = run or Path(tempfile.mkdtemp(dir=folder))
+    meeting = Path(os.environ["MEETING"]) if in_ranks else None
+    run = run or (meeting.parent if meeting else Path(tempfile.mkdtemp(dir=folder)))
     plan = batches_of(folder).plan
     values = {
         "learning_rate": 1e-4,
@@ -372,8 +373,8 @@ def train_ours(
         **changes,
     }
     values |= {"gradient_accumulation_steps": 1, "distributed_backend": "ddp"} if in_ranks else {}
-    log = EventLog(run / "events.jsonl", 1)
-    with joined("cpu", Path(os.environ["MEETING"])) if in_ranks else contextlib.nullcontext():
+    log = EventLog(run / "events.jsonl", 1, silent=os.environ.get("RANK", "0") != "0")
+    with joined("cpu", meeting) if in_ranks else contextlib.nullcontext():
         given = Hyperparameters.model_validate(values)
         train(Job(run, plan.dataset, plan, given, folder / "model", log, threads=options.threads, stop=stop))
     points = metrics(event for event, _ in read_events(run / "events.jsonl"))
@@ -541,11 +542,9 @@ def report_scaling(scaling: dict[str, Any]) -> None:
     one, threads, ranks = (scaling[kind] for kind in ("one_thread", "two_threads", "two_ranks"))
     print("\ntwo rows an update:")
     for kind, (processes, each) in SCALING.items():
-        speed = scaling[kind]["tokens_per_second"]
-        print(
-            f"{processes} x {each} threads: {speed:8.1f} tokens/s, {speed / one['tokens_per_second']:.2f} of one thread's, "
-            f"{scaling[kind]['peak_mb']:.0f} MB"
-        )
+        speed, memory = scaling[kind]["tokens_per_second"], scaling[kind]["peak_mb"]
+        ratio = speed / one["tokens_per_second"]
+        print(f"{processes} x {each} threads: {speed:8.1f} tokens/s, {ratio:.2f} of one thread's, {memory:.0f} MB")
     print(
         "Two processes compute a row each without waiting for one another, but hold weights, gradients and moments\n"
         "twice, add up all gradients once an update over loopback, and each makes the whole optimizer step. Two\n"

@@ -105,7 +105,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     command = [
         weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}", "-filer", "-s3",
         f"-s3.config={folder}/s3.json", *flags, "-master.volumeSizeLimitMB=64", "-volume.max=20",
-        "-master.telemetry=false", f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock",
+        "-master.telemetry=false", "-master.electionTimeout=1s",
+        f"-filer.localSocket={folder}/filer.sock", f"-s3.localSocket={folder}/s3.sock",
     ]  # fmt: skip
     client = botocore.session.Session().create_client(
         "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id=KEY, aws_secret_access_key=SECRET,
@@ -159,7 +160,7 @@ class Proxy:
                 reply = proxy.fault(self.path, Reply(answer.status, dict(answer.getheaders()), answer.read()))
                 line.close()
                 if reply is None:
-                    self.connection.close()
+                    self.close_connection = True
                     return
                 time.sleep(reply.wait)
                 self.send_response_only(reply.status)

@@ -22,6 +22,8 @@ COMMANDS = [
     ["connections"], ["connections", "add"], ["connections", "ls"], ["connections", "test"],
     ["connections", "browse"], ["connections", "preview"], ["connections", "rm"],
     ["models", "show"], ["models", "download"], ["models", "export"], ["models", "generate"],
+    ["models", "import"], ["models", "push"], ["models", "gguf"], ["models", "alias"], ["models", "gate"],
+    ["models", "lineage"],
 ]  # fmt: skip
 
 
@@ -99,6 +101,22 @@ def test_usage_and_recipe_mistakes_end_with_2(bench: Bench, arguments: list[str]
 def test_model_and_data_mistakes_end_with_3(bench: Bench, override: str, words: str) -> None:
     assert words in failed(bench, 3, "run", "recipe.yaml", override)
     assert words in failed(bench, 3, "check", "recipe.yaml", override)
+
+
+def test_an_address_with_a_secret_is_refused_before_anything_is_written(bench: Bench, tmp_path: Path) -> None:
+    for name in ("SmolLM2-135M-Instruct/README.md", "law-vi.jsonl", "python-en.jsonl", "packages-en.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()  # so that quickstart has nothing to fetch
+    shutil.copy(bench.recipe, tmp_path)
+    secret = "data.sources[0].path=https://me:canary@127.0.0.1/a.jsonl"
+    for command in (["run", "recipe.yaml"], ["check", "recipe.yaml"], ["quickstart", "--folder", str(tmp_path)]):
+        said = failed(bench, 2, *command, secret)
+        assert "this address has a password" in said and "canary" not in said
+    given = tmp_path / "secret.yaml"
+    given.write_text(bench.recipe.read_text().replace("new.jsonl", "s3://key:canary@bucket/new"))
+    assert "canary" not in failed(bench, 2, "run", str(given))
+    written = (path.read_bytes() for path in bench.workspace.root.rglob("*") if path.is_file())
+    assert not any(b"canary" in data for data in written)
 
 
 def test_bad_records_beyond_the_limit_end_with_3(bench: Bench) -> None:

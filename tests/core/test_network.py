@@ -89,10 +89,11 @@ def test_s9_no_spelling_of_an_inner_host_is_connected_to(workspace: Workspace, l
 def test_the_terminal_connects_to_whatever_it_likes(
     workspace: Workspace, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(GUARD)
-    with pytest.raises(Unreachable):
-        remote.browse(f"http://127.1:{listener.port}/a.txt", None)
-    assert listener.count == 2 and not is_guarded()
+    with monkeypatch.context() as patch:
+        patch.delenv(GUARD)
+        with pytest.raises(Unreachable):
+            remote.browse(f"http://127.1:{listener.port}/a.txt", None)
+        assert listener.count == 2 and not is_guarded()
 
 
 def test_what_an_administrator_allows(workspace: Workspace, web: WebServer) -> None:
@@ -187,5 +188,6 @@ def test_processes_that_are_started_inherit_it(workspace: Workspace, monkeypatch
     assert Workspace.default().root == workspace.root
     with guarded(Workspace(Path("/elsewhere"))):
         assert guarded_environment()["REWARM_HOME"] == "/elsewhere"
-    monkeypatch.delenv(GUARD)
-    assert guarded_environment()[GUARD] == "1" and not is_guarded()
+    with monkeypatch.context() as patch:
+        patch.delenv(GUARD)
+        assert guarded_environment()[GUARD] == "1" and not is_guarded()

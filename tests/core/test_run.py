@@ -18,10 +18,23 @@ import pytest
 
 from rewarm.core import run as run_module
 from rewarm.core import states
-from rewarm.core.errors import DataError, UserError
+from rewarm.core.errors import Conflict, DataError, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
-from rewarm.core.run import Run, claim, create_run, find_run, launch, list_runs, read_launch, remove_run, sole_process
+from rewarm.core.run import (
+    Run,
+    claim,
+    create_run,
+    enqueue,
+    find_run,
+    launch,
+    list_runs,
+    read_launch,
+    remove_run,
+    set_priority,
+    sole_process,
+    stop_run,
+)
 from rewarm.core.workspace import Workspace
 
 
@@ -291,3 +304,82 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
         (grandchild,) = psutil.Process(process.pid).children()
         process.kill()
         grandchild.wait(10)
+
+
+def queued_run(workspace: Workspace) -> Run:
+    queue = {"priority": 0, "arguments": [], "by": "ana", "time": 1.0}
+    return create_run(workspace, "test", "name: test\n", [], workspace.root, origin={"by": "ana"}, queue=queue)
+
+
+def states_of(run: Run) -> list[str]:
+    return [
+        event["state"] for event in map(json.loads, run.events.read_text().splitlines()) if event["kind"] == "state"
+    ]
+
+
+def test_a_queued_run_is_stopped_at_once_and_can_be_queued_again(workspace: Workspace) -> None:
+    run = queued_run(workspace)
+    assert run.status().state == "queued" and run.queued() is not None
+    stop_run(run, "ana: not now")
+    assert (run.status().state, run.status().reason) == ("stopped", "ana: not now")
+    assert not run.queue_file.exists() and not run.stop_file.exists()
+    with pytest.raises(Conflict, match="not running: stopped"):
+        stop_run(run)
+    enqueue(run, ["--from", "train"], 5, "bob")
+    assert run.status().state == "queued"
+    with pytest.raises(Conflict, match="queued already"):
+        enqueue(run, [], 0, "bob")
+    set_priority(run, -3)
+    assert {**run.queued(), "time": 0} == {"priority": -3, "arguments": ["--from", "train"], "by": "bob", "time": 0}
+    stop_run(run)
+    assert states_of(run) == ["stopped"]  # it was that already
+    with pytest.raises(Conflict, match="does not wait"):
+        set_priority(run, 1)
+
+
+def test_a_run_that_was_withdrawn_is_not_launched(workspace: Workspace) -> None:
+    run = queued_run(workspace)
+    stop_run(run)
+    with pytest.raises(Conflict, match="any more"):
+        launch(run, [], queued=True)
+    assert run.status().state == "stopped"
+
+
+def test_a_launch_takes_the_run_out_of_the_queue(workspace: Workspace) -> None:
+    run = queued_run(workspace)  # its recipe is none: the process ends at once
+    process = launch(run, [], queued=True)
+    assert not run.queue_file.exists()
+    assert run.status().state == "starting"
+    stop_run(run, "ana: wait")  # while it starts, a wish is left for it
+    assert run.stop_wish() == "ana: wait"
+    process.kill()
+    process.wait()
+
+
+def test_a_launcher_that_was_killed_leaves_the_run_in_the_queue(workspace: Workspace) -> None:
+    run = queued_run(workspace)
+    mark = run.path / "control" / "launched"
+    mark.write_bytes(to_json({"attempt": 1}))
+    assert run.status().state == "starting"
+    os.utime(mark, (1, 1))  # half a minute later there is no process still
+    assert run.status().state == "queued"
+    claim(run)  # and had there been one, it would not be launched twice
+    assert run.queued() is None
+
+
+def test_a_stopped_lost_run_is_told_as_lost_first(living: tuple[Run, subprocess.Popen[str]]) -> None:
+    run, process = living
+    process.kill()
+    process.wait()
+    stop_run(run, "ana: enough")
+    assert states_of(run) == ["starting", "running", "lost", "stopped"]
+    assert run.status().state == "stopped"
+
+
+def test_a_living_run_is_asked_with_the_reason(living: tuple[Run, subprocess.Popen[str]]) -> None:
+    run, _ = living
+    stop_run(run, "ana: enough")
+    stop_run(run, "bob: really")
+    assert (run.status().state, run.status().reason) == ("stopping", "ana: enough")
+    with pytest.raises(Conflict, match="running already"):
+        enqueue(run, [], 0, "ana")

@@ -373,6 +373,30 @@ def test_a_small_table_of_long_texts_is_refused_in_little_memory(tmp_path: Path,
     assert int(megabytes) < 400
 
 
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+def test_a_page_that_takes_much_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.setattr(d, "_PAGE_CAP", 1 << 20)
+    texts = [f"{number} " + "text " * 1000 for number in range(400)]  # 2 MB
+    path = tmp_path / "a.parquet"
+
+    def write(rows: int) -> None:
+        pyarrow.parquet.write_table(
+            pyarrow.table({"text": texts}), path, data_page_version=version, use_dictionary=False,
+            data_page_size=1, write_batch_size=rows, write_page_checksum=True,
+        )  # fmt: skip
+
+    write(100)
+    assert items_of(path) == texts
+    write(300)
+    with pytest.raises(DataError, match="a page of 1 MiB, more than 1"):
+        items_of(path)
+    path.write_bytes(path.read_bytes().replace(b"PAR1\x15", b"PAR1\0"))  # a header without a field
+    with pytest.raises(DataError, match="broken page header"):
+        items_of(path)
+
+
 def test_a_cell_over_the_cap_is_rejected_and_broken_ones_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(d, "CAP", 1000)
     path = tmp_path / "a.parquet"

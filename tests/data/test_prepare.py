@@ -575,6 +575,12 @@ def test_a_damaged_scan_is_made_again(
         assert scan.read_bytes() == good
 
 
+def test_workers_start_light() -> None:
+    heavy = "{'pydantic', 'cryptography', 'pyarrow', 'zstandard'} & set(sys.modules)"
+    code = f"import sys, rewarm.data.workers; sys.exit(str({heavy}) if {heavy} else 0)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""
+
+
 def test_the_parent_needs_no_threads_or_processes_afterwards(
     tmp_path: Path, law: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
 ) -> None:

@@ -13,7 +13,8 @@ from rewarm.core.run import Run, claim
 from rewarm.core.slots import hold
 from rewarm.core.workspace import Workspace
 from rewarm.pipeline import devices
-from rewarm.pipeline.devices import own_devices, visible
+from rewarm.core.slots import visible
+from rewarm.pipeline.devices import own_devices
 from rewarm.pipeline.execution import Execution, StopSignal
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.load import parse_recipe

@@ -15,9 +15,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rewarm.cli.check import examine
+from rewarm.cli.data import build
 from rewarm.core.events import metrics, read_events
 from rewarm.core.run import STAGES, Run, list_runs
 from rewarm.core.storage import sha256_file
+from rewarm.recipe.load import load_recipe
 from tests.pipeline.conftest import Bench, make_bench
 
 
@@ -305,7 +308,9 @@ def test_two_resumes_at_once_are_one(bench: Bench) -> None:
     assert run.status().state == "succeeded" and run.status().attempt == 2
 
 
-def test_benchmark_items_in_the_text_are_removed_and_flagged(tmp_path: Path) -> None:
+def test_benchmark_items_in_the_text_are_removed_and_flagged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     bench = make_bench(tmp_path)
     tasks = tmp_path / "tasks"
     tasks.mkdir()
@@ -319,8 +324,15 @@ def test_benchmark_items_in_the_text_are_removed_and_flagged(tmp_path: Path) -> 
         "doc_to_target: gold\nmetric_list: [{metric: acc}]\n"
     )
     changes = ["evaluation.tasks=[pick]", "evaluation.task_path=tasks", "hyperparameters.epochs=1"]
-    done = bench.rewarm("run", "recipe.yaml", "data.steps=[{kind: decontaminate}]", *changes)
+    changes.append("data.steps=[{kind: decontaminate}]")
+    done = bench.rewarm("run", "recipe.yaml", *changes)
     assert done.returncode == 0, done.stdout + done.stderr
+    used = orjson.loads((bench.run().path / "resolved.json").read_bytes())["dataset"]
+    monkeypatch.setenv("REWARM_HOME", str(bench.workspace.root))
+    build(bench.recipe, changes, as_json=True)  # in this process: torch is loaded
+    assert orjson.loads(capsys.readouterr().out)["dataset"] == used
+    checked = examine(load_recipe(bench.recipe, changes), bench.workspace)
+    assert checked["dataset"] == used and all(text["exact"] for text in checked["texts"].values())
     shown = orjson.loads(bench.rewarm("data", "show", "last", "--json").stdout)
     entry = next(source for source in shown["sources"] if source["name"] == "new")
     assert entry["filtered"]["decontaminate: 13-gram of pick"] >= 4

@@ -205,6 +205,23 @@ def test_addresses_are_no_paths(uri: str) -> None:
     assert recipe.located(Path("/recipes")).data.sources[0].paths == (uri, "/recipes/local/*.txt")
 
 
+@pytest.mark.parametrize("where", ["data.sources[0]", "data.replay", "evaluation.panels[0]"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://me:canary@host/a",
+        "s3://KEY:canary@bucket/a",
+        "HTTPS://host/a?x=1&X-Amz-Signature=canary",
+        "http://c:canary?@h",
+    ],
+)
+def test_an_address_with_a_secret_is_refused_and_not_repeated(minimal: str, where: str, uri: str) -> None:
+    more = "  replay: {path: b.jsonl}\nevaluation: {panels: [{name: p, path: c.jsonl}]}\n"
+    with pytest.raises(UserError, match="this address has a password or a signature") as caught:
+        parse(minimal + more, f"{where}.path=['d.jsonl', '{uri}']")
+    assert "canary" not in str(caught.value)
+
+
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 39))
 WIDE = "a0: &a0 x\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 13))
 

@@ -56,6 +56,13 @@ def token_of(studio: Studio, role: Role | str) -> str:
 
 
 @pytest.fixture
+def cookie(studio: Studio) -> str:
+    """The secret of an administrator's session."""
+    link = accounts.new_link(studio, OWNER, user_with(studio, "administrator").name)
+    return accounts.sign_in_by_link(studio, link.url.partition("#key=")[2])[1]
+
+
+@pytest.fixture
 def client(studio: Studio, app: FastAPI) -> Client:
     """``client(role)`` asks the application with a token of that role; ``client(None)`` without one."""
 

@@ -61,8 +61,10 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     tasks, folder = recipe.evaluation.tasks, recipe.evaluation.task_path
     if tasks or folder:
         from rewarm.evaluate.harness import check_tasks  # torch and the harness, which few checks need
+        from rewarm.pipeline.items import with_items
 
         check_tasks(tasks, Path(folder) if folder else None)
+        recipe = with_items(recipe, workspace, None)  # as a run had them when it made the dataset
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)
         texts = _texts(recipe, base, workspace)

@@ -6,15 +6,14 @@ where the list of processes and the shell's history would show it.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from rewarm.cli.show import print_json, print_table, say
+from rewarm.cli.show import one_line, print_json, print_table, say
 from rewarm.cli.start import AsJson
 from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
@@ -52,29 +51,36 @@ def add(
     ] = False,
 ) -> None:
     """Keep a server's address and secret, encrypted, in the workspace. The secret is asked for."""
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
-    from rewarm.core.connections import HUB, HubConnection, S3Connection, WebConnection, save_connection
+    from rewarm.core.connections import Connection, save_connection
+
+    name, values = described(kind, name, endpoint, region, access_key, secret_stdin)
+    try:
+        made = TypeAdapter[Any](Connection).validate_python(values)
+    except ValidationError as error:  # what was given is not repeated: it may hold a secret in the wrong place
+        wrong = [f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in error.errors()]
+        raise UserError("\n".join(wrong), remedy=f"rewarm connections add {kind.value} --help") from None
+    save_connection(Workspace.default(), name, made)
+    say(f"connection {name} added; try it with: rewarm connections test {name}")
+
+
+def described(
+    kind: Kind, name: str | None, endpoint: str | None, region: str | None, access_key: str | None, secret_stdin: bool
+) -> tuple[str, dict[str, str]]:
+    """The name and the fields of a new connection; its secret is asked for."""
+    from rewarm.core.connections import HUB
 
     if name is None and kind is not Kind.hf:
         raise UserError("a connection needs a name", remedy=f"rewarm connections add {kind.value} NAME")
     if kind is not Kind.s3 and (region or access_key):
         raise UserError("--region and --access-key belong to kind s3", remedy="leave them out")
-    values: dict[str, object] = {"endpoint": endpoint, "region": region} if kind is Kind.s3 else {"endpoint": endpoint}
-    values = {key: value for key, value in values.items() if value is not None}
+    given = {"kind": kind.value, "endpoint": endpoint, "region": region}
+    values = {key: value for key, value in given.items() if value is not None}
     if kind is Kind.s3:
         values["access_key"] = access_key or typer.prompt("access key")
     values["secret_key" if kind is Kind.s3 else "token"] = _secret(kind, secret_stdin)
-    model: type[S3Connection] | type[HubConnection] | type[WebConnection] = S3Connection
-    if kind is not Kind.s3:
-        model = HubConnection if kind is Kind.hf else WebConnection
-    try:
-        made = model.model_validate(values)
-    except ValidationError as error:  # what was given is not repeated: it may hold a secret in the wrong place
-        wrong = [f"{found['loc'][0]}: {found['msg'].removeprefix('Value error, ')}" for found in error.errors()]
-        raise UserError("\n".join(wrong), remedy=f"rewarm connections add {kind.value} --help") from None
-    save_connection(Workspace.default(), name or HUB, made)
-    say(f"connection {name or HUB} added; try it with: rewarm connections test {name or HUB}")
+    return name or HUB, values
 
 
 def _secret(kind: Kind, from_input: bool) -> str:
@@ -120,11 +126,12 @@ def test(
     """Ask the server for a listing, and say what it answers."""
     from rewarm.core.connections import load_connection
     from rewarm.data.remote import browse as list_entries
+    from rewarm.data.remote import hurry
 
     known = load_connection(Workspace.default(), name)
     if place is None and known.kind != "s3":
         raise UserError("say what to look at", remedy=f"rewarm connections test {name} URI")
-    place = _soon(name, place or "s3://")
+    place = hurry(place or "s3://", name)
     began = time.monotonic()
     count = len(list_entries(place, name))
     seconds = time.monotonic() - began
@@ -138,12 +145,13 @@ def test(
 def browse(name: Name, place: Place = "s3://", as_json: AsJson = False) -> None:
     """Show what lies in a folder: its files with their sizes, and its folders."""
     from rewarm.data.remote import browse as list_entries
+    from rewarm.data.remote import hurry
 
-    found = list_entries(_soon(name, place), name)
+    found = list_entries(hurry(place, name), name)
     if as_json:
         print_json([{"uri": uri, "bytes": known and known.size} for uri, known in found])
         return
-    rows = [(_line(uri), size(known.size) if known else "") for uri, known in found]
+    rows = [(one_line(uri), size(known.size) if known else "") for uri, known in found]
     if rows:
         print_table("", ("uri", "size"), rows, right=(1,))
     else:
@@ -159,25 +167,12 @@ def preview(
     as_json: AsJson = False,
 ) -> None:
     """Show the first documents of a file, or of the first file that a folder or pattern names."""
-    from rewarm.data.documents import Document, read_documents
-    from rewarm.data.files import File, list_files
+    from rewarm.cli.data import print_preview
+    from rewarm.data.preview import preview as read_first
+    from rewarm.data.remote import place_of
 
-    listing = list_files([_soon(name, place)], connection=name)
-    if not listing.files:
-        remedy = "name a file, or see what is there with: rewarm connections browse"
-        raise UserError(f"no file there promises documents ({len(listing.ignored)} do not)", where=place, remedy=remedy)
-    uri = listing.files[0]
-    items = read_documents(File(uri, listing.signatures[uri], name), text_column=text_column)
-    shown = [
-        {"text": item.text[:2000], "url": item.url} if isinstance(item, Document) else {"rejected": item.reason}
-        for item in itertools.islice(items, documents)
-    ]
-    if as_json:
-        print_json({"file": uri, "documents": shown})
-        return
-    say(f"{_line(uri)}")
-    for item in shown:
-        say(f"\n--- {item.get('url') or item.get('rejected') or ''}\n{item.get('text', '')[:400]}")
+    place_of(place, name)  # an address, and no file of this machine
+    print_preview(read_first([place], name, documents=documents, text_column=text_column), as_json)
 
 
 @app.command("rm")
@@ -187,16 +182,3 @@ def rm(name: Name) -> None:
 
     remove_connection(Workspace.default(), name)
     say(f"connection {name} removed")
-
-
-def _soon(name: str, uri: str) -> str:
-    """The address; its server is asked three times and not for a minute and a half, because somebody waits."""
-    from rewarm.data.remote import place_of
-
-    place_of(uri, name).patience = 3
-    return uri
-
-
-def _line(uri: str) -> str:
-    """A name as one line of the terminal: a key may hold anything."""
-    return uri if uri.isprintable() else repr(uri)

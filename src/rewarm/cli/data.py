@@ -1,22 +1,21 @@
-"""The commands about data: build, ls, show."""
+"""The commands about data: build, ls, preview, show, thresholds."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
-from rewarm.cli.show import console, print_json, print_table, say
+from rewarm.cli.show import console, one_line, print_json, print_table, say
 from rewarm.cli.start import AsJson, Overrides, RecipePath
 from rewarm.core.amounts import amount
-from rewarm.core.errors import DataError, UserError
-from rewarm.core.run import Run, find_run, list_runs
+from rewarm.core.errors import UserError
 from rewarm.core.workspace import Workspace
 
 if TYPE_CHECKING:
+    from rewarm.core.run import Run
     from rewarm.data.dataset import Dataset
     from rewarm.data.rows import Segment
 
@@ -34,6 +33,10 @@ def build(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
     loaded, workspace = load_recipe(recipe, overrides or []), Workspace.default()
     with progress_bar() as progress:
         base = locate(loaded.base_model, workspace, progress)
+        if loaded.evaluation.tasks:
+            from rewarm.pipeline.items import with_items  # torch and the harness, which few builds need
+
+            loaded = with_items(loaded, workspace, progress)
         dataset = build_dataset(
             loaded, base.folder, workspace.datasets, workers=loaded.infrastructure.threads, progress=progress
         )
@@ -47,11 +50,10 @@ def build(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
 @app.command("ls")
 def ls(as_json: AsJson = False) -> None:
     """List the datasets of the workspace."""
-    from rewarm.core.manifest import MANIFEST
+    from rewarm.data.catalogue import list_datasets
 
     folder = Workspace.default().datasets
-    found = sorted(folder.glob(f"*/{MANIFEST}"), key=lambda p: p.stat().st_mtime) if folder.is_dir() else []
-    rows = [_row(path.parent) for path in found]
+    rows = [{key: value for key, value in row.items() if key not in ("bytes", "made")} for row in list_datasets(folder)]
     if as_json:
         print_json(rows)
     elif rows:
@@ -65,19 +67,27 @@ def ls(as_json: AsJson = False) -> None:
         say(f"no datasets in {folder} yet; make one with: rewarm data build recipe.yaml")
 
 
-def _row(folder: Path) -> dict[str, Any]:
-    from rewarm.core.manifest import read_manifest
+@app.command("preview")
+def preview(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A file, folder, pattern or address.")],
+    connection: Annotated[str | None, typer.Option(help="The connection that an address is read through.")] = None,
+    documents: Annotated[int, typer.Option(min=1, help="Documents to show.")] = 3,
+    text_column: Annotated[str | None, typer.Option(help="The field that holds the text.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the first documents of a file, or of the first file that a folder or pattern names."""
+    from rewarm.data.preview import preview as read_first
 
-    row: dict[str, Any] = {"dataset": folder.name, "sources": [], "documents": None, "tokens": None}
-    try:
-        sources = read_manifest(folder)["sources"]
-        return row | {
-            "sources": [source["name"] for source in sources],
-            "documents": sum(source["accepted"] for source in sources),
-            "tokens": sum(source["tokens"] for source in sources),
-        }
-    except (UserError, KeyError, TypeError) as error:  # the others can be listed all the same
-        return row | {"sources": [f"damaged: {error.what if isinstance(error, UserError) else 'no such manifest'}"]}
+    print_preview(read_first([path], connection, documents=documents, text_column=text_column), as_json)
+
+
+def print_preview(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    say(one_line(found["file"]))
+    for item in found["documents"]:
+        say(f"\n--- {item.get('url') or item.get('rejected') or ''}\n{item.get('text', '')[:400]}")
 
 
 @app.command("show")
@@ -90,9 +100,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what became of every document: accepted, held out, filtered by which rule, rejected for what; samples."""
+    from rewarm.data.catalogue import find_dataset
     from rewarm.data.dataset import Dataset
 
-    path, run = _find_dataset(name)
+    path, run = find_dataset(Workspace.default(), name)
     dataset = Dataset.open(path, verify=False)
     if rows and run is None:
         raise UserError("--rows shows the rows of a run, and this names a dataset", remedy="give the run's id instead")
@@ -124,15 +135,25 @@ def show(
 
 def _rows_of(run: Run, dataset: Dataset, count: int) -> list[list[Segment]]:
     from rewarm.core.run import read_launch
+    from rewarm.data.catalogue import resolved_of
     from rewarm.data.rows import first_rows
     from rewarm.recipe.hyperparameters import Hyperparameters
     from rewarm.recipe.load import load_recipe
 
     launch = read_launch(run)
     recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
-    chosen = (_resolved(run) or {})["hyperparameters"]
+    chosen = (resolved_of(run) or {})["hyperparameters"]
     values = Hyperparameters.model_validate({field: item["value"] for field, item in chosen.items()})
     return first_rows(recipe, dataset, values, count)
+
+
+@app.command("upload")
+def upload(
+    files: Annotated[list[Path], typer.Argument(metavar="FILES...", help="Files of this computer.")],
+    text: Annotated[str, typer.Option(help="The text that they belong to: a folder in the Studio's workspace.")],
+) -> None:
+    """Send files to the Studio at REWARM_URL; one that breaks off goes on where it ended when it is sent again."""
+    raise UserError("no Studio is named", where="REWARM_URL", remedy=f"set it, or name {files[0]} in the recipe itself")
 
 
 @app.command("thresholds")
@@ -154,45 +175,10 @@ def thresholds(
     say(f"{output}: {profile.origin}")
 
 
-def _find_dataset(name: str) -> tuple[Path, Run | None]:
-    """The dataset that a hash names, or the one of a run, or of the newest run of a recipe that has one."""
-    workspace = Workspace.default()
-    matches = [p for p in workspace.datasets.glob("*") if p.name.startswith(name) and (p / "manifest.json").is_file()]
-    if len(matches) == 1:
-        return matches[0], None
-    if len(matches) > 1:
-        raise UserError(f"{name!r} fits {len(matches)} datasets", remedy="give more of the hash; rewarm data ls")
-    called = re.compile(rf"\d{{8}}T\d{{6}}-{re.escape(name)}-[0-9a-f]{{4}}")
-    runs = [run for run in list_runs(workspace) if name == "last" or called.fullmatch(run.id)]
-    try:
-        runs = runs or [find_run(workspace, name)]
-    except UserError:
-        raise UserError(f"there is no dataset and no run {name!r}", remedy="rewarm data ls") from None
-    for run in reversed(runs):
-        if (resolved := _resolved(run)) is not None:
-            return workspace.datasets / str(resolved["dataset"]), run
-    raise UserError("this run has not prepared its data yet", where=name, remedy=f"rewarm runs show {name}")
-
-
-def _resolved(run: Run) -> dict[str, Any] | None:
-    """The run's ``resolved.json``; None where it is not there yet."""
-    path = run.path / "resolved.json"
-    try:
-        value = orjson.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict) or not {"dataset", "hyperparameters"} <= set(value):
-        raise DataError("this file is damaged", where=path, remedy=f"rewarm resume {run.id} writes it anew")
-    return value
-
-
 def _print_dataset(path: Path, manifest: dict[str, Any]) -> None:
     from rewarm.report import words
-    from rewarm.report.build import text_figures
 
-    texts = [text_figures(source) for source in manifest["sources"]]
+    texts = [words.text_figures(source) for source in manifest["sources"]]
     print_table(f"dataset {path.name}", *words.data_rows(texts), right=range(2, 10))
     for text in texts:
         bars = words.waterfall(text)

@@ -113,33 +113,51 @@ class View:
 def follow(
     run: Run, offset: int, on_interrupt: Callable[[], None] | None, process: Popen[bytes] | None = None
 ) -> tuple[int, View]:
-    """Show the run until its process ends; returns the exit code that tells how, and the view.
+    """Show the run until its process ends; returns the exit code that tells how, and the view."""
+
+    def news() -> tuple[list[Event], bool]:
+        nonlocal offset
+        # Asked before the events are read: whoever has ended by now has written its last state.
+        ended = process.poll() is not None if process else not run.alive() and run.status().state in ENDED
+        found = list(read_events(run.events, offset))
+        offset = found[-1][1] if found else offset
+        return [event for event, _ in found], ended
+
+    view, left = watch(run.id, news, on_interrupt, 0.2)
+    if left:
+        return EXIT_INTERRUPTED, view
+    if process is not None:
+        return _returned(process), view
+    status = run.status()
+    return exit_code(status.state, status.last), view
+
+
+def watch(
+    name: str, news: Callable[[], tuple[list[Event], bool]], on_interrupt: Callable[[], object] | None, seconds: float
+) -> tuple[View, bool]:
+    """Show what ``news`` tells every ``seconds``, new events and whether it has ended; the view, and whether we left.
 
     Ctrl-C calls ``on_interrupt`` the first time; the second time the terminal leaves the run alone.
     """
     view, interrupted = View(), False
-    screen = _Screen(run.id)
-    with screen:
+    with (screen := _Screen(name)):
         while True:
             try:
-                # Asked before the events are read: whoever has ended by now has written its last state.
-                ended = process.poll() is not None if process else not run.alive() and run.status().state in ENDED
-                for event, behind in read_events(run.events, offset):
-                    offset = behind
+                events, ended = news()
+                for event in events:
                     for line in view.take(event):
                         screen.keep(line)
                 screen.show(view)
                 if ended:
-                    break
-                time.sleep(0.2)
+                    return view, False
+                time.sleep(seconds)
             except KeyboardInterrupt:
                 if interrupted or on_interrupt is None:
-                    screen.keep(f"the run goes on without this terminal: rewarm runs logs -f {run.id}")
-                    return EXIT_INTERRUPTED, view
+                    screen.keep(f"the run goes on without this terminal: rewarm runs logs -f {name}")
+                    return view, True
                 interrupted = True
                 screen.keep("stopping: a checkpoint is written first (Ctrl-C again leaves the run to it)")
                 on_interrupt()
-    return (exit_code(run) if process is None else _returned(process)), view
 
 
 def _returned(process: Popen[bytes]) -> int:
@@ -147,12 +165,11 @@ def _returned(process: Popen[bytes]) -> int:
     return code if (code := process.wait()) >= 0 else EXIT_BUG
 
 
-def exit_code(run: Run) -> int:
-    """What the run's last state means as the exit code of a command."""
-    status = run.status()
-    if status.state == "failed" and status.last:
-        return int(status.last.get("exit_code", EXIT_BUG))
-    return {"succeeded": 0, "stopped": EXIT_INTERRUPTED, "preempted": EXIT_TERMINATED}.get(status.state, EXIT_BUG)
+def exit_code(state: str, last: Event | None) -> int:
+    """What a run's last state and event mean as the exit code of a command."""
+    if state == "failed" and last:
+        return int(last.get("exit_code", EXIT_BUG))
+    return {"succeeded": 0, "stopped": EXIT_INTERRUPTED, "preempted": EXIT_TERMINATED}.get(state, EXIT_BUG)
 
 
 class _Screen:

@@ -6,13 +6,14 @@ seconds to import.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 
 import rewarm
-from rewarm.cli import connections, data, imports, models, runs, start
+from rewarm.cli import backup, clean, connections, data, imports, models, runs, start, studio
 from rewarm.cli.show import plain, ready_streams
 from rewarm.core.errors import UserError
 from rewarm.core.storage import as_user_error
@@ -31,10 +32,14 @@ app.command("run")(start.run)
 app.command("resume")(runs.resume)
 app.command("stop")(runs.stop)
 app.command("report")(runs.report)
+app.command("clean")(clean.clean)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(runs.app, name="runs")
 app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 app.add_typer(connections.app, name="connections")
+app.add_typer(studio.app, name="studio")
 
 
 def _version(wanted: bool) -> None:
@@ -56,6 +61,10 @@ def main() -> None:
     """The entry point: a user's mistake is a message and an exit code, never a traceback."""
     ready_streams()
     command = typer.main.get_command(app)
+    if os.environ.get("REWARM_URL"):
+        from rewarm.cli.remote import answer_remotely
+
+        answer_remotely(command)
     _say_plainly(command)
     try:
         command()

@@ -135,7 +135,7 @@ def push(
 ) -> None:
     """Put a version on a hub: weights, tokenizer, card and report."""
     from rewarm.hub.models import find
-    from rewarm.pipeline.exports import push as put
+    from rewarm.pipeline.push import push as put
 
     workspace = Workspace.default()
     address = put(find(workspace.models, model), hub_id, workspace, connection, private=not public)
@@ -151,7 +151,7 @@ def gguf(
 ) -> None:
     """Write a version as a GGUF file, by llama.cpp's converter (REWARM_GGUF_CONVERTER, or on PATH)."""
     from rewarm.hub.models import find
-    from rewarm.pipeline.exports import to_gguf
+    from rewarm.pipeline.push import to_gguf
 
     if kind not in ("f32", "f16", "bf16", "q8_0"):
         raise UserError(f"there is no type {kind!r}", remedy="take f32, f16, bf16 or q8_0")

@@ -291,9 +291,13 @@ def _tail(path: Path, lines: int = 8) -> str:
 
 def print_result(run: Run) -> None:
     """The before/after table of a finished run, gain and forgetting apart."""
+    print_rows(orjson.loads(_report_file(run, "report.json")))
+
+
+def print_rows(found: dict[str, Any]) -> None:
+    """The before/after table of a report, and its headlines."""
     from rewarm.report import words
 
-    found = orjson.loads(_report_file(run, "report.json"))
     cells = [words.result_cells(row) for row in found["rows"]]
     print_table("before and after", words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8))
     for line in words.headlines(found):

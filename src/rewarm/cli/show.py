@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,11 @@ _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def plain(text: str) -> str:
     """``text`` with control characters made visible: what a document says must not steer the terminal."""
     return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def one_line(name: str) -> str:
+    """A name as one line of the terminal: that of an object may hold anything."""
+    return name if name.isprintable() else repr(name)
 
 
 def say(text: str) -> None:
@@ -90,9 +96,29 @@ def console() -> Any:
     return Plain(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 1000)
 
 
+def _progress_lines() -> Callable[[str, float, float, str], None]:
+    told = 0.0
+
+    def tell(what: str, done: float, total: float, unit: str) -> None:
+        nonlocal told
+        if time.monotonic() - told >= 1 or done >= total:
+            told = time.monotonic()
+            line = {"progress": {"what": what, "done": done, "total": total, "unit": unit}}
+            sys.stderr.write(orjson.dumps(line).decode() + "\n")
+            sys.stderr.flush()
+
+    return tell
+
+
 @contextlib.contextmanager
 def progress_bar() -> Iterator[Callable[[str, float, float, str], None]]:
-    """A progress callback ``(what, done, total, unit)`` that draws bars on standard error, speed and time left."""
+    """A progress callback ``(what, done, total, unit)`` that draws bars on standard error, speed and time left.
+
+    With REWARM_PROGRESS=json it writes a line of JSON instead, once a second.
+    """
+    if os.environ.get("REWARM_PROGRESS") == "json":
+        yield _progress_lines()
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
     from rich.table import Column

@@ -18,7 +18,7 @@ import orjson
 from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationError
 
 from rewarm.core.config import Frozen
-from rewarm.core.errors import UserError
+from rewarm.core.errors import Conflict, NotFound, UserError
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import TEMPORARY, write_file
 from rewarm.core.workspace import Workspace
@@ -26,6 +26,19 @@ from rewarm.core.workspace import Workspace
 HUB = "huggingface"
 """The name of the connection that hub ids and hf:// use when none is named."""
 _SECRETS = "secrets"
+_IN_ADDRESS = re.compile(
+    r"(?i)\s*(https?|s3|hf)://([^/]*@|[^#]*[?&]((x-amz-|x-goog-)?signature|sig|(access_)?token|api_?key|password)=)"
+)
+
+
+def refuse_secret(uri: str) -> None:
+    """Raise ``UserError`` for an address with a secret in it, which every recipe, message and manifest would repeat."""
+    if _IN_ADDRESS.match(uri):
+        raise UserError(
+            "this address has a password or a signature in it, and would be shown wherever the text is named",
+            where=re.sub(r"^[^/]*//([^/]*@)?", "", uri).partition("?")[0],
+            remedy="give the address alone, and the secret to a connection: rewarm connections add",
+        )
 
 
 def _address(value: str) -> str:
@@ -79,17 +92,46 @@ def save_connection(workspace: Workspace, name: str, connection: Connection) -> 
     """Write a connection, its secrets encrypted.
 
     Raises:
-        UserError: if the name breaks the rule, or there is a connection of that name.
+        UserError: if the name breaks the rule, or there is a connection of that name (``Conflict``).
     """
-    if not re.fullmatch(r"[A-Za-z0-9-]{3,64}", name):
-        raise UserError("a connection's name has 3 to 64 letters, digits and hyphens", where=name, remedy="name it so")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{2,63}", name):
+        what = "a connection's name has 3 to 64 letters, digits and hyphens, and does not begin with one of these"
+        raise UserError(what, where=name[:100], remedy="name it so")
     path = workspace.connections / f"{name}.json"
-    if path.exists():
-        raise UserError("there is a connection of that name", where=name, remedy=f"rewarm connections rm {name}")
+    beside = path.parent / f"{TEMPORARY}{name}-{uuid.uuid4().hex[:8]}"
+    write_file(beside, _encrypted(workspace, connection))
+    try:
+        os.link(beside, path)  # of several that save it at once, one does
+    except FileExistsError:
+        remedy = f"rewarm connections rm {name}"
+        raise Conflict("there is a connection of that name", where=name, remedy=remedy) from None
+    finally:
+        beside.unlink()
+
+
+def replace_secret(workspace: Workspace, name: str, secret: SecretStr, access_key: str | None = None) -> None:
+    """Give a connection another token, or another secret key (and access key); it leads where it led before.
+
+    Raises:
+        UserError: if there is none of that name, or the secret cannot be one.
+    """
+    known = load_connection(workspace, name)
+    if access_key is not None and not isinstance(known, S3Connection):
+        raise UserError("only connections of kind s3 have an access key", where=name, remedy="leave it out")
+    field = "secret_key" if isinstance(known, S3Connection) else "token"
+    values = {**known.model_dump(), field: secret, **({"access_key": access_key} if access_key else {})}
+    try:
+        changed = type(known).model_validate(values)
+    except ValidationError:
+        raise UserError("this cannot be a secret", where=name, remedy="give one that is not empty") from None
+    write_file(workspace.connections / f"{name}.json", _encrypted(workspace, changed))
+
+
+def _encrypted(workspace: Workspace, connection: Connection) -> bytes:
     values = connection.model_dump(exclude_none=True)
     secrets = {key: values.pop(key).get_secret_value() for key in list(values) if isinstance(values[key], SecretStr)}
     values[_SECRETS] = cipher(workspace).encrypt(orjson.dumps(secrets)).decode()
-    write_file(path, to_json(values))
+    return to_json(values)
 
 
 def load_connection(workspace: Workspace, name: str) -> S3Connection | HubConnection | WebConnection:
@@ -100,7 +142,7 @@ def load_connection(workspace: Workspace, name: str) -> S3Connection | HubConnec
     """
     if name not in connection_names(workspace):
         known = ", ".join(connection_names(workspace)) or "there is none yet"
-        raise UserError(f"there is no connection {name!r} (known: {known})", remedy="rewarm connections add")
+        raise NotFound(f"there is no connection {name!r} (known: {known})", remedy="rewarm connections add")
     from cryptography.fernet import InvalidToken  # a tenth of a second, and few commands need it
 
     try:
@@ -119,7 +161,7 @@ def load_connection(workspace: Workspace, name: str) -> S3Connection | HubConnec
 def remove_connection(workspace: Workspace, name: str) -> None:
     """Delete a connection. Raises ``UserError`` if there is none."""
     if name not in connection_names(workspace):
-        raise UserError(f"there is no connection {name!r}", remedy="rewarm connections ls")
+        raise NotFound(f"there is no connection {name!r}", remedy="rewarm connections ls")
     (workspace.connections / f"{name}.json").unlink()
 
 

@@ -372,6 +372,7 @@ def stop_run(run: Run, reason: str = "") -> None:
     try:
         # Whoever has the lock for a moment only is waited for: a wish from before a launch would be forgotten.
         with locked(_lock(run), f"run {run.id}", wait=busy):
+            _check_there(run)
             busy()
             _stop_idle(run, reason)
     except _Busy:
@@ -382,7 +383,14 @@ class _Busy(Conflict):
     pass
 
 
-def _stop_idle(run: Run, reason: str) -> None:
+def give_up(run: Run, reason: str) -> None:
+    """Let a lost run be failed, so that it is not resumed by itself. Raises ``Conflict`` where it runs again."""
+    with _alone(run, Conflict("this run is running", where=run.id)):
+        if not run.queue_file.exists():
+            _stop_idle(run, reason, "failed")
+
+
+def _stop_idle(run: Run, reason: str, into: str = "stopped") -> None:
     """Under the run's lock, and while it has no process, the one that writes its record is this one."""
     state = run.status().state
     if state not in states.LIVE | states.RESUMED or run.elsewhere():
@@ -392,7 +400,7 @@ def _stop_idle(run: Run, reason: str) -> None:
         if log.last_state in states.LIVE:
             log.state("lost", reason="its process ended without a word")
         if log.last_state is None or log.last_state in states.RESUMED:
-            log.state("stopped", reason=reason or "stopped")
+            log.state(into, reason=reason or into)
     finally:
         log.close()
     run.queue_file.unlink(missing_ok=True)
@@ -439,9 +447,17 @@ def _alone(run: Run, refusal: UserError) -> Iterator[None]:
             stack.enter_context(sole_process(run))
         except UserError:
             raise refusal from None
+        _check_there(run)
         if run.alive() or _just_started(run):
             raise refusal
         yield
+
+
+def _check_there(run: Run) -> None:
+    """Under the lock: somebody may have deleted the run a moment before."""
+    if not run.recipe.is_file():
+        shutil.rmtree(run.path, ignore_errors=True)  # what the lock has made again
+        raise NotFound("there is no such run", where=run.id)
 
 
 def _start(run: Run, folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -505,14 +521,6 @@ def list_runs(workspace: Workspace) -> list[Run]:
     return [Run(path) for path in folders if (path / "recipe.yaml").is_file()]
 
 
-def run_called(workspace: Workspace, id: str) -> Run:
-    """The run with exactly this id, without a look at the others. Raises ``NotFound``."""
-    run = Run(workspace.runs / id)
-    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}", id) and run.recipe.is_file():
-        return run
-    raise NotFound(f"there is no run {id!r}", where="runs", remedy="rewarm runs ls")
-
-
 def find_run(workspace: Workspace, name: str) -> Run:
     """The run that ``name`` means: an id, the newest of a recipe, or what an id begins with or contains.
 
@@ -521,7 +529,11 @@ def find_run(workspace: Workspace, name: str) -> Run:
     Raises:
         UserError: if none or several match.
     """
-    runs = list_runs(workspace)
+    return choose_run(list_runs(workspace), name, workspace.runs)
+
+
+def choose_run(runs: Sequence[Run], name: str, where: object) -> Run:
+    """Of these runs, the oldest first, the one that ``name`` means (see ``find_run``)."""
     if name == "last" and runs:
         return runs[-1]
     if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
@@ -536,4 +548,4 @@ def find_run(workspace: Workspace, name: str) -> Run:
             return match[0]
         if match:
             raise UserError(f"{name!r} fits {len(match)} runs", remedy=f"choose one: {', '.join(r.id for r in match)}")
-    raise NotFound(f"no run is called {name!r}", where=workspace.runs, remedy="rewarm runs ls")
+    raise NotFound(f"no run is called {name!r}", where=where, remedy="rewarm runs ls")

@@ -66,3 +66,24 @@ def _lock(file: IO[str], holder: str, shared: bool) -> bool:
 def _holder(file: IO[str]) -> str:
     file.seek(0)
     return file.read() or "another run"
+
+
+def visible(count: int) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process sees, of which there are ``count``."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return ([name.strip() for name in named.split(",")] if named else [str(number) for number in range(count)])[:count]
+
+
+def taken(folder: Path, slots: Sequence[str]) -> dict[str, str]:
+    """The slots that somebody holds, and who."""
+    found = {}
+    for slot in slots:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            (folder / f"{socket.gethostname()}-{slot}.lock").open("r+") as file,
+        ):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found[slot] = _holder(file)
+    return found

@@ -16,7 +16,7 @@ MOVES: dict[str, frozenset[str]] = {
     "preempted": frozenset({"starting", "stopped"}),
     "stopped": frozenset({"starting"}),
     "failed": frozenset({"starting"}),
-    "lost": frozenset({"starting", "stopped"}),
+    "lost": frozenset({"starting", "stopped", "failed"}),
     "succeeded": frozenset({"starting"}),  # resume --from STAGE
 }
 

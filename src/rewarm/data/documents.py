@@ -43,10 +43,13 @@ COLUMNS = ("text", "content", "document", "body", "input")
 CAP = 64 << 20
 """Bytes of a line or a document; what is longer is rejected without being loaded."""
 _TABLE_CAP = 256 << 20
+_PAGE_CAP = 384 << 20
+"""Bytes of a page of a table, which is unpacked as a whole and takes twice its size of memory."""
 _BOM = codecs.BOM_UTF8
 _BLANK = re.compile(r"[ \t\r\n]*")
 _AHEAD = 1 << 20
 _ROWS, _ROWS_BYTES = 64, 64 << 20  # of a table, that are decoded together
+_DICTIONARY = 2  # the kind of a page
 _LONGEST_URL = 2048
 
 NOT_UTF8 = "broken UTF-8"
@@ -503,19 +506,68 @@ def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter:
 
 
 def _rows_together(source: BinaryIO, group: Any, names: Sequence[str], file: File) -> int:
-    """Rows of a row group to decode at once: few where a dictionary may stand for much more than it takes."""
+    """Rows of a row group to decode at once: few where a dictionary may stand for much more than it takes.
+
+    Raises:
+        DataError: if it cannot be decoded in little memory.
+    """
     largest = 1
     for chunk in (group.column(number) for number in range(group.num_columns)):
         if chunk.path_in_schema in names:
             whole = chunk.total_uncompressed_size
             refuse_bomb(file.signature.size, whole, file.uri)
-            source.seek(min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset))
-            # the header of a page, in Thrift's compact protocol: its type (2: a dictionary), its unpacked bytes
-            page = re.match(rb"\x15\x04\x15([\x80-\xff]*[\x00-\x7f])", source.read(16))
-            size = sum((byte & 127) << 7 * place for place, byte in enumerate(page[1])) >> 1 if page else 0
+            begin = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
+            pages = _pages(source, begin, begin + chunk.total_compressed_size, file.uri)
+            kind, size = next(pages, (0, 0))
+            if whole > _PAGE_CAP and (longest := max([size, *(size for _, size in pages)])) > _PAGE_CAP:
+                what = f"a page of {longest >> 20} MiB, more than {_PAGE_CAP >> 20}"
+                remedy = (
+                    "write the table again with fewer rows in a page (data_page_size, write_batch_size), or as jsonl"
+                )
+                raise DataError(what, where=file.uri, remedy=remedy)
             most = whole if "DELTA_BYTE_ARRAY" in chunk.encodings else whole // max(1, chunk.num_values)
-            largest = max(largest, size, most)
+            largest = max(largest, size if kind == _DICTIONARY else 0, most)
     return max(1, min(_ROWS, _ROWS_BYTES // largest))
+
+
+def _pages(source: BinaryIO, begin: int, end: int, where: str) -> Iterator[tuple[int, int]]:
+    """Kind and unpacked bytes of the pages that lie at these bytes of a Parquet file, from their headers alone."""
+    while begin < end:
+        source.seek(begin)
+        try:
+            header = _thrift(source, 12)
+            yield header[1], header[2]
+            begin = source.tell() + max(0, header[3])
+        except (IndexError, KeyError, RecursionError):
+            raise DataError("the file is damaged: a broken page header", where=where, remedy="get it again") from None
+
+
+def _thrift(source: BinaryIO, kind: int) -> Any:
+    """A value in Thrift's compact protocol: a number, the fields of a structure by their ids, else nothing."""
+
+    def number() -> int:
+        value = place = 0
+        while (byte := source.read(1)[0]) > 127:
+            value, place = value | (byte & 127) << place, place + 7
+        return value | byte << place
+
+    if kind in (4, 5, 6):
+        value = number()
+        return value >> 1 ^ -(value & 1)
+    if kind in (3, 7, 8):  # a byte, a float, bytes
+        source.seek({3: 1, 7: 8}.get(kind) or number(), io.SEEK_CUR)
+    elif kind in (9, 10):
+        head = source.read(1)[0]
+        for _ in range(head >> 4 if head < 240 else number()):
+            _thrift(source, head & 15)
+    elif kind == 12:
+        fields: dict[int, Any] = {}
+        last = 0
+        while head := source.read(1)[0]:
+            last = last + (head >> 4) if head >> 4 else _thrift(source, 4)
+            fields[last] = _thrift(source, head & 15)
+        return fields
+    return None
 
 
 def _cells(batch: Any, column: str) -> Iterator[Any]:

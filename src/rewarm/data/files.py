@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from rewarm.core.errors import DataError
 from rewarm.data import remote
@@ -42,10 +42,11 @@ _ABOUT_THE_DATA = {
     *("changelog", "citation", "contributing", "datasheet", "data_card", "dataset_card"),
 }
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
-_NO_ZIP_ENTRIES = b"PK\x05\x06"
+_NO_ZIP_ENTRIES, _ZIP_MEMBER = b"PK\x05\x06", b"PK\x01\x02"
 PACKED_MAGIC = (_GZIP, _ZSTD, _ZIP, b"PAR1")
 _BOMB_BYTES, _BOMB_RATIO = 256 << 20, 500
 _MAX_MEMBERS = 100_000
+_MAX_LIST = 64 << 20  # bytes of the list of members of a zip archive
 _SOLID = 4 << 30  # bytes up to which a file may have holes
 _ESCAPED = re.compile(r"\[([*?[])\]")  # as glob.escape writes it
 
@@ -290,11 +291,8 @@ def peek(blocks: Iterator[bytes]) -> tuple[bytes, Blocks]:
 
 def _zip_members(file: File, meter: Meter, format: str) -> Iterator[tuple[str, Blocks]]:
     where, size = file.uri, file.signature.size
-    with file.open() as source, zipfile.ZipFile(source) as archive:
+    with file.open() as source, zipfile.ZipFile(cast(BinaryIO, _Uncrowded(source, where))) as archive:
         entries = archive.infolist()
-        if len(entries) > _MAX_MEMBERS:
-            what = f"the archive has {len(entries)} members, more than {_MAX_MEMBERS}"
-            raise DataError(what, where=where, remedy=_CROWD)
         meter.bytes = 0
         for done, entry in enumerate(sorted(entries, key=lambda e: (e.filename, e.header_offset))):
             if entry.is_dir() or not _is_wanted(entry.filename, format, meter):
@@ -306,6 +304,23 @@ def _zip_members(file: File, meter: Meter, format: str) -> Iterator[tuple[str, B
                 content = iter(lambda f=member: f.read(BLOCK), b"")  # type: ignore[misc]
                 yield entry.filename, unpacked(_defused(content, entry.compress_size, where), where, nested=True)
         meter.bytes = size
+
+
+class _Uncrowded:
+    """The file of an archive whose list of members, which is read at once, is looked at before it fills the memory."""
+
+    def __init__(self, file: BinaryIO, where: str) -> None:
+        self._file, self._where = file, where
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(min(size, _MAX_LIST + 1) if size >= 0 else _MAX_LIST + 1)
+        if len(data) > _MAX_LIST or data.count(_ZIP_MEMBER) > _MAX_MEMBERS:
+            what = f"the archive has more than {_MAX_MEMBERS} members, or very long names for them"
+            raise DataError(what, where=self._where, remedy=_CROWD)
+        return data
 
 
 def _is_wanted(member: str, format: str, meter: Meter, kind: bool = True) -> bool:

@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from rewarm.core.config import Frozen
 from rewarm.core.errors import Conflict, ModelError, NotFound, UserError
-from rewarm.core.manifest import to_json
+from rewarm.core.manifest import MANIFEST, to_json
 from rewarm.core.storage import locked, write_file
 
 K = TypeVar("K", bound=str | int)
@@ -80,10 +80,13 @@ def point(home: Path, alias: str, number: int, by: str) -> Alias:
 
     Raises:
         UserError: if ``alias`` cannot be one.
+        NotFound: if the version was deleted meanwhile.
         Conflict: if the version's report does not show what the alias demands.
     """
     _check_name(alias)
     with _changing(home / ALIASES, _ALL) as found:
+        if not (home / str(number) / MANIFEST).is_file():
+            raise NotFound("there is no such version", where=f"{home.name}@{number}")
         demands = found[alias].demands if alias in found else Demands()
         meets(demands, home / str(number), f"{alias} cannot mean {home.name}@{number}")
         found[alias] = Alias(version=number, by=by, time=time.time(), demands=demands)
@@ -105,6 +108,15 @@ def unpoint(home: Path, alias: str) -> None:
             known = ", ".join(name for name, known in found.items() if known.version is not None) or "none"
             raise NotFound(f"there is no alias {alias!r}; known are: {known}", where=home.name)
         found[alias] = found[alias].model_copy(update={"version": None})
+
+
+@contextlib.contextmanager
+def unnamed(home: Path, number: int) -> Iterator[None]:
+    """While this lasts, no alias comes to mean the version. Raises ``Conflict`` where one does already."""
+    with _changing(home / ALIASES, _ALL) as found:
+        if names := sorted(name for name, alias in found.items() if alias.version == number):
+            raise Conflict(f"it is {', '.join(names)}", where=f"{home.name}@{number}", remedy="remove the alias first")
+        yield
 
 
 def tag(home: Path, number: int, tags: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from rewarm.core.config import nearest
 from rewarm.core.errors import ModelError, NotFound, UserError
 from rewarm.core.manifest import MANIFEST, read_manifest, to_json, verify, write_manifest
 from rewarm.core.storage import TEMPORARY, sync, sync_folder, write_file
-from rewarm.hub.aliases import read_aliases, tag
+from rewarm.hub.aliases import read_aliases, tag, unnamed
 
 LINEAGE = "lineage.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -88,11 +88,7 @@ def publish(models: Path, name: str, fill: Callable[[Path], None], lineage: dict
     Raises:
         UserError: if ``name`` cannot be a folder's name.
     """
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"{name!r} cannot name a model",
-            remedy="start with a letter or digit; use letters, digits, _ and - only, at most 100 of them",
-        )
+    check_name(name)
     home = models / name
     home.mkdir(parents=True, exist_ok=True)
     _sweep(home)
@@ -112,6 +108,15 @@ def publish(models: Path, name: str, fill: Callable[[Path], None], lineage: dict
     return Version(path, name, int(path.name))
 
 
+def check_name(name: str) -> None:
+    """Raises ``UserError`` where ``name`` cannot name a model."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name[:200]!r} cannot name a model",
+            remedy="start with a letter or digit; use letters, digits, _ and - only, at most 100 of them",
+        )
+
+
 def _sweep(home: Path) -> None:
     """Delete what killed processes left: a day ago or longer, as no living one takes that long to publish."""
     for item in home.glob(f"{TEMPORARY}*"):
@@ -124,8 +129,16 @@ def _sweep(home: Path) -> None:
 
 
 def remove(version: Version) -> None:
-    """Delete a version; its empty folder stays, so that no other version ever gets its number."""
-    (version.path / MANIFEST).unlink()  # from here on it is none, whatever happens to this process
+    """Delete a version; its empty folder stays, so that no other version ever gets its number.
+
+    Raises:
+        Conflict: an alias means it. NoModel: it is gone already.
+    """
+    with unnamed(version.path.parent, version.number):
+        try:
+            (version.path / MANIFEST).unlink()  # from here on it is none, whatever happens to this process
+        except FileNotFoundError:
+            raise NoModel("there is no such version any more", where=str(version)) from None
     tag(version.path.parent, version.number, {})
     _delete(list(version.path.iterdir()))
 

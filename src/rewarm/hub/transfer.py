@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import io
 import os
@@ -11,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, cast
 
 from rewarm.core.errors import ModelError, NotFound, UserError
 from rewarm.core.manifest import MANIFEST
@@ -24,6 +26,7 @@ Read = Callable[[str, int], Iterator[bytes]]
 PART = ".part"
 _BLOCK = 1 << 20
 _MOST_FILES = 1_000
+_GZIP = b"\x1f\x8b"
 _MOST_DIRECTORY = 1 << 20  # bytes of a zip's list of files
 
 
@@ -128,16 +131,14 @@ def _inside(folder: Path, name: str) -> Path:
 
 def archive_size(version: Version) -> int:
     """Bytes of ``archive(version)``."""
-    files = _packed(version).values()
-    return sum(512 + -(-size // 512) * 512 for size in files) + 1024
+    files = _packed(version).items()
+    return sum(len(_head(version, name, size)) + -(-size // 512) * 512 for name, size in files) + 1024
 
 
 def archive(version: Version) -> Iterator[bytes]:
     """The version as a tar file, in blocks, without a copy on the disk: all its files below ``NAME-N/``."""
     for name, size in _packed(version).items():
-        entry = tarfile.TarInfo(f"{version.name}-{version.number}/{name}")
-        entry.size, entry.mode = size, 0o644
-        yield entry.tobuf(tarfile.GNU_FORMAT)
+        yield _head(version, name, size)
         with (version.path / name).open("rb") as file:
             left = size
             while left and (block := file.read(min(_BLOCK, left))):
@@ -147,6 +148,12 @@ def archive(version: Version) -> Iterator[bytes]:
             raise ModelError("is shorter than its manifest says", where=version.path / name)
         yield b"\0" * (-size % 512)
     yield b"\0" * 1024
+
+
+def _head(version: Version, name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(f"{version.name}-{version.number}/{name}")
+    entry.size, entry.mode = size, 0o644
+    return entry.tobuf(tarfile.GNU_FORMAT)
 
 
 def _packed(version: Version) -> dict[str, int]:
@@ -159,7 +166,7 @@ def _packed(version: Version) -> dict[str, int]:
 
 def is_archive(path: Path) -> bool:
     """Whether ``path`` is a zip or tar file."""
-    return path.is_file() and (_is_zip(path) or _tar_mode(path) is not None)
+    return path.is_file() and (_is_zip(path) or _is_tar(path))
 
 
 def unpack(path: Path, target: Path, wanted: Callable[[str], bool]) -> None:
@@ -172,7 +179,7 @@ def unpack(path: Path, target: Path, wanted: Callable[[str], bool]) -> None:
         ModelError: the archive is damaged, has more than 1,000 files, or something else than files of one folder.
         ResourceError: the disk has too little room.
     """
-    if not _is_zip(path) and _tar_mode(path) is None:
+    if not _is_zip(path) and not _is_tar(path):
         raise ModelError("is neither a folder, a zip nor a tar file", where=path, remedy="pack the model's folder")
     require_space(target, path.stat().st_size, "the archive's content")
     folders: set[str] = set()
@@ -189,6 +196,8 @@ def unpack(path: Path, target: Path, wanted: Callable[[str], bool]) -> None:
                 raise ModelError("the model's files lie in several folders", where=path, remedy=_REPACK)
             require_space(target, size, where)
             _write(target / inner.name, source(), size, where)
+    except FileExistsError as error:
+        raise ModelError("holds a file twice", where=f"{path}: {error.filename}", remedy=_REPACK) from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -244,10 +253,10 @@ def _zip(path: Path) -> Iterator[_Member]:
                 yield entry.filename, odd, entry.file_size, lambda entry=entry: archive.open(entry)  # type: ignore[misc]
 
 
-def _tar_mode(path: Path) -> Literal["r|gz", "r|"] | None:
+def _is_tar(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(512)
-    return "r|gz" if head[:2] == b"\x1f\x8b" else "r|" if head[257:262] == b"ustar" else None
+    return head[:2] == _GZIP or head[257:262] == b"ustar"
 
 
 class _Entry(tarfile.TarInfo):
@@ -260,7 +269,11 @@ class _Entry(tarfile.TarInfo):
 
 
 def _tar(path: Path) -> Iterator[_Member]:
-    with tarfile.open(path, _tar_mode(path) or "r|", bufsize=_BLOCK, tarinfo=_Entry) as archive:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(path.open("rb"))
+        if source.peek(2)[:2] == _GZIP:  # tarfile's own would unpack a block without bound
+            source = cast(io.BufferedReader, stack.enter_context(gzip.open(source)))
+        archive = stack.enter_context(tarfile.open(fileobj=source, mode="r|", bufsize=_BLOCK, tarinfo=_Entry))
         for count, entry in enumerate(archive):
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
             if count >= _MOST_FILES:

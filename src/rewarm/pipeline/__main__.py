@@ -25,7 +25,6 @@ from rewarm.pipeline.evaluate import EVALUATE
 from rewarm.pipeline.execution import Execution, StopSignal, echo, finished, logger, open_run, perform
 from rewarm.pipeline.prepare import PREPARE
 from rewarm.pipeline.publish import PUBLISH
-from rewarm.pipeline.system import sampling
 from rewarm.pipeline.trackers import telling
 from rewarm.pipeline.train import TRAIN
 from rewarm.train.job import is_out_of_memory

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from rewarm.core.errors import Stopped
-from rewarm.core.slots import hold
+from rewarm.core.slots import hold, visible
 from rewarm.pipeline.execution import Execution
 from rewarm.recipe.facts import Machine
 
@@ -42,9 +42,3 @@ def own_devices(x: Execution) -> Iterator[None]:
             x.log.state("running")
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(slot.removeprefix("cuda-") for slot in held)
         yield
-
-
-def visible(count: int) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process sees, of which there are ``count``."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return ([name.strip() for name in named.split(",")] if named else [str(number) for number in range(count)])[:count]

@@ -15,8 +15,11 @@ from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.steps import Decontaminate, Step
 
 
-def with_items(recipe: Recipe, workspace: Workspace, progress: Progress) -> Recipe:
+def with_items(recipe: Recipe, workspace: Workspace, progress: Progress | None) -> Recipe:
     """The recipe with a file of items wherever a ``decontaminate`` step names none.
+
+    Args:
+        progress: without it nothing is loaded: where no run has written the items yet, the recipe stays as it is.
 
     Raises:
         UserError: for an unknown task. DataError: if a task's data cannot be loaded.
@@ -25,10 +28,11 @@ def with_items(recipe: Recipe, workspace: Workspace, progress: Progress) -> Reci
     every = [*recipe.data.steps, *(step for text in texts for step in text.steps or ())]
     if not recipe.evaluation.tasks or not any(_is_open(step) for step in every):
         return recipe
-    path = str(_items_file(recipe, workspace, progress))
+    if (path := _items_file(recipe, workspace, progress)) is None:
+        return recipe
 
     def filled(steps: list[Step] | None) -> list[Step] | None:
-        return steps and [step.model_copy(update={"path": path}) if _is_open(step) else step for step in steps]
+        return steps and [step.model_copy(update={"path": str(path)}) if _is_open(step) else step for step in steps]
 
     sources = [source.model_copy(update={"steps": filled(source.steps)}) for source in recipe.data.sources]
     replay = recipe.data.replay and recipe.data.replay.model_copy(update={"steps": filled(recipe.data.replay.steps)})
@@ -40,12 +44,14 @@ def _is_open(step: Step) -> bool:
     return isinstance(step, Decontaminate) and step.path is None
 
 
-def _items_file(recipe: Recipe, workspace: Workspace, progress: Progress) -> Path:
+def _items_file(recipe: Recipe, workspace: Workspace, progress: Progress | None) -> Path | None:
     """The items of the recipe's tasks, written once for each set of tasks."""
     asked = recipe.evaluation
     folder = Path(asked.task_path) if asked.task_path else None
     name = sha256_bytes(canonical([sorted(asked.tasks), hash_folder(folder)]))[:32]
     path = workspace.datasets / ".benchmarks" / f"{name}.jsonl"
     if not path.exists():
+        if progress is None:
+            return None
         write_file(path, b"".join(orjson.dumps(item) + b"\n" for item in task_texts(asked.tasks, folder, progress)))
     return path

@@ -155,7 +155,7 @@ def _load(
 
 def _device(workspace: Workspace, reference: str, stack: contextlib.ExitStack) -> str:
     """``cuda`` where a GPU is free of runs (engines share one), else ``cpu``."""
-    from rewarm.pipeline.devices import visible
+    from rewarm.core.slots import visible
     from rewarm.recipe.facts import Machine
 
     def give_up(reason: str) -> None:

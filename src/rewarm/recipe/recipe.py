@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from rewarm.core.config import Frozen
+from rewarm.core.connections import refuse_secret
 from rewarm.core.errors import UserError
 from rewarm.core.storage import expand_home
 from rewarm.recipe.hyperparameters import Hyperparameters
@@ -47,6 +48,8 @@ class Text(Frozen):
     def _some_path(cls, value: str | list[str]) -> str | list[str]:
         if not value or (isinstance(value, list) and not all(value)):
             raise ValueError("must name at least one file, folder or glob")
+        for path in [value] if isinstance(value, str) else value:
+            refuse_secret(path)
         return value
 
 
@@ -198,7 +201,10 @@ class Guard(Frozen):
         "warn", description="what a leap of the loss does: a warning; its update is skipped; back to a checkpoint"
     )
     hang_minutes: float = Field(
-        10.0, gt=0, le=10_000, description="without any computation after which the training begins again at its newest checkpoint"
+        10.0,
+        gt=0,
+        le=10_000,
+        description="without any computation after which the training begins again at its newest checkpoint",
     )
 
 
@@ -232,7 +238,8 @@ class Evaluation(Frozen):
 
 
 class Notify(Frozen):
-    email: list[str] = Field(default_factory=list, description="who hears that the run ended")
+    email: list[str] = Field(default_factory=list, description="who hears what the run came to")
+    webhooks: list[str] = Field(default_factory=list, description="webhooks of the Studio that are told")
 
 
 class Recipe(Frozen):

@@ -133,8 +133,8 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
             "the average of the last checkpoints is wanted, but only one is kept: set number_of_checkpoints to 3 or "
             "more and checkpoint_strategy to steps"
         )
-    if recipe.notify.email:
-        notes.append("notify.email: not available in this version; nobody is mailed")
+    if recipe.notify.email or recipe.notify.webhooks:
+        notes.append("notify: the Studio tells them, if one runs on this workspace")
     return notes
 
 

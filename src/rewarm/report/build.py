@@ -20,6 +20,7 @@ import orjson
 import rewarm
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import write_file
+from rewarm.report import words
 from rewarm.report.compare import FEW, Row, headline
 from rewarm.report.markdown import markdown
 from rewarm.report.page import page
@@ -28,11 +29,6 @@ SCHEMA = 1
 _MOST_POINTS = 400  # of one curve, in the report; the run's events.jsonl keeps them all
 _MOST_SEGMENTS = 8  # of one row of the training
 _ORDER = ("source", "panel", "replay", "task")
-_COUNTS = ("name", "role", "documents_in", "accepted", "held_out", "held_out_bytes", "held_out_tokens")
-_DETAILS: dict[str, Any] = {
-    **{"rejected": {}, "filtered": {}, "flagged": {}, "samples": {}, "bad_files": [], "sites": []},
-    "ignored_files": {"count": 0, "first": []},
-}
 _LIBRARIES = ("torch", "transformers", "tokenizers", "peft", "numpy", "scipy", "lm_eval")
 
 Points = Sequence[tuple[int, int, float]]
@@ -75,7 +71,7 @@ def build_report(
         created: ISO 8601; now unless given.
     """
     texts = sorted(
-        (text_figures(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"])
+        (words.text_figures(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"])
     )
     rows = _with_kinds(rows, texts)
     report: dict[str, Any] = {
@@ -180,24 +176,6 @@ def _with_kinds(rows: Sequence[Row], texts: Sequence[Mapping[str, Any]]) -> list
     roles = {text["name"]: text["role"] for text in texts}
     known: list[Row] = [{**row, "kind": roles.get(row["task"], "task")} for row in rows]
     return sorted(known, key=lambda row: _ORDER.index(row["kind"]))
-
-
-def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """One source, replay or panel: documents in, and where each of them went."""
-    tokens, size = entry["tokens"] + entry["held_out_tokens"], entry["bytes"] + entry["held_out_bytes"]  # all kept
-    weights = dict(mixture["sources"]) if mixture else {}
-    documents_seen, tokens_seen = (mixture or {}).get("seen", {}).get(entry["name"], (None, None))
-    return {
-        **{key: entry[key] for key in _COUNTS},
-        **{key: entry.get(key, empty) for key, empty in _DETAILS.items()},
-        "bytes": size,
-        "tokens": tokens,
-        "bytes_per_token": size / tokens if tokens else None,
-        "weight": weights.get(entry["name"]),
-        "documents_seen": documents_seen,
-        "tokens_seen": tokens_seen,
-        "decontaminated": any(step["kind"] == "decontaminate" for step in entry.get("steps", ())),
-    }
 
 
 def _row_figures(row: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 MINUS = "\N{MINUS SIGN}"
 RANGE = " to "
 RESULT_HEADS = ("Text or task", "Role", "Metric", "Base", "Result", "Difference", "95 % interval", "Change", "n")
+_COUNTS = ("name", "role", "documents_in", "accepted", "held_out", "held_out_bytes", "held_out_tokens")
+_DETAILS: dict[str, Any] = {
+    **{"rejected": {}, "filtered": {}, "flagged": {}, "samples": {}, "bad_files": [], "sites": []},
+    "ignored_files": {"count": 0, "first": []},
+}
 CANDIDATES = "Other weights of this training"
 _WEIGHTS = {
     "trained": "as training ended",
@@ -266,6 +271,24 @@ def tokenizer_notes(texts: Sequence[Mapping[str, Any]], english: float | None) -
                 "tokens, time and context. A larger vocabulary is worth a thought from about 2 G tokens on."
             )
     return found
+
+
+def text_figures(entry: Mapping[str, Any], mixture: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """One source, replay or panel: documents in, and where each of them went."""
+    tokens, size = entry["tokens"] + entry["held_out_tokens"], entry["bytes"] + entry["held_out_bytes"]  # all kept
+    weights = dict(mixture["sources"]) if mixture else {}
+    documents_seen, tokens_seen = (mixture or {}).get("seen", {}).get(entry["name"], (None, None))
+    return {
+        **{key: entry[key] for key in _COUNTS},
+        **{key: entry.get(key, empty) for key, empty in _DETAILS.items()},
+        "bytes": size,
+        "tokens": tokens,
+        "bytes_per_token": size / tokens if tokens else None,
+        "weight": weights.get(entry["name"]),
+        "documents_seen": documents_seen,
+        "tokens_seen": tokens_seen,
+        "decontaminated": any(step["kind"] == "decontaminate" for step in entry.get("steps", ())),
+    }
 
 
 def waterfall(text: Mapping[str, Any], most: int = 8) -> list[tuple[str, int]]:

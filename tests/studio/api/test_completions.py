@@ -22,6 +22,7 @@ from rewarm.models.generate import generate
 from rewarm.studio.api.app import build_app
 from rewarm.studio.context import OWNER, Role, Studio, open_studio
 from rewarm.studio.service import completions, process
+from rewarm.studio.service.settings import put_setting
 from tests.models.conftest import SHAPE, save_tokenizer
 from tests.servers import free_port
 from tests.studio.conftest import token_of
@@ -185,13 +186,10 @@ def test_names(address: str, studio: Studio) -> None:
 
 
 def test_too_little_memory_is_said(studio: Studio, ask: Callable[..., httpx.Response], versions: list[Version]) -> None:
-    from rewarm.studio.store.tables import SettingRow
-
     first = next(e for e in completions.list_engines(studio, OWNER) if e.model == "endless@1")
     completions.end_engine(studio, OWNER, first.id)
     assert [engine.model for engine in completions.list_engines(studio, OWNER)] == ["endless@2"]
-    with studio.database.write() as session:
-        session.add(SettingRow(name=completions.SETTING, value={"memory_gb": 0.6, "idle_seconds": 1.0}))
+    put_setting(studio, OWNER, "completions", {"memory_gb": 0.6, "idle_seconds": 1.0})
     answer = ask(model="endless@1")
     assert answer.status_code == 507 and "of memory" in answer.json()["error"]["message"]
 

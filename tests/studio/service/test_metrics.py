@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 
 import pytest
-from fastapi import FastAPI
 
 from rewarm.core.errors import NotFound, UserError
 from rewarm.studio.background import ship
@@ -45,14 +44,12 @@ def test_runs_are_compared_in_one_call(studio: Studio, client: Client) -> None:
         metrics.series(studio, OWNER, [runs[0].id] * 51, "train/loss", None, None, 10)
 
 
-def test_the_computer_and_how_busy_it_is(studio: Studio, app: FastAPI, client: Client) -> None:
-    sample = ship.SampleMachine()
-    sample(studio)
-    with client(Role.viewer) as web:
-        computer = web.get("/api/v1/machine").json()
-        assert computer["cores"] >= 1 and computer["memory_bytes"] > 1e8
-        now = {value["name"]: value["value"] for value in computer["now"]}
-        assert 0 < now["system/memory_bytes"] < computer["memory_bytes"] * 100
-        series = web.get("/api/v1/machine/metrics/system/memory_bytes").json()
-        assert series["exact"] and series["mean"] == [now["system/memory_bytes"]]
-        assert web.get("/api/v1/machine/metrics/none").status_code == 404
+def test_the_computer_and_how_busy_it_is(studio: Studio, client: Client) -> None:
+    ship.SampleMachine()(studio)
+    web = client(Role.viewer)
+    computer = web.get("/api/v1/machine").json()
+    assert computer["cores"] >= 1 and computer["memory_bytes"] > 1e8
+    now = {value["name"]: value["value"] for value in computer["now"]}
+    series = web.get("/api/v1/machine/metrics/system/memory_bytes").json()
+    assert series["exact"] and series["mean"] == [now["system/memory_bytes"]] and series["mean"][0] > 1e7
+    assert web.get("/api/v1/machine/metrics/none").status_code == 404

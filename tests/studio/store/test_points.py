@@ -32,7 +32,7 @@ def test_buckets_hold_all_points_and_keep_the_extremes(database: Database) -> No
         points.add_points(session, "a", [*LOSS, ("train/loss", 5_000, 50_000, 99.0)])
     whole = read(database, buckets=100)
     assert len(whole) == 100 and sum(bucket.points for bucket in whole) == 10_000
-    assert whole[0].step == 1 and whole[-1].tokens == 100_000
+    assert whole[0].step == 1 and whole[-1].tokens == 10 * whole[-1].step > 98_000
     assert max(bucket.max for bucket in whole) == 99.0
     assert min(bucket.min for bucket in whole) == min(point[3] for point in LOSS)
     total = sum(bucket.mean * bucket.points for bucket in whole)

@@ -9,6 +9,7 @@ has judged.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import socket
@@ -36,6 +37,7 @@ QUESTION = "\0?"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 20.0  # seconds
 _PROGRESS = 64 << 10  # bytes that make a cut answer count as no failure
 _PIECE = 1 << 20
+_LONGEST_ANSWER = 64 << 20  # to a question that is no file
 _TIMEOUT = urllib3.Timeout(connect=10, read=30)
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 _ERRORS = (urllib3.exceptions.HTTPError, OSError)
@@ -74,7 +76,7 @@ class Place(ABC):
     patience = 9
     """Failures one behind the other after which the server counts as gone: 20 seconds at least."""
     gone = False
-    """It was given up; until it answers again it is asked twice and no more, so that who waits for it can be stopped."""
+    """It was given up; until it answers again it is asked twice and no more, so that whoever waits can be stopped."""
 
     @abstractmethod
     def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -83,6 +85,14 @@ class Place(ABC):
     @abstractmethod
     def entries(self, uri: str, deep: bool) -> Iterator[Entry]:
         """The file ``uri`` itself, or what lies in that folder: directly, or (``deep``) all files below it."""
+
+    def page(self, uri: str, after: str | None, most: int) -> tuple[list[Entry], str | None]:
+        """Up to ``most`` of what lies in a folder directly, behind ``after``; and where to go on, if there is more."""
+        found = self.entries(uri, deep=False)
+        if after is not None:
+            found = itertools.islice(itertools.dropwhile(lambda entry: entry.uri != after, found), 1, None)
+        part = list(itertools.islice(found, most + 1))
+        return part[:most], part[most - 1].uri if len(part) > most else None
 
     def version(self, headers: Mapping[str, str]) -> str:
         """What an answer says the version of the file is."""
@@ -209,7 +219,10 @@ class Place(ABC):
         def once() -> T:
             response, _ = self._send(uri, {}, (200,))
             try:
-                return parse(response.read(), response.headers)
+                answer = response.read(_LONGEST_ANSWER + 1)
+                if len(answer) > _LONGEST_ANSWER:
+                    raise UnsettledError("the server's answer has no end", where=uri.partition(QUESTION)[0])
+                return parse(answer, response.headers)
             finally:
                 _let_go(response)
 
@@ -236,7 +249,8 @@ class Place(ABC):
         self.gone = True
         kind = UnsettledError if name == "SSLError" else Unreachable  # which waiting does not mend
         raise kind(
-            f"the server {urlsplit(self.ask(uri, {})[0]).netloc} fails ({problem}; {patience} times one behind the other)",
+            f"the server {urlsplit(self.ask(uri, {})[0]).netloc} fails "
+            f"({problem}; {patience} times one behind the other)",
             where=uri.partition(QUESTION)[0],
             remedy="compare its address, see that it is up, then run again: what was fetched is kept",
         )

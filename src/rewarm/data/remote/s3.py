@@ -80,23 +80,38 @@ class S3Place(Place):
             key += "/"
         yield from self._pages(bucket, key, "" if deep else "/")
 
+    def page(self, uri: str, after: str | None, most: int) -> tuple[list[Entry], str | None]:
+        bucket, key = split(uri)
+        if not bucket or (after is None and key and not key.endswith("/")):
+            found = super().page(uri, None, most)  # the buckets; a file, or a folder by its bare name
+            return found if found[1] is None or not bucket else self.page(uri + "/", None, most)
+        return self._page(bucket, key if key.endswith("/") or not key else f"{key}/", "/", min(most, _PAGE), after)
+
     def _pages(self, bucket: str, prefix: str, delimiter: str, most: int | None = None) -> Iterator[Entry]:
-        question = {"list-type": "2", "prefix": prefix, "max-keys": str(most or _PAGE), "encoding-type": "url"}
-        question |= {"delimiter": delimiter} if delimiter else {}
-        where = f"s3://{bucket}/"
+        following: str | None = None
         while True:
-            asked = urlencode(sorted(question.items()), quote_via=quote)
-            page = self.whole(f"{where}{QUESTION}{asked}", _xml)
-            for item in page.findall("Contents"):
-                key, etag = unquote_plus(item.findtext("Key", "")), item.findtext("ETag", "").strip('"')
-                if not key.endswith("/"):  # the mark of an empty folder
-                    yield Entry(where + key, Signature(int(item.findtext("Size", "0")), etag))
-            for item in page.findall("CommonPrefixes/Prefix"):
-                yield Entry(where + unquote_plus(item.text or ""), None)
-            following = page.findtext("NextContinuationToken")
-            if page.findtext("IsTruncated") != "true" or not following or most:
+            found, following = self._page(bucket, prefix, delimiter, most or _PAGE, following)
+            yield from found
+            if following is None or most:
                 return
-            question["continuation-token"] = following
+
+    def _page(
+        self, bucket: str, prefix: str, delimiter: str, most: int, after: str | None
+    ) -> tuple[list[Entry], str | None]:
+        """One answer of the server, and its token for the next."""
+        question = {"list-type": "2", "prefix": prefix, "max-keys": str(most), "encoding-type": "url"}
+        question |= {"delimiter": delimiter} if delimiter else {}
+        question |= {"continuation-token": after} if after else {}
+        where, found = f"s3://{bucket}/", []
+        page = self.whole(f"{where}{QUESTION}{urlencode(sorted(question.items()), quote_via=quote)}", _xml)
+        for item in page.findall("Contents"):
+            key, etag = unquote_plus(item.findtext("Key", "")), item.findtext("ETag", "").strip('"')
+            if not key.endswith("/"):  # the mark of an empty folder
+                found.append(Entry(where + key, Signature(int(item.findtext("Size", "0")), etag)))
+        folders = page.findall("CommonPrefixes/Prefix")
+        found += [Entry(where + unquote_plus(item.text or ""), None) for item in folders]
+        following = page.findtext("NextContinuationToken") if page.findtext("IsTruncated") == "true" else None
+        return found, following or None
 
 
 def split(uri: str) -> tuple[str, str]:

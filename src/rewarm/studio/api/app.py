@@ -12,23 +12,75 @@ from starlette.exceptions import HTTPException
 import rewarm
 from rewarm.core.errors import UserError
 from rewarm.core.machine import SAMPLE_SECONDS
+from rewarm.core.network import guarded
 from rewarm.studio.api.door import Door
-from rewarm.studio.api.errors import documented, tell
+from rewarm.studio.api.errors import documented, openai_errors, tell
+from rewarm.studio.api.idempotency import Idempotency
 from rewarm.studio.api.meter import Meter
-from rewarm.studio.api.routes import completions, logs, metrics, session
-from rewarm.studio.background import ship
+from rewarm.studio.api.routes import (
+    accounts,
+    audit,
+    completions,
+    connections,
+    datasets,
+    health,
+    housekeeping,
+    logs,
+    metrics,
+    models,
+    notifications,
+    pipelines,
+    recipe,
+    runs,
+    session,
+    settings,
+    templates,
+    tokens,
+    uploads,
+)
+from rewarm.studio.background import clean, notify, schedule, ship
 from rewarm.studio.background.loops import Loop, run_loops
 from rewarm.studio.context import Studio
 from rewarm.studio.service.accounts import Attempts
 from rewarm.studio.service.completions import sweep
+from rewarm.studio.service.uploads import sweep as sweep_uploads
 
-ROUTERS: list[APIRouter] = [session.router, metrics.router, logs.router, completions.router]
+ROUTERS: list[APIRouter] = [
+    session.router,
+    accounts.router,
+    tokens.router,
+    settings.router,
+    audit.router,
+    metrics.router,
+    logs.router,
+    completions.router,
+    models.router,
+    templates.router,
+    recipe.router,
+    pipelines.router,
+    runs.router,
+    notifications.router,
+    housekeeping.router,
+    connections.router,
+    connections.network,
+    uploads.router,
+    uploads.texts,
+    datasets.router,
+]
 """One for each noun; all stand under /api/v1."""
+ALWAYS = (400, 401, 403, 408, 413, 422, 503, 507)
+"""What any route may answer: the door, a wrong value, a disk that is full."""
 LOOPS: list[Loop] = [
+    Loop("schedule", 1.0, schedule.tick),
     Loop("ship", 1.0, ship.ship_live),
     Loop("look", 10.0, ship.ship_all),
     Loop("machine", SAMPLE_SECONDS, ship.SampleMachine()),
     Loop("engines", 600.0, sweep),
+    Loop("uploads", 3600.0, sweep_uploads),
+    Loop("notify", 2.0, notify.tick),
+    Loop("measure", 300.0, clean.measure),
+    Loop("copy", 600.0, clean.copy_database),
+    Loop("clean", 600.0, clean.CleanDaily()),
 ]
 
 
@@ -37,7 +89,7 @@ def build_app(studio: Studio) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def alive(app: FastAPI) -> AsyncIterator[None]:
-        with run_loops(studio, LOOPS):
+        with guarded(studio.workspace), run_loops(studio, LOOPS) as app.state.beats:
             yield
 
     app = FastAPI(
@@ -49,10 +101,12 @@ def build_app(studio: Studio) -> FastAPI:
         redoc_url=None,
     )
     app.state.studio, app.state.meter, app.state.attempts = studio, Meter(), Attempts()
+    app.include_router(health.router, responses=documented(*ALWAYS))
     for router in ROUTERS:
-        app.include_router(router, prefix="/api/v1", responses=documented(400, 401, 403, 413, 422, 503))
-    app.include_router(completions.openai)
+        app.include_router(router, prefix="/api/v1", responses=documented(*ALWAYS))
+    app.include_router(completions.openai, responses=openai_errors(*ALWAYS))
     for kind in (UserError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, tell)
+    app.add_middleware(Idempotency, studio=studio)
     app.add_middleware(Door, studio=studio, meter=app.state.meter)  # the last one added is the first that is asked
     return app

@@ -9,7 +9,7 @@ from starlette.types import Scope
 
 
 class Meter:
-    """Requests by route: how many, with what status, and how long they took."""
+    """Requests by route (the function that answers): how many, with what status, and how long they took."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -29,7 +29,8 @@ class Meter:
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
         """A request was answered; ``status`` 0 is a websocket, or none was given."""
-        route = getattr(scope.get("route"), "path", "none")  # never the path itself: it may be anything
+        endpoint = scope.get("endpoint")  # never the path: it may be anything
+        route = f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}" if endpoint else "none"
         method = scope.get("method", "websocket")
         method = method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "websocket") else "other"
         self._requests.labels(method, route, status).inc()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from rewarm.studio.background.loops import Loop
 from rewarm.studio.context import Studio
 from rewarm.studio.service import notifications
 
@@ -12,6 +11,3 @@ from rewarm.studio.service import notifications
 def tick(studio: Studio) -> None:
     notifications.collect(studio, time.time())
     notifications.send_due(studio, time.time())
-
-
-LOOP = Loop("notify", 2.0, tick)

@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def ship_all(studio: Studio) -> None:
                 _index(studio, run)
             if any(_size(path) != read.get((run.id, path.name), 0) for path in (run.events, run.system)):
                 ship(studio, run)
-                _index(studio, run)
+                if run.id in known:
+                    _index(studio, run)
     for name in known.keys() - {run.id for run in there}:
         with studio.database.write() as session:
             runs.forget(session, name)
@@ -109,7 +111,7 @@ class Batch:
     def __init__(self) -> None:
         self.points: dict[tuple[str, int], Point] = {}
         self.above: int | None = None
-        self.end: Mark | None = None
+        self.end: int | None = None
 
     def add(self, values: dict[str, Any], step: int, tokens: int) -> None:
         for name, value in values.items():
@@ -121,13 +123,14 @@ class Batch:
         self.points = {key: point for key, point in self.points.items() if key[1] <= step}
 
 
-def _ship(studio: Studio, run: Run, path: Path, read: Callable[[Path, Mark], Batch], training: bool) -> bool:
+def _ship(studio: Studio, run: Run, path: Path, read: Callable[[Path, int], Batch], training: bool) -> bool:
     with studio.database.read() as session:
         begin = before = mark(session, run.id, path.name)
     if replaced := not _goes_on(path, begin):
         begin = Mark()
     moved = False
-    while (batch := read(path, begin)).end is not None:
+    while (batch := read(path, begin.offset)).end is not None:
+        end = Mark(batch.end, _tail(path, batch.end))
         with studio.database.write() as session:
             if mark(session, run.id, path.name) != before:
                 return moved  # somebody else was here
@@ -135,19 +138,19 @@ def _ship(studio: Studio, run: Run, path: Path, read: Callable[[Path, Mark], Bat
             if above is not None and training:
                 drop_points(session, run.id, above)
             add_points(session, run.id, batch.points.values())
-            set_mark(session, run.id, path.name, batch.end)
+            set_mark(session, run.id, path.name, end)
             if joules := [point[3] for point in batch.points.values() if point[0] == JOULES]:
                 runs.set_joules(session, run.id, max(joules))
-        begin = before = batch.end
+        begin = before = end
         moved, replaced = True, False
     return moved
 
 
-def _read_events(path: Path, begin: Mark) -> Batch:
+def _read_events(path: Path, begin: int) -> Batch:
     batch = Batch()
-    for event, behind in itertools.islice(read_events(path, begin.offset), BATCH):
+    for event, behind in itertools.islice(read_events(path, begin), BATCH):
         _take(batch, event)
-        batch.end = Mark(behind, event["seq"])
+        batch.end = behind
     return batch
 
 
@@ -158,11 +161,11 @@ def _take(batch: Batch, event: Event) -> None:
         batch.take_back(event["value"])
 
 
-def _read_samples(path: Path, begin: Mark) -> Batch:
-    batch, offset = Batch(), begin.offset
+def _read_samples(path: Path, begin: int) -> Batch:
+    batch, offset = Batch(), begin
     for line in _whole_lines(path, offset):
         offset += len(line)
-        batch.end = Mark(offset)
+        batch.end = offset
         with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError):
             sample = orjson.loads(line)
             values = {name: value for name, value in sample["values"].items() if name.startswith(SYSTEM)}
@@ -180,16 +183,14 @@ def _whole_lines(path: Path, offset: int) -> list[bytes]:
 
 def _goes_on(path: Path, begin: Mark) -> bool:
     """Whether what was read of the file still stands there: it may be replaced, or its end lost with the power."""
-    if begin.offset == 0:
-        return True
-    if _size(path) < begin.offset:
-        return False
+    return begin.offset == 0 or (_size(path) >= begin.offset and _tail(path, begin.offset) == begin.tail)
+
+
+def _tail(path: Path, end: int) -> int:
+    """A checksum of the last bytes before ``end``: a line of an event says when it was written."""
     with path.open("rb") as file:
-        file.seek(begin.offset - 1)
-        if file.read(1) != b"\n":
-            return False
-    following = next(read_events(path, begin.offset), None) if begin.seq else None
-    return following is None or following[0]["seq"] > begin.seq
+        file.seek(max(0, end - 256))
+        return zlib.crc32(file.read(min(256, end)))
 
 
 def _size(path: Path) -> int:

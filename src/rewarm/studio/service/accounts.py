@@ -6,6 +6,7 @@ default password: the first administrator comes in by a link that only the termi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import re
@@ -17,10 +18,10 @@ from collections import deque
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
-from rewarm.core.errors import Conflict, Forbidden, NotFound, UserError
+from rewarm.core.errors import Conflict, Forbidden, NotFound, ResourceError, UserError
 from rewarm.studio.context import OWNER, Role, Studio, User
 from rewarm.studio.store import accounts as store
 from rewarm.studio.store.audit import note
@@ -30,8 +31,8 @@ SESSION_SECONDS = 14 * 86400.0
 LINK_SECONDS = 86400.0
 SHORTEST, LONGEST = 10, 256
 """Characters of a password."""
-_hasher = PasswordHasher()
-_hashing = threading.Lock()  # each takes 64 MiB: many at once would be a way to fill the memory
+_hasher = PasswordHasher(time_cost=1, memory_cost=46 * 1024, parallelism=1)  # the first choice of OWASP
+_hashing = threading.Lock()  # each takes 46 MiB: many at once would be a way to fill the memory
 
 
 class NotSignedIn(UserError):  # noqa: N818  (what the web calls it)
@@ -81,16 +82,18 @@ class Attempts:
     """How often each key was tried in the last minute; remembered here and not in the database, where it would cost."""
 
     def __init__(self) -> None:
-        self._times: dict[tuple[str, str], deque[float]] = {}
+        self._times: dict[tuple[str, ...], deque[float]] = {}
         self._lock = threading.Lock()
 
-    def take(self, name: str, address: str) -> None:
-        """Raises ``TooMany`` at the sixth attempt for this account from this address, or at the 61st from it, a minute."""
+    def take(self, address: str, name: str | None = None) -> None:
+        """Raises ``TooMany`` at the sixth attempt a minute for an account from an address, or at the 61st from it."""
+        limits: list[tuple[tuple[str, ...], int]] = [((address,), 60)]
+        limits += [] if name is None else [((address, name), 5)]
         now = time.monotonic()
         with self._lock:
             if len(self._times) > 10_000:
                 self._times = {key: times for key, times in self._times.items() if times[-1] > now - 60}
-            for key, limit in (((name, address), 5), (("", address), 60)):
+            for key, limit in limits:
                 times = self._times.setdefault(key, deque(maxlen=limit))
                 if len(times) == limit and times[0] > now - 60:
                     raise TooMany("too many attempts to sign in", remedy=f"wait {60 - now + times[0]:.0f} s")
@@ -121,8 +124,8 @@ def by_token(studio: Studio, secret: str) -> User | None:
         return None
     row, token = found
     if token.used is None or now - token.used > 60:
-        with studio.database.write() as session:
-            store.touch_token(session, token.id, now)
+        with contextlib.suppress(OperationalError, ResourceError), studio.database.write() as session:
+            store.touch_token(session, token.id, now)  # a disk that is full keeps nobody out
     return User(row.id, row.name, _lower(Role(token.role), Role(row.role)))
 
 
@@ -134,7 +137,7 @@ def _lower(one: Role, other: Role) -> Role:
 
 
 def sign_in(studio: Studio, name: str, password: str, address: str) -> tuple[User, str]:
-    """The user and a new session's secret. Raises ``NotSignedIn``, in the same time whether or not there is such a user."""
+    """The user and a new session's secret. Raises ``NotSignedIn``, as late where there is no such user."""
     with studio.database.read() as session:
         row = store.user_named(session, name)
     known = row is not None and not row.disabled and row.password is not None
@@ -316,6 +319,19 @@ def first_link(studio: Studio, name: str = "admin") -> Link | None:
         if store.count_users(session):
             return None
     return add_user(studio, OWNER, name, Role.administrator)
+
+
+def first_administrator(studio: Studio) -> str:
+    """The name of the one that has been there longest."""
+    with studio.database.read() as session:
+        return min(store.administrators(session), key=lambda row: row.id).name
+
+
+def user_named(studio: Studio, name: str) -> User:
+    """Raises ``NotFound``."""
+    with studio.database.read() as session:
+        row = _user(session, name)
+        return User(row.id, row.name, Role(row.role))
 
 
 def is_protected(studio: Studio) -> bool:

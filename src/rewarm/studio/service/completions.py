@@ -29,16 +29,16 @@ from rewarm.hub.models import find, list_models
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service import process
 from rewarm.studio.service.accounts import TooMany
+from rewarm.studio.service.settings import read_setting, setting
 from rewarm.studio.store.audit import note
-from rewarm.studio.store.tables import SettingRow
 
 BASE = ":base"
 """Behind a version: the model that it was trained from."""
-SETTING = "completions"
 LOADING_SECONDS = 900.0
 _LINE = 1 << 24
 
 
+@setting("completions")
 class CompletionSettings(Frozen):
     """How long and how large engines may be."""
 
@@ -96,7 +96,7 @@ def start(studio: Studio, user: User, reference: str) -> Path:
     if process.lives(folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    settings = _settings(studio)
+    settings = read_setting(studio, CompletionSettings)
     request = {
         "model": reference,
         "started": time.time(),
@@ -120,7 +120,7 @@ def list_engines(studio: Studio, user: User) -> list[EngineView]:
     found = []
     for path in (studio.workspace.root / "engines").glob("*/request.json"):
         request, about = _read(path), _read(path.with_name("engine.json")) or {}
-        if request and process.lives(path.parent):
+        if request and process.lives(path.parent) and not path.with_name("error.json").exists():
             view = EngineView(
                 id=path.parent.name,
                 model=request["model"],
@@ -224,12 +224,6 @@ def _refusal(error: dict[str, Any], model: str) -> UserError:
 
 def _folder(studio: Studio, reference: str) -> Path:
     return studio.workspace.root / "engines" / sha256_bytes(reference.encode())[:16]
-
-
-def _settings(studio: Studio) -> CompletionSettings:
-    with studio.database.read() as session:
-        row = session.get(SettingRow, SETTING)
-    return CompletionSettings.model_validate(row.value) if row else CompletionSettings()
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from rewarm.core import states
 from rewarm.core.events import Event, read_events
-from rewarm.core.run import Run, run_called
+from rewarm.core.run import Run
 from rewarm.studio.context import Studio, User
+from rewarm.studio.service.runs import find
 
 PIECE = 1 << 16
 MOST = 1 << 20
@@ -65,12 +66,12 @@ class Message(NamedTuple):
 
 def log_piece(studio: Studio, user: User, run: str, offset: int = 0, length: int = PIECE) -> Piece:
     """``length`` bytes of the log from ``offset`` on, or from so many before its end. Raises ``NotFound``."""
-    return _piece(run_called(studio.workspace, run).log, offset, min(length, MOST))
+    return _piece(find(studio, run).log, offset, min(length, MOST))
 
 
 def search_log(studio: Studio, user: User, run: str, text: str, offset: int = 0, limit: int = 100) -> Found:
     """Lines from ``offset`` on in which ``text`` stands, whatever the case of ASCII letters. Raises ``NotFound``."""
-    path, wanted, lines = run_called(studio.workspace, run).log, text.encode().lower(), []
+    path, wanted, lines = find(studio, run).log, text.encode().lower(), []
     end = min(offset + _SEARCHED, _size(path))
     for at, line in _lines(path, offset, end):
         if wanted in line.lower():
@@ -84,14 +85,14 @@ def search_log(studio: Studio, user: User, run: str, text: str, offset: int = 0,
 
 def log_file(studio: Studio, user: User, run: str) -> tuple[int, Iterator[bytes]]:
     """Size of the log now, and its bytes so far. Raises ``NotFound``."""
-    path = run_called(studio.workspace, run).log
+    path = find(studio, run).log
     size = _size(path)
     return size, _blocks(path, size)
 
 
 def events(studio: Studio, user: User, run: str, after: int = 0, limit: int = 1000) -> list[Event]:
     """The events of a run behind number ``after``. Raises ``NotFound``."""
-    return [event for event, _ in _events(run_called(studio.workspace, run).events, after, limit)]
+    return [event for event, _ in _events(find(studio, run).events, after, limit)]
 
 
 async def follow(
@@ -101,7 +102,7 @@ async def follow(
 
     ``None`` comes every 15 s where there is nothing to say. Without ``offset`` the log is left out.
     """
-    found = run_called(studio.workspace, run)
+    found = find(studio, run)
     loop = asyncio.get_running_loop()
     began = said = loop.time()
     place = -1 if offset is None else offset

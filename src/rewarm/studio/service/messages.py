@@ -29,7 +29,7 @@ _ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,25
 _SAYS = {
     "succeeded": "has succeeded",
     "failed": "has failed",
-    "lost": "is lost: its process is gone and did not say why",
+    "lost": "is lost",
     "paused": "is paused, and goes on by itself once it can",
     "disk": "the disk will be full",
     "test": "a test",
@@ -62,7 +62,7 @@ def compose(studio: Studio, notice: NoticeRow) -> Message:
         subject, lines, url = f"Rewarm: {_SAYS[notice.state]}", [reason] if reason else [], studio.url
     else:
         name = notice.run.partition("-")[2].rpartition("-")[0] or notice.run
-        subject, lines = f"Rewarm: {name} {_SAYS[notice.state].partition(':')[0].partition(',')[0]}", []
+        subject, lines = f"Rewarm: {name} {_SAYS[notice.state].partition(',')[0]}", []
         lines.append(f"The run {notice.run} {_SAYS[notice.state]}.")
         lines += [reason] if reason and notice.state != "succeeded" else []
         lines += _report_lines(studio, notice) if notice.state == "succeeded" else []

@@ -11,9 +11,9 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from rewarm.core.errors import NotFound, UserError
-from rewarm.core.run import run_called
 from rewarm.recipe.facts import Machine
 from rewarm.studio.context import Studio, User
+from rewarm.studio.service.runs import find
 from rewarm.studio.store import points as store
 from rewarm.studio.store.points import MACHINE
 
@@ -75,7 +75,7 @@ class Computer(BaseModel):
 
 def metrics(studio: Studio, user: User, run: str) -> list[Metric]:
     """The metrics of a run, by name. Raises ``NotFound``."""
-    run_called(studio.workspace, run)
+    find(studio, run)
     return _metrics(studio, run)
 
 
@@ -91,13 +91,13 @@ def series(
     if len(runs) > MOST_RUNS:
         raise UserError(f"{len(runs)} runs are too many", where="run", remedy=f"compare {MOST_RUNS} at most")
     for run in runs:
-        run_called(studio.workspace, run)
+        find(studio, run)
     return _series(studio, runs, name, begin, end, buckets)
 
 
 def as_csv(studio: Studio, user: User, run: str) -> Iterator[str]:
     """All points of a run, ``name,step,tokens,value``, by name and step. Raises ``NotFound`` at once."""
-    run_called(studio.workspace, run)
+    find(studio, run)
     return _csv(studio, run)
 
 

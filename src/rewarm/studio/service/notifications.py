@@ -28,7 +28,7 @@ import urllib3
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from rewarm.core.config import Frozen
-from rewarm.core.connections import seal, unseal
+from rewarm.core.connections import cipher
 from rewarm.core.errors import Conflict, DataError, NotFound, UserError
 from rewarm.core.network import MAIL_PORTS, check_address
 from rewarm.core.run import Run, read_launch
@@ -37,6 +37,7 @@ from rewarm.recipe.recipe import Notify
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service.messages import Message, as_mail, check_mail_address, compose
 from rewarm.studio.store import notices as store
+from rewarm.studio.store import settings
 from rewarm.studio.store.audit import note
 from rewarm.studio.store.tables import NoticeRow
 
@@ -135,7 +136,7 @@ def mail_settings(studio: Studio, user: User) -> MailShown | None:
     """The mail server; None where none is set."""
     user.check(Role.administrator)
     with studio.database.read() as session:
-        value = store.setting(session, "smtp")
+        value = settings.get(session, "smtp") or {}
     return MailShown.model_validate(_open(value)) if value else None
 
 
@@ -148,13 +149,13 @@ def set_mail(studio: Studio, user: User, mail: NewMail) -> MailShown:
     """Send mails through this server from now on."""
     user.check(Role.administrator)
     with studio.database.write() as session:
-        before = store.setting(session, "smtp")
+        before = settings.get(session, "smtp") or {}
         value = mail.model_dump(exclude={"password"})
         same = all(before.get(key) == value[key] for key in ("host", "port", "user"))  # no other server gets to see it
         value["password"] = before.get("password") if same else None
         if mail.password is not None:
-            value["password"] = seal(studio.workspace, mail.password.get_secret_value())
-        store.put_setting(session, "smtp", value)
+            value["password"] = _seal(studio, mail.password.get_secret_value())
+        settings.put(session, "smtp", value)
         note(session, time.time(), user.name, "change", "setting/smtp", {"host": mail.host, "port": mail.port})
     return MailShown.model_validate(_open(value))
 
@@ -163,8 +164,22 @@ def remove_mail(studio: Studio, user: User) -> None:
     """Send no mail any more, and forget the password."""
     user.check(Role.administrator)
     with studio.database.write() as session:
-        store.put_setting(session, "smtp", {})
+        settings.put(session, "smtp", {})
         note(session, time.time(), user.name, "remove", "setting/smtp")
+
+
+def _seal(studio: Studio, secret: str) -> str:
+    return str(cipher(studio.workspace).encrypt(secret.encode()).decode())
+
+
+def _unseal(studio: Studio, sealed: str) -> str:
+    from cryptography.fernet import InvalidToken
+
+    try:
+        return str(cipher(studio.workspace).decrypt(sealed.encode()).decode())
+    except InvalidToken:
+        what = "its secret was not encrypted with the key of this workspace"
+        raise UserError(what, remedy="restore that key, or enter the secret again") from None
 
 
 def list_webhooks(studio: Studio, user: User) -> list[Webhook]:
@@ -174,7 +189,7 @@ def list_webhooks(studio: Studio, user: User) -> list[Webhook]:
 
 def _webhooks(studio: Studio) -> dict[str, Webhook]:
     with studio.database.read() as session:
-        found: Any = store.setting(session, "webhooks")
+        found: Any = settings.get(session, "webhooks") or {}
     known = Webhook.model_fields
     return {name: Webhook.model_validate({k: v for k, v in hook.items() if k in known}) for name, hook in found.items()}
 
@@ -186,16 +201,16 @@ def save_webhook(studio: Studio, user: User, webhook: NewWebhook) -> WebhookSecr
         raise UserError(f"there is no event {unknown[0]!r}", remedy=f"take some of: {', '.join(STATES)}")
     made = None
     with studio.database.write() as session:
-        every: Any = store.setting(session, "webhooks")
+        every: Any = settings.get(session, "webhooks") or {}
         before = every.get(webhook.name)
         sealed = before["secret"] if before and before["url"] == webhook.url else None
         if webhook.secret is not None:
-            sealed = seal(studio.workspace, webhook.secret.get_secret_value())
+            sealed = _seal(studio, webhook.secret.get_secret_value())
         if sealed is None:
             made = secrets.token_urlsafe(32)
-            sealed = seal(studio.workspace, made)
+            sealed = _seal(studio, made)
         value = webhook.model_dump(exclude={"secret"})
-        store.put_setting(session, "webhooks", {**every, webhook.name: {**value, "secret": sealed}})
+        settings.put(session, "webhooks", {**every, webhook.name: {**value, "secret": sealed}})
         note(session, time.time(), user.name, "save", f"webhook/{webhook.name}", {"events": webhook.events})
     return WebhookSecret(**value, secret=made)
 
@@ -204,10 +219,10 @@ def remove_webhook(studio: Studio, user: User, name: str) -> None:
     """Forget a webhook. Raises ``NotFound``."""
     user.check(Role.administrator)
     with studio.database.write() as session:
-        every: Any = store.setting(session, "webhooks")
+        every: Any = settings.get(session, "webhooks") or {}
         if every.pop(name, None) is None:
             raise NotFound("there is no webhook of that name", where=name, remedy="look at the list")
-        store.put_setting(session, "webhooks", every)
+        settings.put(session, "webhooks", every)
         note(session, time.time(), user.name, "remove", f"webhook/{name}")
 
 
@@ -327,7 +342,7 @@ def _send(studio: Studio, id: int, now: float) -> bool:
     error, final, sent = None, True, None
     try:
         _deliver(studio, claimed)
-        sent = time.time()
+        sent = now
     except _FAULTS as problem:
         error, final = _words(problem)
     next_time = None if final or claimed.tries >= TRIES else now + _wait(claimed.tries)
@@ -337,7 +352,7 @@ def _send(studio: Studio, id: int, now: float) -> bool:
 
 
 def _wait(tries: int) -> float:
-    return random.uniform(0.75, 1.25) * min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (tries - 1))
+    return random.uniform(0.75, 1.25) * min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (tries - 1))
 
 
 class _Refused(Exception):  # noqa: N818
@@ -363,7 +378,7 @@ def _words(error: Exception) -> tuple[str, bool]:
     if isinstance(error, UserError | _Refused):
         return str(getattr(error, "what", error)), isinstance(error, _Refused)
     if isinstance(error, smtplib.SMTPServerDisconnected):
-        return "the mail server broke the connection", False
+        return "the mail server does not answer in time, or breaks the connection", False
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
         return "the server does not answer in time", False
     if isinstance(error, ssl.SSLError | urllib3.exceptions.SSLError):
@@ -379,16 +394,16 @@ def _deliver(studio: Studio, notice: NoticeRow) -> None:
         except UserError as error:
             raise _Refused(error.what) from None
         with studio.database.read() as session:
-            value = store.setting(session, "smtp")
+            value = settings.get(session, "smtp") or {}
         if not value:
             raise UserError("no mail server is set", remedy="an administrator sets one")
         _mail(studio, MailShown.model_validate(_open(value)), value.get("password"), compose(studio, notice), name)
         return
     with studio.database.read() as session:
-        hook: Any = store.setting(session, "webhooks").get(name)
+        hook: Any = (settings.get(session, "webhooks") or {}).get(name)
     if hook is None:
         raise _Refused("there is no webhook of that name")
-    _call(hook["url"], unseal(studio.workspace, hook["secret"]), compose(studio, notice))
+    _call(hook["url"], _unseal(studio, hook["secret"]), compose(studio, notice))
 
 
 # --- the two ways ---
@@ -412,7 +427,7 @@ def _mail(studio: Studio, server: MailShown, sealed: Any, message: Message, reci
         if server.starttls and server.port != 465:
             smtp.starttls(context=tls)
         if server.user is not None:
-            smtp.login(server.user, unseal(studio.workspace, sealed) if sealed else "")
+            smtp.login(server.user, _unseal(studio, sealed) if sealed else "")
         assert smtp.sock is not None
         smtp.sock.settimeout(_ACCEPT_SECONDS)
         smtp.send_message(mail, server.sender, [recipient])

@@ -18,7 +18,7 @@ from rewarm.core.workspace import Workspace
 LOCK = "lock"
 
 
-def start(workspace: Workspace, folder: Path, command: list[str], **environment: str) -> bool:
+def start(workspace: Workspace, folder: Path, command: list[str], cwd: Path | None = None, **environment: str) -> bool:
     """Start ``command`` in a session of its own, its output in ``output`` and ``log.txt``; False where one lives."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
@@ -36,6 +36,7 @@ def start(workspace: Workspace, folder: Path, command: list[str], **environment:
                 stdout=output,
                 stderr=log,
                 env=values,
+                cwd=cwd,
                 pass_fds=[lock],
                 start_new_session=True,
             )

@@ -28,7 +28,7 @@ from rewarm.recipe.resolve import Resolved, resolve
 from rewarm.recipe.verdicts import advice, ignored, refuse
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service.engine import ask
-from rewarm.studio.store.tables import SettingRow
+from rewarm.studio.service.settings import Folders, read_setting
 
 SOURCE = "recipe.yaml"
 READABLE = ("uploads", "datasets", "models", "runs", "quickstart", "replay")
@@ -211,9 +211,7 @@ def check_paths(studio: Studio, user: User, recipe: Recipe) -> None:
         raise Forbidden(
             "task files may carry Python, so an administrator must save this recipe", where="evaluation.task_path"
         )
-    with studio.database.read() as session:
-        setting = session.get(SettingRow, "folders")
-    opened = [Path(folder) for folder in (setting.value.get("readable", []) if setting else [])]
+    opened = [Path(folder) for folder in read_setting(studio, Folders).readable]
     allowed = [path.resolve() for path in (*(studio.workspace.root / name for name in READABLE), *opened)]
     for where, path in _local_paths(recipe):
         parts = Path(path).parts
@@ -238,7 +236,7 @@ def _local_paths(recipe: Recipe) -> list[tuple[Literal["base_model", "path", "st
     texts = [*recipe.evaluation.panels, *recipe.data.sources]
     replay = recipe.data.replay
     if replay is not None and replay.generate is None:
-        texts.append(replay)  # type: ignore[arg-type]
+        texts.append(replay)
     for text in texts:
         found += [("path", path) for path in text.paths if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path)]
         for step in text.steps or ():

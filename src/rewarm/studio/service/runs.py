@@ -22,6 +22,7 @@ from rewarm.core.storage import bytes_of
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service import recipes
 from rewarm.studio.service.engine import ask
+from rewarm.studio.service.housekeeping import check_quota
 from rewarm.studio.store import pipelines as pipeline_store
 from rewarm.studio.store import runs as store
 from rewarm.studio.store.audit import note
@@ -127,6 +128,7 @@ def _create(
     pipeline: PipelineRow | None,
     origin: dict[str, Any] | None = None,
 ) -> Run:
+    check_quota(studio)
     recipe = recipes.read(studio.workspace, text, overrides)
     if overrides:  # a saved recipe was looked at when it was saved
         recipes.check_paths(studio, user, recipe)

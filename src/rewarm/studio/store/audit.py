@@ -28,7 +28,7 @@ def entries(
     before: int | None = None,
     limit: int = 100,
 ) -> list[AuditRow]:
-    """The newest first; those before the entry with id ``before``. ``object`` is a whole one, or a noun for all such."""
+    """The newest first; those before the entry with id ``before``. ``object`` is whole, or a noun for all of it."""
     query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
     if user is not None:
         query = query.where(AuditRow.user == user)

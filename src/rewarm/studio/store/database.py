@@ -117,8 +117,8 @@ class Database:
                 raise ResourceError(
                     f"the database is damaged: {words}",
                     where=self._where,
-                    remedy="restore a backup: rewarm restore FILE; or move the database aside: runs, datasets, models "
-                    "and connections are files and come back, accounts and pipelines do not",
+                    remedy="take the last daily copy: rewarm restore --database; or move the database aside: runs, "
+                    "datasets, models and connections are files and come back, accounts and pipelines do not",
                 ) from error
             raise
 
@@ -149,7 +149,13 @@ def _engine(url: str) -> Engine:
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise UserError("neither SQLite nor PostgreSQL", where=parsed.drivername, remedy=remedy)
         # As many as the server has threads; a database that was started again leaves dead connections behind.
-        return create_engine(parsed, pool_size=10, max_overflow=40, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        return create_engine(
+            parsed,
+            pool_size=10,
+            max_overflow=40,
+            pool_pre_ping=parsed.get_backend_name() != "sqlite",
+            hide_parameters=True,  # an error's text goes to the log, and a value may be a secret
+        )
     except (ArgumentError, ValueError):
         raise UserError("this is no address of a database", where="the database's URL", remedy=remedy) from None
     except ImportError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from sqlalchemy import delete
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
 from rewarm.studio.store.tables import KeyRow
@@ -20,9 +19,8 @@ def claim(session: Session, user: str, key: str, request: str, now: float) -> Ke
     session.execute(delete(KeyRow).where(KeyRow.user == user, KeyRow.key == key, stale))
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     row = {"user": user, "key": key, "request": request, "created": now}
-    done = session.execute(insert(KeyRow).values(row).on_conflict_do_nothing())
-    assert isinstance(done, CursorResult)
-    return None if done.rowcount else session.get_one(KeyRow, (user, key))
+    made = session.execute(insert(KeyRow).values(row).on_conflict_do_nothing().returning(KeyRow.key)).first()
+    return None if made else session.get_one(KeyRow, (user, key))
 
 
 def answer(session: Session, user: str, key: str, status: int, body: str) -> None:

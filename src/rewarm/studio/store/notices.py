@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
-from rewarm.studio.store.tables import NoticeRow, RunRow, SettingRow
+from rewarm.studio.store.tables import NoticeRow, RunRow
 
 
 def untold(session: Session, states: Iterable[str], since: float, limit: int = 100) -> Sequence[RunRow]:
@@ -79,14 +79,3 @@ def again(session: Session, id: int, now: float) -> NoticeRow | None:
     values = {"tries": 0, "next_time": now, "sent": None, "error": None}
     done = session.execute(update(NoticeRow).where(*idle).values(values))
     return session.get(NoticeRow, id) if done.rowcount else None  # type: ignore[attr-defined]
-
-
-def setting(session: Session, name: str) -> dict[str, object]:
-    """A setting's value, empty where nobody has set it."""
-    row = session.get(SettingRow, name)
-    return dict(row.value) if row else {}
-
-
-def put_setting(session: Session, name: str, value: dict[str, object]) -> None:
-    """Replace a setting."""
-    session.merge(SettingRow(name=name, value=value))

@@ -7,24 +7,28 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from rewarm.studio.store.points import insert_into
 from rewarm.studio.store.tables import OffsetRow
 
 
 class Mark(NamedTuple):
-    """Bytes that were read of a file, and the number of the last event among them."""
+    """Bytes that were read of a file, and a checksum of the last of them."""
 
     offset: int = 0
-    seq: int = 0
+    tail: int = 0
 
 
 def mark(session: Session, run: str, file: str) -> Mark:
     """How far this file was read."""
-    row = session.get(OffsetRow, (run, file))
-    return Mark(row.offset, row.seq) if row else Mark()
+    row = session.execute(
+        select(OffsetRow.offset, OffsetRow.tail).where(OffsetRow.run == run, OffsetRow.file == file)
+    ).first()
+    return Mark(*row) if row else Mark()
 
 
 def set_mark(session: Session, run: str, file: str, new: Mark) -> None:
-    session.merge(OffsetRow(run=run, file=file, offset=new.offset, seq=new.seq))
+    row = insert_into(session, OffsetRow).values(run=run, file=file, **new._asdict())
+    session.execute(row.on_conflict_do_update(index_elements=["run", "file"], set_=new._asdict()))
 
 
 def offsets(session: Session) -> dict[tuple[str, str], int]:

@@ -21,7 +21,7 @@ Point = tuple[str, int, int, float]
 
 
 class Bucket(NamedTuple):
-    """What lies between two steps; a single point is a bucket with one value thrice."""
+    """What lies between two steps, with step and tokens of its first point; a single point is one value thrice."""
 
     step: int
     tokens: int
@@ -38,7 +38,7 @@ def add_points(session: Session, run: str, points: Iterable[Point]) -> None:
         return
     ids = _numbers(session, run, {name for name, _ in last})
     rows = [{"series": ids[name], "step": step, "tokens": t, "value": v} for (name, step), (t, v) in last.items()]
-    new = _insert(session, PointRow)
+    new = insert_into(session, PointRow)
     changed = {"tokens": new.excluded.tokens, "value": new.excluded.value}
     session.execute(new.on_conflict_do_update(index_elements=["series", "step"], set_=changed), rows)
 
@@ -58,7 +58,7 @@ def forget_points(session: Session, run: str, before: int) -> None:
 def numbers(session: Session, run: str) -> dict[str, int]:
     """The metrics of a run and the numbers of their series, by name."""
     rows = select(SeriesRow.name, SeriesRow.id).where(SeriesRow.run == run).order_by(SeriesRow.name)
-    return dict(session.execute(rows).tuples().all())
+    return {row.name: row.id for row in session.execute(rows)}
 
 
 def number(session: Session, run: str, name: str) -> int | None:
@@ -78,7 +78,7 @@ def last_points(session: Session, run: str) -> list[Point]:
 def series(
     session: Session, number: int, begin: int | None = None, end: int | None = None, buckets: int = 500
 ) -> list[Bucket]:
-    """The points with ``begin <= step <= end``: each where there are ``buckets`` at most, else put together to so many."""
+    """Points with ``begin <= step <= end``: each where they are at most ``buckets``, else put together to so many."""
     within = _points(number)
     within = within if begin is None else within.where(PointRow.step >= begin)
     within = within if end is None else within.where(PointRow.step <= end)
@@ -114,11 +114,15 @@ def _bucket(session: Session, number: int, low: int, high: int) -> list[Bucket]:
 
 
 def _sums() -> Any:
-    value = PointRow.value
-    figures = (func.min(PointRow.step), func.max(PointRow.tokens), func.min(value), func.avg(value), func.max(value))
-    return select(*figures, func.count()).where(
+    within = (
         PointRow.series == bindparam("series"), PointRow.step >= bindparam("low"), PointRow.step < bindparam("high")
+    )  # fmt: skip
+    first = (
+        select(column).where(*within).order_by(PointRow.step).limit(1) for column in (PointRow.step, PointRow.tokens)
     )
+    value = PointRow.value
+    figures = (func.min(value), func.avg(value), func.max(value), func.count())
+    return select(*(query.correlate(None).scalar_subquery() for query in first), *figures).where(*within)
 
 
 _SUMS = _sums()
@@ -128,11 +132,12 @@ def _numbers(session: Session, run: str, names: set[str]) -> dict[str, int]:
     """The numbers of a run's series; those that are new are made."""
     known = numbers(session, run)
     if missing := sorted(names - known.keys()):
-        new = _insert(session, SeriesRow).on_conflict_do_nothing(index_elements=["run", "name"])
+        new = insert_into(session, SeriesRow).on_conflict_do_nothing(index_elements=["run", "name"])
         session.execute(new, [{"run": run, "name": name} for name in missing])
         known = numbers(session, run)
     return known
 
 
-def _insert(session: Session, table: type[Any]) -> Any:
+def insert_into(session: Session, table: type[Any]) -> Any:
+    """An INSERT that can say what happens ``on_conflict``; both databases have it, each with words of its own."""
     return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(table)

@@ -1,6 +1,7 @@
 """The index of the run directories: what lists show, and what the scheduler looks at.
 
-A row is made from the files alone, so that it can be made again at any time. What other parts of the Studio count in a row (bytes, device seconds, joules) is left alone here.
+A row is made from the files alone, so that it can be made again at any time. What other
+parts of the Studio count in a row (bytes, device seconds, joules) is left alone here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import orjson
 from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import NotFound, UserError
 from rewarm.core.run import Run, read_launch
 from rewarm.core.states import LIVE
 from rewarm.studio.store.tables import OffsetRow, PipelineRow, RunRow, SeriesRow
@@ -23,7 +24,9 @@ DAMAGED = "damaged"
 
 
 def upsert(session: Session, run: Run) -> RunRow:
-    """Bring the row of ``run`` to what its files say now."""
+    """Bring the row of ``run`` to what its files say now. Raises ``NotFound`` where it was deleted."""
+    if not run.recipe.is_file():
+        raise NotFound("there is no such run", where=run.id)
     values = told(run)
     row = session.get(RunRow, run.id)
     if row is None:
@@ -112,25 +115,32 @@ def live(session: Session, pipeline_id: int | None = None) -> list[str]:
     return list(session.scalars(query if pipeline_id is None else query.where(RunRow.pipeline_id == pipeline_id)))
 
 
-def in_state(session: Session, states: Collection[str]) -> list[str]:
-    return list(session.scalars(select(RunRow.id).where(RunRow.state.in_(states)).order_by(RunRow.id)))
+def ours(session: Session, states: Collection[str]) -> list[str]:
+    """The runs in these states that the Studio started."""
+    query = select(RunRow.id).where(RunRow.state.in_(states), RunRow.started_by.is_not(None))
+    return list(session.scalars(query.order_by(RunRow.id)))
 
 
 def known(session: Session) -> dict[str, str]:
     """The state of every run in the index."""
-    return {id: state for id, state in session.execute(select(RunRow.id, RunRow.state))}
+    return {row.id: row.state for row in session.execute(select(RunRow.id, RunRow.state))}
 
 
 def pipeline_names(session: Session, rows: Collection[RunRow]) -> dict[int | None, str]:
     ids = {row.pipeline_id for row in rows}
-    found = session.execute(select(PipelineRow.id, PipelineRow.name).where(PipelineRow.id.in_(ids)))
-    return {id: name for id, name in found}
+    query = select(PipelineRow.id, PipelineRow.name).where(PipelineRow.id.in_(ids))
+    return {row.id: row.name for row in session.execute(query)}
 
 
-def explain(session: Session, run: str, reason: str | None) -> None:
+def waits(session: Session) -> dict[str, str | None]:
+    """What was said last of each run that is queued."""
+    query = select(RunRow.id, RunRow.reason).where(RunRow.state == "queued")
+    return {row.id: row.reason for row in session.execute(query)}
+
+
+def explain(session: Session, run: str, reason: str) -> None:
     """Say why a run still waits."""
-    if (row := session.get(RunRow, run)) is not None and row.state == "queued":
-        row.reason = reason
+    session.execute(update(RunRow).where(RunRow.id == run, RunRow.state == "queued").values(reason=reason))
 
 
 def set_joules(session: Session, run: str, joules: float) -> None:

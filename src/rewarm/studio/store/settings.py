@@ -1,4 +1,4 @@
-"""Named JSON values; what they mean, and that they are encrypted, is known above."""
+"""Named JSON values; what they mean is known above."""
 
 from __future__ import annotations
 

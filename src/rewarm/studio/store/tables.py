@@ -118,8 +118,8 @@ class OffsetRow(Base):
     run: Mapped[str] = mapped_column(primary_key=True)
     file: Mapped[str] = mapped_column(primary_key=True)
     offset: Mapped[int]
-    seq: Mapped[int] = mapped_column(default=0)
-    """Of the last event before it; a file that does not go on with the next was replaced."""
+    tail: Mapped[int] = mapped_column(default=0)
+    """A checksum of the last bytes before it; a file in which others stand there was replaced."""
 
 
 class SeriesRow(Base):

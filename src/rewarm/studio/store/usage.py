@@ -53,7 +53,7 @@ def put_usage(session: Session, row: UsageRow, size: int) -> None:
     """Keep what a run took so far, in the run's own row too."""
     session.merge(row)
     if (run := session.get(RunRow, row.run)) is not None:
-        run.bytes, run.device_seconds, run.joules = size, row.device_seconds, row.joules
+        run.bytes, run.device_seconds = size, row.device_seconds
 
 
 def usage(session: Session, by: str, month: str | None) -> list[tuple[str, str, int, float, float, float]]:

@@ -5,66 +5,21 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from rewarm.core.errors import UserError
 from rewarm.studio.api.access import Editor, TheStudio, Viewer
-from rewarm.studio.api.errors import documented, problem_of
+from rewarm.studio.api.errors import documented, in_openais_words, openai_errors, problem_of
 from rewarm.studio.service import completions
 from rewarm.studio.service.completions import EngineView
 
-
-class OpenAIError(BaseModel):
-    """An error as programs for OpenAI's API expect it."""
-
-    class Detail(BaseModel):
-        message: str
-        type: str
-        param: str | None = None
-        code: str | None = None
-
-    error: Detail
-
-
-class _OpenAIRoute(APIRoute):
-    """A route whose errors have OpenAI's shape."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def told(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except (UserError, RequestValidationError) as error:
-                status, detail = _detail(error)
-                return JSONResponse({"error": detail}, status)
-
-        return told
-
-
-def _detail(error: Exception) -> tuple[int, dict[str, Any]]:
-    status, problem = problem_of(error)
-    status = 400 if status == 422 else status
-    kind = {429: "rate_limit_error", 403: "permission_error"}.get(status)
-    kind = kind or ("server_error" if status >= 500 else "invalid_request_error")
-    message = f"{problem.what}; {problem.remedy}" if problem.remedy else problem.what
-    code = "model_not_found" if status == 404 else None
-    return status, {"message": message, "type": kind, "param": None, "code": code}
-
-
-def _told(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": OpenAIError, "description": "in OpenAI's shape"} for status in statuses}
-
-
-openai = APIRouter(prefix="/v1", tags=["completions"], route_class=_OpenAIRoute)
+openai = APIRouter(prefix="/v1", tags=["completions"])
 router = APIRouter(prefix="/engines", tags=["completions"])
 
 
@@ -151,7 +106,7 @@ def list_names(studio: TheStudio, user: Viewer) -> ModelNames:
 @openai.post(
     "/completions",
     response_model=CompletionAnswer,
-    responses={200: {"content": {"text/event-stream": {}}}, **_told(400, 404, 422, 429, 507)},
+    responses={200: {"content": {"text/event-stream": {}}}, **openai_errors(400, 404, 429)},
 )
 async def complete(request: Request, asked: CompletionRequest, studio: TheStudio, user: Viewer) -> Response:
     """Let a model continue a text; with ``stream``, piece by piece as server-sent events.
@@ -182,7 +137,7 @@ async def _events(
         async for line in lines:
             yield _event(head, line)
     except UserError as error:
-        yield b"data: " + orjson.dumps({"error": _detail(error)[1]}) + b"\n\n"
+        yield b"data: " + orjson.dumps(in_openais_words(*problem_of(error))[1].model_dump()) + b"\n\n"
         return
     finally:
         await lines.aclose()

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from rewarm.core.errors import UserError
 from rewarm.studio.api.access import TheStudio, Viewer
@@ -33,7 +34,7 @@ def health(request: Request, response: Response, studio: TheStudio) -> Health:
         with studio.database.read() as session:
             session.execute(text("SELECT 1"))
         answers = True
-    except UserError:
+    except (UserError, OperationalError):
         answers = False
     well = answers and not behind
     response.status_code = 200 if well else 503
@@ -46,6 +47,6 @@ def health(request: Request, response: Response, studio: TheStudio) -> Health:
 def metrics(request: Request, studio: TheStudio, user: Viewer) -> Response:
     """What the server counts, as Prometheus reads it; give Prometheus a viewer's token."""
     with studio.database.read() as session:
-        states = Counter(state for state, _ in known(session).values())
+        states = Counter(known(session).values())
     request.app.state.meter.set_runs(states)
     return Response(generate_latest(request.app.state.meter.registry), media_type=CONTENT_TYPE_LATEST)

@@ -9,11 +9,11 @@ import orjson
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from rewarm.core.run import run_called
 from rewarm.studio.api.access import TheStudio, Viewer
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import logs as verbs
 from rewarm.studio.service.logs import MOST, PIECE, Found, Message, Piece
+from rewarm.studio.service.runs import find
 
 router = APIRouter(prefix="/runs/{run}", tags=["logs"])
 
@@ -78,7 +78,7 @@ async def stream(
 
     Who comes again with the id that it got last misses nothing and gets nothing twice.
     """
-    run_called(studio.workspace, run)
+    find(studio, run)
     if last:
         number, _, place = last.partition("-")
         after, log = int(number), int(place) if place else log

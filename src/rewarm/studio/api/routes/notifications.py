@@ -18,25 +18,25 @@ class Recipient(BaseModel):
     address: str = Field(max_length=400, examples=["ana@example.com"])
 
 
-@router.get("/settings/mail")
+@router.get("/mail")
 def mail_settings(studio: TheStudio, user: Administrator) -> verbs.MailShown | None:
     """The server that mails are sent through; null where none is set."""
     return verbs.mail_settings(studio, user)
 
 
-@router.put("/settings/mail")
+@router.put("/mail")
 def set_mail(studio: TheStudio, user: Administrator, mail: verbs.NewMail) -> verbs.MailShown:
     """Send mails through this server."""
     return verbs.set_mail(studio, user, mail)
 
 
-@router.delete("/settings/mail", status_code=204)
+@router.delete("/mail", status_code=204)
 def remove_mail(studio: TheStudio, user: Administrator) -> None:
     """Send no mail any more."""
     verbs.remove_mail(studio, user)
 
 
-@router.post("/settings/mail/test", status_code=204)
+@router.post("/mail/test", status_code=204)
 def test_mail(studio: TheStudio, user: Administrator, recipient: Recipient) -> None:
     """Send a test mail, and say what is wrong where it cannot be sent."""
     verbs.test_mail(studio, user, recipient.address)

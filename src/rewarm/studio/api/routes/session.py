@@ -46,7 +46,7 @@ class Me(BaseModel):
 def sign_in(request: Request, response: Response, studio: TheStudio, body: Credentials) -> Me:
     """Sign in with a password; the answer sets a cookie. Five attempts a minute."""
     address = request.client.host if request.client else ""
-    request.app.state.attempts.take(body.name, address)
+    request.app.state.attempts.take(address, body.name)
     user, secret = accounts.sign_in(studio, body.name, body.password.get_secret_value(), address)
     return _let_in(request, response, studio, user, secret)
 
@@ -54,8 +54,8 @@ def sign_in(request: Request, response: Response, studio: TheStudio, body: Crede
 @router.post("/link", responses=documented(429))
 def sign_in_by_link(request: Request, response: Response, studio: TheStudio, body: Key) -> Me:
     """Sign in with a link, which works once; the answer sets a cookie."""
-    request.app.state.attempts.take("", request.client.host if request.client else "")
-    password = body.password and body.password.get_secret_value()
+    request.app.state.attempts.take(request.client.host if request.client else "")
+    password = None if body.password is None else body.password.get_secret_value()
     user, secret = accounts.sign_in_by_link(studio, body.key.get_secret_value(), password)
     return _let_in(request, response, studio, user, secret)
 
@@ -79,7 +79,7 @@ def set_password(request: Request, studio: TheStudio, user: Viewer, body: Passwo
     """Set one's own password; all other sessions of the account end. Not with a token."""
     if request.state.session is None:
         raise Forbidden("a token sets no password", remedy="sign in")
-    old = body.old and body.old.get_secret_value()
+    old = None if body.old is None else body.old.get_secret_value()
     accounts.set_password(studio, user, body.new.get_secret_value(), old, request.state.session)
 
 

@@ -14,18 +14,18 @@ router = APIRouter(prefix="/settings", tags=["settings"])
 
 
 @router.get("")
-def settings(studio: TheStudio, user: Administrator) -> dict[str, Any]:
-    """All settings by name; secrets are asterisks."""
+def settings(studio: TheStudio, user: Administrator) -> dict[str, dict[str, Any]]:
+    """All settings by name."""
     return verbs.list_settings(studio, user)
 
 
 @router.get("/{name}", responses=documented(404))
 def setting(name: str, studio: TheStudio, user: Administrator) -> dict[str, Any]:
-    """One of them; secrets are asterisks."""
+    """One of them."""
     return verbs.get_setting(studio, user, name)
 
 
 @router.put("/{name}", responses=documented(404))
 def put_setting(name: str, studio: TheStudio, user: Administrator, body: dict[str, Any]) -> dict[str, Any]:
-    """Set all of one setting. A secret that is given as the asterisks it was shown as stays what it was."""
+    """Set all of one setting; what is not given gets its default."""
     return verbs.put_setting(studio, user, name, body)

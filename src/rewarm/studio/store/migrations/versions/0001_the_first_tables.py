@@ -43,12 +43,14 @@ def upgrade() -> None:
         sa.Column("attempt", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("created", sa.Float(precision=53), nullable=False),
         sa.Column("tries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("next_time", sa.Float(precision=53), nullable=False),
+        sa.Column("next_time", sa.Float(precision=53), nullable=True),
         sa.Column("sent", sa.Float(precision=53), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("run", "attempt", "target"),
+        sa.UniqueConstraint("run", "attempt", "state", "target"),
     )
     with op.batch_alter_table("notices", schema=None) as batch_op:
         batch_op.create_index("due", ["sent", "next_time"], unique=False)
@@ -58,7 +60,7 @@ def upgrade() -> None:
         sa.Column("run", sa.Text(), nullable=False),
         sa.Column("file", sa.Text(), nullable=False),
         sa.Column("offset", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("tail", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.PrimaryKeyConstraint("run", "file"),
     )
     op.create_table(
@@ -89,6 +91,29 @@ def upgrade() -> None:
         sa.Column("value", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.create_table(
+        "sizes",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("bytes", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("measured", sa.Float(precision=53), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "name"),
+    )
+    op.create_table(
+        "usage",
+        sa.Column("run", sa.Text(), nullable=False),
+        sa.Column("pipeline", sa.Text(), nullable=False),
+        sa.Column("user", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("device_seconds", sa.Float(precision=53), nullable=False),
+        sa.Column("joules", sa.Float(precision=53), nullable=False),
+        sa.Column("cost", sa.Float(precision=53), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("run"),
+    )
+    with op.batch_alter_table("usage", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_usage_month"), ["month"], unique=False)
+
     op.create_table(
         "users",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

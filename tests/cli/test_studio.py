@@ -1,0 +1,137 @@
+"""``rewarm studio``: it starts at once, small, for this machine alone; and ends when it is asked to."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+REWARM = [sys.executable, "-m", "rewarm", "studio"]
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "REWARM_HOME": str(home), "PYTHONUNBUFFERED": "1"}
+
+
+def _run(home: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*REWARM, *arguments], input=given, capture_output=True, text=True, timeout=60, env=_environment(home)
+    )
+
+
+@contextmanager
+def _serving(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
+    """The process, its address, and all that it said until then."""
+    command = [*REWARM, "--port", "0", *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(home)
+    )
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        found = re.search(r"http://\S+", said)
+        assert found, said + process.stdout.read()
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None and time.monotonic() < deadline
+            try:
+                if httpx.get(f"{found[0]}/health").is_success:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.02)
+        yield process, found[0], said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_s1_it_serves_this_machine_alone_and_ends_when_asked(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with _serving(tmp_path) as (process, url, _):
+        seconds = time.monotonic() - began
+        about = psutil.Process(process.pid)
+        memory = about.memory_info().rss
+        listening = {
+            connection.laddr.ip
+            for each in (about, *about.children(recursive=True))
+            for connection in each.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        processor = sum(about.cpu_times()[:2])
+        loaded = {Path(entry.path).name for entry in about.memory_maps()}
+        assert process.stdout is not None
+        link = re.search(r"http://\S+#key=(\S+)", process.stdout.readline())
+        assert link and link[0].startswith(url)
+        made = httpx.post(f"{url}/api/v1/session/link", json={"key": link[1]}, headers={"Origin": url})
+        assert made.json() == {"name": "admin", "role": "administrator"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0 and process.stdout.read() == ""
+    assert listening == {"127.0.0.1"}
+    assert not [name for name in loaded if "torch" in name]
+    assert memory < 200e6 and processor < 4, (memory, processor, seconds)  # 2 s of wall time where nobody else is
+
+
+def test_the_control_plane_never_imports_torch() -> None:
+    code = "import sys, rewarm.studio.api.app; print(*sorted({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "\n"
+
+
+def test_s15_half_requests_keep_nobody_out(tmp_path: Path) -> None:
+    with _serving(tmp_path) as (_, url, _), ExitStack() as stack:
+        host, port = url.removeprefix("http://").split(":")
+        for _ in range(400):
+            half = stack.enter_context(socket.create_connection((host, int(port))))
+            half.sendall(b"POST /api/v1/session HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Le")
+        began = time.monotonic()
+        assert httpx.get(f"{url}/health", timeout=10).is_success
+        assert time.monotonic() - began < 5
+        with socket.create_connection((host, int(port))) as large:
+            large.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 100_000)
+            assert large.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+def test_s1_s11_others_need_a_password_to_be_kept_out(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", socket.gethostname()):
+        refused = _run(tmp_path, "--host", host, "--port", "0")
+        assert refused.returncode == 2 and "no administrator has a password" in refused.stderr, refused
+    short = _run(tmp_path, "password", "admin", "--stdin", given="short\n")
+    assert short.returncode == 2 and "10 to 256" in short.stderr
+    assert _run(tmp_path, "password", "admin", "--stdin", given="correct horse battery\n").returncode == 0
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with _serving(tmp_path, "--host", "0.0.0.0", "--port", str(port), "--url", url) as (process, _, said):
+        assert said.startswith(f"Rewarm Studio: {url} ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_mistakes_are_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = _run(tmp_path, "--port", str(taken.getsockname()[1]))
+    assert busy.returncode == 2 and "already in use" in busy.stderr and "--port" in busy.stderr
+    for url in ("studio.example.com", "ftp://x", "http://", "http://x/path"):
+        wrong = _run(tmp_path, "--port", "0", "--url", url)
+        assert wrong.returncode == 2 and "no address of a server" in wrong.stderr
+    assert "no user 'nobody'" in _run(tmp_path, "link", "nobody").stderr
+    secret = _run(tmp_path, "--database-url", "postgresql://me:canary@127.0.0.1:1/none", "link")
+    assert secret.returncode != 0 and "canary" not in secret.stdout + secret.stderr
+
+
+@pytest.mark.parametrize("module", ["fastapi", "argon2"])
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path, module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; sys.argv = ['rewarm', 'studio', '--port', '0']\n"
+    code += "from rewarm.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=_environment(tmp_path))
+    assert done.returncode == 2 and "pip install 'rewarm[studio]'" in done.stderr, done
