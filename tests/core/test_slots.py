@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rewarm.core import slots
+from rewarm.core.errors import Stopped
 from rewarm.core.slots import hold
 
 _HOLD = """
@@ -66,3 +67,20 @@ def test_a_killed_holder_lets_go(
     with hold(tmp_path, ["cuda-0", "cuda-1"], 1, "mine", waits) as held:
         assert held == ["cuda-0"]
     assert "the-first-run" in reasons[0]
+
+
+def test_those_that_share_leave_no_room_for_one_that_does_not(tmp_path: Path) -> None:
+    def give_up(reason: str) -> None:
+        raise Stopped(reason)
+
+    with hold(tmp_path, ["cuda-0"], 1, "completions of a", give_up, shared=True):
+        with hold(tmp_path, ["cuda-0"], 1, "completions of b", give_up, shared=True) as held:
+            assert held == ["cuda-0"]
+        with pytest.raises(Stopped, match="completions of"), hold(tmp_path, ["cuda-0"], 1, "a run", give_up):
+            pass
+    with (
+        hold(tmp_path, ["cuda-0"], 1, "a run", give_up),
+        pytest.raises(Stopped, match="a run"),
+        hold(tmp_path, ["cuda-0"], 1, "completions of a", give_up, shared=True),
+    ):
+        pass

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rewarm.core.errors import ModelError
-from rewarm.models.generate import generate
+from rewarm.core.errors import ModelError, UserError
+from rewarm.models.generate import _pieces, complete, generate, load_writer
+from tests.pipeline.conftest import make_model as make_bytes_model
 
 from .conftest import MakeModel
 
@@ -46,3 +47,25 @@ def test_an_empty_prompt_starts_from_bos(make_model: MakeModel) -> None:
 def test_a_bad_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         generate(tmp_path / "absent", "word3")
+
+
+def test_a_stop_text_that_spans_tokens_ends_it(make_model: MakeModel) -> None:
+    writer = load_writer(make_model(eos_token_id=None))
+    whole = "".join(complete(writer, "word3", max_tokens=12)[1])
+    for stop in (whole[3:9], whole[-2:], whole[:1]):
+        done, pieces = complete(writer, "word3", max_tokens=12, stop=["not there", stop])
+        assert "".join(pieces) == whole[: whole.index(stop)] and done.finish == "stop"
+
+
+def test_a_character_of_several_tokens_comes_whole(tmp_path: Path) -> None:
+    make_bytes_model(tmp_path)
+    writer = load_writer(tmp_path)
+    text = "a\u20ac\U0001f600b"
+    ids = iter(writer.tokenizer(text)["input_ids"])
+    pieces = list(_pieces(writer, ids))
+    assert "".join(pieces) == text and "\u20ac" in pieces and not any("\ufffd" in piece for piece in pieces)
+
+
+def test_a_prompt_that_is_too_long_is_refused(make_model: MakeModel) -> None:
+    with pytest.raises(UserError, match="exceeds the 128"):
+        generate(make_model(), "word3 " * 120, max_tokens=9)

@@ -10,6 +10,7 @@ import torch
 
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.train.metrics import memory_gb
+from rewarm.train.optimizer import keeps_gradients
 from rewarm.train.trial import random_batch, ready
 
 if __name__ == "__main__":
@@ -17,7 +18,7 @@ if __name__ == "__main__":
     values = Hyperparameters.model_validate(json.loads(sys.argv[2]))
     model, optimizer = ready(Path(sys.argv[1]), values, torch.device("cpu"))
     for _ in range(3):
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=not keeps_gradients(values))
         for _ in range(values.gradient_accumulation_steps):
             model(random_batch(model, values, torch.device("cpu"))).backward()
         optimizer.step()

@@ -98,12 +98,17 @@ def _go_on(client: Client, run: str, after: int, detach: bool) -> None:
 def _follow(client: Client, run: str, after: int, on_interrupt: Callable[[], object] | None) -> int:
     from rewarm.cli.follow import exit_code, watch
 
+    why = None
+
     def news() -> tuple[list[Event], bool]:
-        nonlocal after
-        ended = client.get(f"/runs/{run}")["state"] in ENDED
+        nonlocal after, why
+        about = client.get(f"/runs/{run}")  # asked first: what has ended wrote its last event
         events = client.get(f"/runs/{run}/events", after=after, limit=1000)
         after = events[-1]["seq"] if events else after
-        return events, ended and len(events) < 1000
+        if about["state"] == "queued" and about["reason"] != why:  # the scheduler says it, and not the run's record
+            why = about["reason"]
+            events.append({"kind": "state", "state": "queued", "reason": why, "attempt": 0, "stage": ""})
+        return events, about["state"] in ENDED and len(events) < 1000
 
     view, left = watch(run, news, on_interrupt, 0.5)
     if left:
@@ -375,6 +380,58 @@ def models_export(client: Client, run: str, target: Path, checkpoint: str) -> No
     )
 
 
+def models_import(client: Client, source: str, name: str, as_json: bool) -> None:
+    done = _transferred(client, client.post("/models/imports", {"source": source, "name": name}))
+    print_json(done) if as_json else say(done["model"])
+
+
+def models_push(client: Client, model: str, hub_id: str, connection: str | None, public: bool, as_json: bool) -> None:
+    asked = {"hub_id": hub_id, "connection": connection, "public": public}
+    done = _transferred(client, client.post(f"/models/{model}/push", asked))
+    print_json(done) if as_json else say(done["address"])
+
+
+def models_gguf(client: Client, model: str, file: Path, kind: str, as_json: bool) -> None:
+    made = client.post(f"/models/{model}/gguf", {"type": kind})
+    _transferred(client, made)
+    with file.open("xb") as target:
+        target.writelines(client.read(f"/transfers/{made['id']}/file"))
+    print_json({"file": str(file)}) if as_json else say(str(file))
+
+
+def _transferred(client: Client, transfer: dict[str, Any]) -> dict[str, Any]:
+    """What a transfer came to, once it has ended."""
+    with progress_bar() as progress:
+        while transfer["state"] == "running":
+            time.sleep(0.5)
+            transfer = client.get(f"/transfers/{transfer['id']}")
+            if told := transfer["progress"]:
+                progress(told["what"], told["done"], told["total"], told["unit"])
+    if transfer["state"] == "failed":
+        raise UserError(transfer["error"], where=transfer["what"], remedy=transfer["remedy"])
+    return transfer["result"] or {}
+
+
+def models_alias(client: Client, model: str, name: str, remove: bool) -> None:
+    about = client.get(f"/models/{model}")
+    path = f"/models/{about['name']}/aliases/{name}"
+    client.delete(path) if remove else client.put(path, {"version": about["number"]})
+    say(f"{about['name']}@{name}: {'nothing now' if remove else about['model']}")
+
+
+def models_gate(client: Client, name: str, alias: str, forgetting: float | None, gain: float | None) -> None:
+    client.put(f"/models/{name}/gates/{alias}", {"most_forgetting": forgetting, "least_gain": gain})
+    say(f"{name}@{alias} demands: forgetting at most {forgetting}, gain more than {gain}")
+
+
+def models_lineage(client: Client, model: str, as_json: bool) -> None:
+    graph = client.get(f"/models/{model}/lineage")
+    if as_json:
+        print_json(graph)
+    else:
+        print_table("", ("from", "to"), [(edge["source"], edge["target"]) for edge in graph["edges"]])
+
+
 # -- connections --------------------------------------------------------------------------------------------------
 
 
@@ -454,6 +511,12 @@ _VERBS: dict[tuple[str, ...], Callable[..., None]] = {
     ("models", "download"): models_download,
     ("models", "generate"): models_generate,
     ("models", "export"): models_export,
+    ("models", "import"): models_import,
+    ("models", "push"): models_push,
+    ("models", "gguf"): models_gguf,
+    ("models", "alias"): models_alias,
+    ("models", "gate"): models_gate,
+    ("models", "lineage"): models_lineage,
     ("connections", "ls"): connections_ls,
     ("connections", "add"): connections_add,
     ("connections", "test"): connections_test,

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -371,8 +371,7 @@ def stop_run(run: Run, reason: str = "") -> None:
 
     try:
         # Whoever has the lock for a moment only is waited for: a wish from before a launch would be forgotten.
-        with locked(_lock(run), f"run {run.id}", wait=busy):
-            _check_there(run)
+        with sole_process(run, wait=busy):
             busy()
             _stop_idle(run, reason)
     except _Busy:
@@ -445,19 +444,13 @@ def _alone(run: Run, refusal: UserError) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(sole_process(run))
+        except NotFound:
+            raise
         except UserError:
             raise refusal from None
-        _check_there(run)
         if run.alive() or _just_started(run):
             raise refusal
         yield
-
-
-def _check_there(run: Run) -> None:
-    """Under the lock: somebody may have deleted the run a moment before."""
-    if not run.recipe.is_file():
-        shutil.rmtree(run.path, ignore_errors=True)  # what the lock has made again
-        raise NotFound("there is no such run", where=run.id)
 
 
 def _start(run: Run, folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -495,13 +488,24 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="rewarm-parent", daemon=True).start()
 
 
-def sole_process(run: Run) -> Any:
-    """A context in which no second process can work on the run."""
-    return locked(_lock(run), f"run {run.id}")
+@contextlib.contextmanager
+def sole_process(run: Run, wait: Callable[[], object] | None = None) -> Iterator[None]:
+    """A context in which no second process can work on the run; ``wait`` as for ``locked``.
 
-
-def _lock(run: Run) -> Path:
-    return run.path / "control" / "lock"
+    Raises:
+        NotFound: if somebody has deleted the run.
+        Conflict: if another process works on it.
+    """
+    gone = NotFound("there is no such run", where=run.id)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(run.path / "control" / "lock", f"run {run.id}", wait))
+        except (FileExistsError, FileNotFoundError):  # deleted at this very moment
+            raise gone from None
+        if not run.recipe.is_file():
+            shutil.rmtree(run.path, ignore_errors=True)  # the lock has made the folder again
+            raise gone
+        yield
 
 
 def remove_run(run: Run) -> None:

@@ -17,7 +17,7 @@ from rewarm.recipe.hyperparameters import Hyperparameters
 
 PROCESS = {"cpu": 470e6, "cuda": 500e6}
 """Python with torch, resident whatever the model; the context that CUDA keeps on its device."""
-HEAP = {"full": 1.4, "lora": 1.95}
+HEAP = {"full": 1.4, "lora": 1.45}
 """What the C library's heap takes on a CPU over what a step asks of it: it falls into pieces (measured with glibc
 2.36, models of 4 to 30 layers). CUDA's allocator wastes next to nothing."""
 LOGITS = {"cpu": 128 << 20, "cuda": 1 << 30}

@@ -26,7 +26,7 @@ from rewarm.train.checkpoint import (
     step_of,
 )
 from rewarm.train.job import Job
-from rewarm.train.optimizer import build_optimizer
+from rewarm.train.optimizer import build_optimizer, keeps_gradients
 from rewarm.train.parallel import shard, what_runs
 from rewarm.train.tally import Tally
 
@@ -71,7 +71,14 @@ def _build(job: Job) -> Training:
         sources=len(job.plan.names),
         skip_spikes=job.on_spike == "skip",
     )
-    return Training(model, build_optimizer(model, given), tally, wrapper=wrapper, averaged=job.running_average)
+    return Training(
+        model,
+        build_optimizer(model, given),
+        tally,
+        averaged=job.running_average,
+        wrapper=wrapper,
+        keeps_gradients=keeps_gradients(given),
+    )
 
 
 def _checkpoint(job: Job) -> Path | None:

@@ -49,6 +49,7 @@ class Training:
     """Rewinds: behind which step, up to which, batches left no trace in the weights; see ``train.guard``."""
     averaged: bool = False  # whether the optimizer's state holds a running average; see ``train.average``
     wrapper: nn.Module | None = None
+    keeps_gradients: bool = False  # see ``train.optimizer``
 
     @property
     def network(self) -> nn.Module:

@@ -135,7 +135,7 @@ def train_step(
     share = scale * world_size() / max(1, batch.n_targets)  # gradients are averaged over the ranks
     loss = torch.zeros((), dtype=torch.float64, device=tally.device)
     by_source = tally.no_sums()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=not training.keeps_gradients)
     for number, micro_batch in enumerate(batch.micro_batches, 1):
         packed = PackedBatch.of(micro_batch, tally.device, by_source)
         with accumulating(training.network, last=number == len(batch.micro_batches)):

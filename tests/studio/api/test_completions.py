@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rewarm.core.errors import NotFound
 from rewarm.core.workspace import Workspace
 from rewarm.hub.aliases import point
 from rewarm.hub.models import Version, publish
@@ -142,7 +143,9 @@ def test_who_leaves_is_not_written_for(address: str, studio: Studio, ask: Callab
 
 
 def test_base_and_result_live_side_by_side(ask: Callable[..., httpx.Response], studio: Studio) -> None:
-    assert text_of(ask(model="endless@production:base", max_tokens=3)) == text_of(ask(max_tokens=3))
+    want = text_of(ask(max_tokens=3))
+    put_setting(studio, OWNER, "completions", {"idle_seconds": 4.0})  # of those that start from now on
+    assert text_of(ask(model="endless@production:base", max_tokens=3)) == want
     engines = completions.list_engines(studio, OWNER)
     assert [(engine.model, engine.state, engine.device) for engine in engines] == [
         ("endless@2", "ready", "cpu"),
@@ -185,23 +188,26 @@ def test_names(address: str, studio: Studio) -> None:
     assert httpx.get(f"{address}/models").status_code == 401
 
 
-def test_too_little_memory_is_said(studio: Studio, ask: Callable[..., httpx.Response], versions: list[Version]) -> None:
-    first = next(e for e in completions.list_engines(studio, OWNER) if e.model == "endless@1")
-    completions.end_engine(studio, OWNER, first.id)
-    assert [engine.model for engine in completions.list_engines(studio, OWNER)] == ["endless@2"]
-    put_setting(studio, OWNER, "completions", {"memory_gb": 0.6, "idle_seconds": 1.0})
-    answer = ask(model="endless@1")
-    assert answer.status_code == 507 and "of memory" in answer.json()["error"]["message"]
-
-
-def test_an_idle_engine_ends_by_itself(studio: Studio, ask: Callable[..., httpx.Response]) -> None:
-    for engine in completions.list_engines(studio, OWNER):
-        completions.end_engine(studio, OWNER, engine.id)
-    text_of(ask(max_tokens=2))
-    (engine,) = completions.list_engines(studio, OWNER)
+def test_an_idle_engine_ends_by_itself(studio: Studio) -> None:
+    engine = next(engine for engine in completions.list_engines(studio, OWNER) if engine.model == "endless@1")
     folder = studio.workspace.root / "engines" / engine.id
     until = time.monotonic() + 20
     while process.lives(folder) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not process.lives(folder) and completions.list_engines(studio, OWNER) == []
-    assert not (folder / "engine.json").exists()
+    assert not process.lives(folder) and not (folder / "engine.json").exists()
+    assert [engine.model for engine in completions.list_engines(studio, OWNER)] == ["endless@2"]
+
+
+def test_too_little_memory_is_said(studio: Studio, ask: Callable[..., httpx.Response]) -> None:
+    put_setting(studio, OWNER, "completions", {"memory_gb": 0.6})
+    answer = ask(model="endless@1")
+    assert answer.status_code == 507 and "of memory" in answer.json()["error"]["message"]
+    assert [engine.model for engine in completions.list_engines(studio, OWNER)] == ["endless@2"]
+
+
+def test_an_engine_that_is_ended_is_gone(studio: Studio) -> None:
+    (engine,) = completions.list_engines(studio, OWNER)
+    completions.end_engine(studio, OWNER, engine.id)
+    assert completions.list_engines(studio, OWNER) == []
+    with pytest.raises(NotFound):
+        completions.end_engine(studio, OWNER, engine.id)

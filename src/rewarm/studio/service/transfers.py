@@ -71,9 +71,10 @@ def _opened(studio: Studio, source: str) -> Path:
     opened = [Path(folder).resolve() for folder in read_setting(studio, Folders).readable]
     if path == uploads or not any(path.is_relative_to(folder) for folder in (uploads, *opened)):
         raise refusal
-    if not path.exists():
-        raise NotFound("there is no such file", where=source[:200])
-    return path
+    with contextlib.suppress(OSError):  # a name that no file can have
+        if path.exists():
+            return path
+    raise NotFound("there is no such file", where=source[:200])
 
 
 def push(

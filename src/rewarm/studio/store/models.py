@@ -5,13 +5,13 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from rewarm.core.states import LIVE
+from rewarm.core.states import LIVE, RESUMED
 from rewarm.studio.store.tables import PipelineRow, RunRow
 
 
 def live_runs(session: Session) -> list[str]:
-    """The ids of the runs that are queued or at work."""
-    return list(session.scalars(select(RunRow.id).where(RunRow.state.in_(LIVE))))
+    """The ids of the runs that are queued, at work, or resumed by themselves."""
+    return list(session.scalars(select(RunRow.id).where(RunRow.state.in_(LIVE | RESUMED))))
 
 
 def saved_recipes(session: Session) -> dict[str, str]:
