@@ -18,6 +18,7 @@ __all__ = ["finished"]  # the fixture
 COMMANDS = [
     [], ["quickstart"], ["check"], ["run"], ["resume"], ["stop"], ["report"], ["runs"], ["runs", "ls"],
     ["runs", "show"], ["runs", "logs"], ["runs", "rm"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"],
+    ["data", "preview"],
     ["models"], ["models", "ls"],
     ["connections"], ["connections", "add"], ["connections", "ls"], ["connections", "test"],
     ["connections", "browse"], ["connections", "preview"], ["connections", "rm"],

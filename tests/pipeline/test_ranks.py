@@ -1,4 +1,4 @@
-"""Processes that train together, started, watched and started again by the run's own; and that one again, where it hangs."""
+"""Processes that train together, started, watched and started again by the run's own; which does the same to itself."""
 
 from __future__ import annotations
 

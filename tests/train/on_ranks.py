@@ -2,7 +2,8 @@
 
 A job is {"ranks", "folder", "base", "corpus", "attempt", "changes", "stop_after", "kill": [rank, step],
 "poison": [rank, step, step...], "evaluate_at"}: losses of that rank that are not finite; steps after which the
-model scores a batch. Python and torch take seconds to start, so this process imports them once and forks for each rank; it computes nothing itself.
+model scores a batch. Python and torch take seconds to start, so this process imports them once and forks for each
+rank; it computes nothing itself.
 """
 
 import contextlib

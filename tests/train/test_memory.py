@@ -1,4 +1,4 @@
-"""What a training is said to take, and what a process that trains takes: within a tenth, but for LoRA on a CPU."""
+"""What a training is said to take, and what a process that trains takes: within a tenth, but for LoRA that recomputes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from rewarm.recipe.memory import memory_bytes
 SMALL = {"hidden_size": 256, "num_hidden_layers": 4, "intermediate_size": 768, "num_attention_heads": 4}
 MIDDLE = {"hidden_size": 512, "num_hidden_layers": 8, "intermediate_size": 1408, "num_attention_heads": 8}
 SMOLLM2 = {"hidden_size": 576, "num_hidden_layers": 30, "intermediate_size": 1536, "num_attention_heads": 9}
+CUDA_LIBRARIES = 470_000_000
+"""What torch's CUDA build takes more than its CPU build, also where it trains on a CPU."""
 FULL, LORA = {"finetuning_type": "full"}, {"finetuning_type": "lora"}
 
 
@@ -58,4 +60,5 @@ def test_memory_is_as_estimated(base: Path, tmp_path: Path, shape: dict[str, Any
     estimated = memory_bytes(facts, Hyperparameters.model_validate(given))
     # Under LoRA the heap falls into pieces: one and the same command took 757 and 837 MB; docs/recipe.md says so.
     lora, recompute = changes["finetuning_type"] == "lora", not given["disable_gradient_checkpointing"]
-    assert estimated == pytest.approx(int(done.stdout), rel=(0.25 if recompute else 0.15) if lora else 0.1)
+    estimated += CUDA_LIBRARIES if torch.version.cuda else 0
+    assert estimated == pytest.approx(int(done.stdout), rel=0.15 if lora and recompute else 0.1)

@@ -214,6 +214,7 @@ def export(
     run: RunName,
     target: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
     checkpoint: Annotated[str, typer.Option(help="step-N, or last.")] = "last",
+    as_json: AsJson = False,
 ) -> None:
     """Turn any checkpoint of a run into a Hugging Face folder, also while the run goes on."""
     from rewarm.pipeline.exports import export_run
@@ -221,7 +222,10 @@ def export(
     found = find_run(Workspace.default(), run)
     read_launch(found)
     folder = export_run(found, target, checkpoint)
-    say(f"{folder}: checkpoint {checkpoint} of {found.id}, as a Hugging Face folder")
+    if as_json:
+        print_json({"run": found.id, "checkpoint": checkpoint, "path": str(folder)})
+    else:
+        say(f"{folder}: checkpoint {checkpoint} of {found.id}, as a Hugging Face folder")
 
 
 @app.command("seen")

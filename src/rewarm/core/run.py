@@ -184,7 +184,7 @@ class Status:
         reason = state.get("reason") if state else None
         if not alive and _just_started(run):
             name, reason = "starting", None
-        elif not alive and run.queue_file.exists():
+        elif (not alive or name not in states.LIVE) and run.queue_file.exists():
             name, reason = "queued", None
         elif not alive and name in states.LIVE and (state or name == "starting"):
             record = run.process()
@@ -334,19 +334,29 @@ def read_launch(run: Run) -> dict[str, Any]:
 def enqueue(run: Run, arguments: list[str], priority: int, by: str) -> None:
     """Let the run wait for the scheduler, which launches it with ``arguments``.
 
+    A run that has said how it ended may wait already while its process takes its last seconds.
+
     Raises:
-        Conflict: if it runs already, or waits.
+        Conflict: if it runs, or waits already.
     """
-    with _alone(run, Conflict("this run is running already", where=run.id, remedy=f"rewarm stop {run.id}")):
-        if run.queue_file.exists():
-            raise Conflict("this run is queued already", where=run.id)
-        if run.elsewhere():
-            raise Conflict(
-                "this run may still run on another computer", where=run.id, remedy=f"rewarm resume {run.id} --take-over"
-            )
-        run.stop_file.unlink(missing_ok=True)
-        record = {"priority": priority, "arguments": arguments, "by": by, "time": time.time()}
-        write_file(run.queue_file, to_json(record))
+    if (state := run.status().state) in states.LIVE and not run.queue_file.exists():
+        remedy = f"rewarm stop {run.id}"
+        raise Conflict(f"this run is running already: {state}", where=run.id, remedy=remedy)
+    if run.elsewhere():
+        remedy = f"rewarm resume {run.id} --take-over"
+        raise Conflict("this run may still run on another computer", where=run.id, remedy=remedy)
+    record = {"priority": priority, "arguments": arguments, "by": by, "time": time.time()}
+    beside = run.queue_file.with_name(f"{TEMPORARY}queued-{secrets.token_hex(4)}")
+    try:
+        beside.parent.mkdir(exist_ok=True)
+        beside.write_bytes(to_json(record))
+        run.queue_file.hardlink_to(beside)  # of several that do this at once, one can
+    except FileNotFoundError:
+        raise NotFound("there is no such run", where=run.id) from None
+    except FileExistsError:
+        raise Conflict("this run is queued already", where=run.id) from None
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def set_priority(run: Run, priority: int) -> None:
@@ -365,8 +375,8 @@ def stop_run(run: Run, reason: str = "") -> None:
         Conflict: if it has ended.
     """
 
-    def busy() -> None:
-        if run.alive() or _just_started(run):
+    def busy() -> None:  # what waits in the queue is not, though its last process may take some seconds to go
+        if (run.alive() or _just_started(run)) and not run.queue_file.exists():
             raise _Busy("a process works on this run")
 
     try:

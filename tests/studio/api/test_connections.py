@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from rewarm.core.connections import load_connection
 from rewarm.core.network import allow, guarded
-from rewarm.core.run import create_run, enqueue
+from rewarm.core.run import create_run
 from rewarm.studio.context import OWNER, Studio
 from rewarm.studio.service import pipelines
 from tests.servers import BUCKET, KEY, SECRET, Proxy, Reply, Store
@@ -109,10 +109,8 @@ def test_one_that_is_named_is_not_deleted(studio: Studio, client: Client) -> Non
     run = create_run(
         studio.workspace, "tiny", RECIPE.replace("lake", "pond"), ["data.sources[0].connection=lake"], Path("/")
     )
-    enqueue(run, [], 0, "ana")
     answer = ask.delete("/api/v1/connections/lake")
     assert answer.status_code == 409 and run.id in answer.text
-    run.queue_file.unlink()
     (run.path / "recipe.yaml").unlink()
     assert ask.delete("/api/v1/connections/lake").status_code == 204
 

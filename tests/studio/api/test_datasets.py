@@ -8,7 +8,7 @@ from pydoc_data.topics import topics
 import orjson
 import pytest
 
-from rewarm.core.run import Run, create_run, enqueue
+from rewarm.core.run import Run, create_run
 from rewarm.data.prepare import build_dataset
 from rewarm.hub.models import publish
 from rewarm.studio.context import Studio
@@ -69,11 +69,9 @@ def test_who_uses_it_and_when_it_goes(studio: Studio, client: Client, dataset: s
     ) == 3
     (row,) = ask.get(f"{where}/rows", params={"count": 1}).json()
     assert sum(part["end"] - part["begin"] for part in row) == 64 and row[0]["text"]
-    enqueue(run, [], 0, "ana")
     for query in ({}, {"used": True}):
         answer = ask.delete(where, params=query)
         assert answer.status_code == 409 and answer.json()["where"] == run.id
-    run.queue_file.unlink()
     (run.path / "events.jsonl").write_bytes(
         b'{"v":1,"seq":1,"attempt":1,"time":1,"stage":"train","kind":"state","state":"succeeded"}\n'
     )

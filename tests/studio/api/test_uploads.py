@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from rewarm.core import storage
-from rewarm.core.run import create_run, enqueue
+from rewarm.core.run import create_run
 from rewarm.studio.context import OWNER, Studio
 from rewarm.studio.service import accounts, pipelines, uploads
 from tests.studio.api.ask import ask as ask_raw
@@ -219,9 +219,7 @@ def test_a_text_that_is_used_is_not_deleted(studio: Studio, client: Client) -> N
     answer = ask.delete("/api/v1/texts/law")
     assert answer.status_code == 409 and "tiny" in answer.text
     run = create_run(studio.workspace, "tiny", RECIPE, [], studio.workspace.root)
-    enqueue(run, [], 0, "ana")
     assert ask.delete("/api/v1/texts/law", params={"used": True}).status_code == 409
-    run.queue_file.unlink()
     (run.path / "recipe.yaml").unlink()
     answer = ask.delete("/api/v1/texts/law", params={"used": True})
     assert answer.status_code == 200 and answer.json()["pipelines"] == ["tiny"]

@@ -69,9 +69,9 @@ class Room:
         """Why a run has to wait."""
         if self.runs < 1:
             return "waits: as many runs are at work as the setting allows"
-        if wants.gpus > self.gpus:
-            return f"waits for {wants.gpus} GPUs; {max(0, self.gpus)} are free"
-        if wants.memory > self.memory and not self.idle:
+        if wants.gpus and wants.gpus > self.gpus:
+            return f"waits for GPUs: wants {wants.gpus}, free are {max(0, self.gpus)}"
+        if wants.memory and wants.memory > self.memory and not self.idle:
             return f"waits for {size(wants.memory)} of memory; {size(max(0, self.memory))} are free"
         return None
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sqlalchemy import delete
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from rewarm.studio.store.points import insert_into
 from rewarm.studio.store.tables import KeyRow
 
 LIFETIME = 86_400.0
@@ -17,9 +17,10 @@ def claim(session: Session, user: str, key: str, request: str, now: float) -> Ke
     """Take a key for a request; None where it was free, else its row. Of several at once, one gets it."""
     stale = (KeyRow.created < now - LIFETIME) | (KeyRow.status.is_(None) & (KeyRow.created < now - WORK))
     session.execute(delete(KeyRow).where(KeyRow.user == user, KeyRow.key == key, stale))
-    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     row = {"user": user, "key": key, "request": request, "created": now}
-    made = session.execute(insert(KeyRow).values(row).on_conflict_do_nothing().returning(KeyRow.key)).first()
+    made = session.execute(
+        insert_into(session, KeyRow).values(row).on_conflict_do_nothing().returning(KeyRow.key)
+    ).first()
     return None if made else session.get_one(KeyRow, (user, key))
 
 

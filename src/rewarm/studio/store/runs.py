@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from rewarm.core.errors import NotFound, UserError
 from rewarm.core.run import Run, read_launch
 from rewarm.core.states import LIVE
+from rewarm.studio.store.points import insert_into
 from rewarm.studio.store.tables import OffsetRow, PipelineRow, RunRow, SeriesRow
 
 DAMAGED = "damaged"
@@ -28,10 +29,11 @@ def upsert(session: Session, run: Run) -> RunRow:
     if not run.recipe.is_file():
         raise NotFound("there is no such run", where=run.id)
     values = told(run)
-    row = session.get(RunRow, run.id)
+    row = session.get(RunRow, run.id, with_for_update=True)
     if row is None:
-        row = RunRow(id=run.id, name=run.recipe_name, created=_created(run), **_origin(session, run))
-        session.add(row)
+        new = {"id": run.id, "name": run.recipe_name, "created": _created(run), **_origin(session, run)}
+        session.execute(insert_into(session, RunRow).values(new | values).on_conflict_do_nothing())
+        row = session.get_one(RunRow, run.id, with_for_update=True)  # ours, or of who was faster
     elif values["state"] == row.state == "queued":
         values["reason"] = row.reason  # what the scheduler said last
     for name, value in values.items():
