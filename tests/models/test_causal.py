@@ -204,7 +204,7 @@ def test_padding_changes_nothing(make_model: MakeModel) -> None:
 
 
 def test_the_logits_never_exist_in_full(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loss.CHUNK_BYTES, "cpu", 4 * VOCABULARY * 8)
+    monkeypatch.setitem(loss.LOGITS, "cpu", 4 * VOCABULARY * 8)
     model = load_model(make_model()).train()
     largest = 0
 

@@ -31,7 +31,7 @@ def inputs(dtype: torch.dtype, bias: bool = False) -> tuple[Tensor, Tensor, Tens
 
 @pytest.fixture(params=[4 * V * 5, 1 << 30], ids=["chunks of 5", "one chunk"], autouse=True)
 def chunk_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(loss.CHUNK_BYTES, "cpu", request.param)
+    monkeypatch.setitem(loss.LOGITS, "cpu", request.param)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -10,10 +10,9 @@ import pytest
 from rewarm.core.errors import Stopped
 from rewarm.core.events import EventLog, read_events
 from rewarm.core.run import Run, claim
-from rewarm.core.slots import hold
+from rewarm.core.slots import hold, visible
 from rewarm.core.workspace import Workspace
 from rewarm.pipeline import devices
-from rewarm.core.slots import visible
 from rewarm.pipeline.devices import own_devices
 from rewarm.pipeline.execution import Execution, StopSignal
 from rewarm.recipe.facts import Machine

@@ -1,4 +1,4 @@
-"""What a training is said to take, and what a process that trains takes: within a tenth, but for LoRA that recomputes."""
+"""What a training is said to take, and what a process that trains takes: within a tenth (LoRA, recomputing: 15 %)."""
 
 from __future__ import annotations
 

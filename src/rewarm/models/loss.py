@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rewarm.recipe.memory import LOGITS
+
 IGNORED = -100
-# Larger chunks read the head's weight less often (on a CPU, 128 rows cost 1.5 times what 512 do); smaller
-# ones take less memory. Bytes of fp32 logits:
-CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ def _types(hidden: Tensor) -> tuple[torch.dtype, torch.dtype]:
 
 def _chunks(n: int, weight: Tensor) -> Iterator[slice]:
     """Slices that cover ``range(n)`` in chunks of nearly one size, whose fp32 logits keep to the byte budget."""
-    budget = CHUNK_BYTES.get(weight.device.type, CHUNK_BYTES["cuda"])
+    budget = LOGITS.get(weight.device.type, LOGITS["cuda"])
     most = max(1, budget // (4 * len(weight)))
     count = -(-n // most)
     for i in range(count):

@@ -22,14 +22,12 @@ from rewarm.evaluate.store import cached
 from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.execution import Execution
+from rewarm.recipe.estimate import WINDOW
 from rewarm.recipe.facts import usable_cores
 
 Item = dict[str, Any]
 Scores = dict[str, list[Item]]
 """Items of the held-out documents, by the name of the source, replay or panel."""
-
-WINDOW = 2048
-"""Tokens that a scored token may look back on; one value for all runs, so that a base's scores are shared."""
 
 
 def tokenizer_of(x: Execution) -> DocumentTokenizer:

@@ -19,7 +19,7 @@ GPU_EFFICIENCY = 0.40
 
 
 WINDOW = 2048
-"""Tokens that a scored token may look back on, as evaluation has it."""
+"""Tokens that a scored token may look back on; one value for all runs, so that a base's scores are shared."""
 FEW = 32
 """Fewer documents than this measure little; as many are held out of each source where there are enough."""
 

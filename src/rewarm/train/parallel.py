@@ -29,11 +29,10 @@ from torch.nn.parallel import DistributedDataParallel
 from rewarm.models.causal import CausalModel
 from rewarm.models.ranks import rank, world_size
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.memory import KEPT_GRADIENTS
 
 PATIENCE = timedelta(days=7)
 """One rank may wait long for another that waits for disk space; a dead one is noticed by whoever started them."""
-KEEP_GRADIENTS = 3_000_000_000
-"""Parameters up to which a rank under FSDP keeps whole gradients, to share them out once an update."""
 
 
 @contextlib.contextmanager
@@ -112,7 +111,7 @@ def accumulating(network: nn.Module, last: bool) -> Iterator[None]:
             yield
         return
     if isinstance(network, FSDPModule):
-        small = sum(p.numel() for p in network.parameters() if p.requires_grad) <= KEEP_GRADIENTS
+        small = sum(p.numel() for p in network.parameters() if p.requires_grad) <= KEPT_GRADIENTS
         network.set_requires_gradient_sync(last or not small)
     yield
 

@@ -154,6 +154,7 @@ def in_workspace(root: Path, epochs: int) -> str:
     """Put a tiny model and texts among the uploads of the workspace ``root``; returns the recipe that reads them."""
     bench = make_bench(root / "uploads")
     text = bench.recipe.read_text().replace("./model", "./uploads/model").replace("path: ", "path: uploads/")
+    text = text.replace("new.jsonl", "new.jsonl, max_epochs: 1e6").replace("old.jsonl", "old.jsonl, max_epochs: 1e6")
     return text.replace("epochs: 2", f"epochs: {epochs}")
 
 

@@ -122,11 +122,10 @@ def by_token(studio: Studio, secret: str) -> User | None:
         found = store.user_of_token(session, hash_of(secret), now)
     if found is None:
         return None
-    row, token = found
-    if token.used is None or now - token.used > 60:
+    if found.token_used is None or now - found.token_used > 60:
         with contextlib.suppress(OperationalError, ResourceError), studio.database.write() as session:
-            store.touch_token(session, token.id, now)  # a disk that is full keeps nobody out
-    return User(row.id, row.name, _lower(Role(token.role), Role(row.role)))
+            store.touch_token(session, found.token, now)  # a disk that is full keeps nobody out
+    return User(found.id, found.name, _lower(Role(found.token_role), Role(found.role)))
 
 
 def _lower(one: Role, other: Role) -> Role:

@@ -248,16 +248,17 @@ def show(studio: Studio, user: User, id: str) -> RunDetail:
     """What the run's files say now. Raises ``NotFound``."""
     run = find(studio, id)
     with studio.database.read() as session:
-        row = session.get(RunRow, id)
-        names = store.pipeline_names(session, [row] if row else [])
+        row = store.shown(session, id)
     if row is None:  # somebody started it elsewhere a moment ago
         with studio.database.write() as session:
-            row = store.upsert(session, run)
+            store.upsert(session, run)
             session.flush()
-    shown = _fields(row, names) | store.told(run)
+            row = store.shown(session, id)
+            assert row is not None
+    shown = row | store.told(run)
     queued = run.queued() if shown["state"] == "queued" else None
     if queued:
-        shown["reason"] = row.reason  # what the scheduler said last
+        shown["reason"] = row["reason"]  # what the scheduler said last
     process = run.process() if shown["state"] in LIVE and not queued else None
     records = {stage: _stage(run, stage) for stage in STAGES}
     return RunDetail(
@@ -288,13 +289,7 @@ def list_runs(
     """The newest first, those older than the run ``after``."""
     with studio.database.read() as session:
         rows = store.page(session, states=states, pipeline=pipeline, text=text, after=after, limit=limit)
-        names = store.pipeline_names(session, rows)
-    return [RunSummary(**_fields(row, names)) for row in rows]
-
-
-def _fields(row: RunRow, names: dict[int | None, str]) -> dict[str, Any]:
-    shown = {name: getattr(row, name) for name in RunSummary.model_fields if name != "pipeline"}
-    return {**shown, "pipeline": names.get(row.pipeline_id)}
+    return [RunSummary(**row) for row in rows]
 
 
 def checkpoints(studio: Studio, user: User, id: str) -> list[Checkpoint]:

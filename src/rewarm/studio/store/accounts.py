@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, delete, func, select, update
+from sqlalchemy import CursorResult, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from rewarm.studio.store.tables import LinkRow, SessionRow, TokenRow, UserRow
@@ -28,24 +28,45 @@ def administrators(session: Session) -> list[UserRow]:
     return list(session.scalars(select(UserRow).where(UserRow.role == "administrator", UserRow.disabled.is_(False))))
 
 
-def user_of_session(session: Session, hash: str, now: float) -> UserRow | None:
+class Asker(NamedTuple):
+    """Who asks, as a session or a token tells."""
+
+    id: int
+    name: str
+    role: str
+    token: int | None = None
+    token_role: str | None = None
+    token_used: float | None = None
+
+
+def user_of_session(session: Session, hash: str, now: float) -> Asker | None:
     """Who is signed in there, unless it has expired or the user is disabled."""
-    return session.scalar(
-        select(UserRow)
-        .join(SessionRow, SessionRow.user_id == UserRow.id)
-        .where(SessionRow.hash == hash, SessionRow.expires > now, UserRow.disabled.is_(False))
-    )
+    return _asker(session, _OF_SESSION, hash, now)
 
 
-def user_of_token(session: Session, hash: str, now: float) -> tuple[UserRow, TokenRow] | None:
+def user_of_token(session: Session, hash: str, now: float) -> Asker | None:
     """Whose token that is, unless it has expired or the user is disabled."""
-    found = session.execute(
-        select(UserRow, TokenRow)
-        .join(TokenRow, TokenRow.user_id == UserRow.id)
-        .where(TokenRow.hash == hash, (TokenRow.expires.is_(None)) | (TokenRow.expires > now))
-        .where(UserRow.disabled.is_(False))
-    ).first()
-    return None if found is None else (found[0], found[1])
+    return _asker(session, _OF_TOKEN, hash, now)
+
+
+def _asker(session: Session, query: Any, hash: str, now: float) -> Asker | None:
+    found = session.connection().execute(query, {"hash": hash, "now": now}).first()
+    return None if found is None else Asker(*found)
+
+
+# Every request asks one of these: they are built once, and give columns, which cost a third of what objects do.
+_USER = (UserRow.id, UserRow.name, UserRow.role)
+_OF_SESSION = (
+    select(*_USER)
+    .join(SessionRow, SessionRow.user_id == UserRow.id)
+    .where(SessionRow.hash == bindparam("hash"), SessionRow.expires > bindparam("now"), UserRow.disabled.is_(False))
+)
+_OF_TOKEN = (
+    select(*_USER, TokenRow.id, TokenRow.role, TokenRow.used)
+    .join(TokenRow, TokenRow.user_id == UserRow.id)
+    .where(TokenRow.hash == bindparam("hash"), TokenRow.expires.is_(None) | (TokenRow.expires > bindparam("now")))
+    .where(UserRow.disabled.is_(False))
+)
 
 
 def touch_token(session: Session, id: int, now: float) -> None:

@@ -15,8 +15,8 @@ WORK = 600.0
 
 def claim(session: Session, user: str, key: str, request: str, now: float) -> KeyRow | None:
     """Take a key for a request; None where it was free, else its row. Of several at once, one gets it."""
-    stale = (KeyRow.created < now - LIFETIME) | (KeyRow.status.is_(None) & (KeyRow.created < now - WORK))
-    session.execute(delete(KeyRow).where(KeyRow.user == user, KeyRow.key == key, stale))
+    unanswered = KeyRow.status.is_(None) & (KeyRow.created < now - WORK)
+    session.execute(delete(KeyRow).where((KeyRow.created < now - LIFETIME) | unanswered))
     row = {"user": user, "key": key, "request": request, "created": now}
     made = session.execute(
         insert_into(session, KeyRow).values(row).on_conflict_do_nothing().returning(KeyRow.key)
@@ -33,7 +33,3 @@ def answer(session: Session, user: str, key: str, status: int, body: str) -> Non
 def release(session: Session, user: str, key: str) -> None:
     """Forget a key whose request may be sent again."""
     session.execute(delete(KeyRow).where(KeyRow.user == user, KeyRow.key == key))
-
-
-def sweep(session: Session, now: float) -> None:
-    session.execute(delete(KeyRow).where(KeyRow.created < now - LIFETIME))

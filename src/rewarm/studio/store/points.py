@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, select
+from sqlalchemy import BindParameter, bindparam, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -57,8 +57,7 @@ def forget_points(session: Session, run: str, before: int) -> None:
 
 def numbers(session: Session, run: str) -> dict[str, int]:
     """The metrics of a run and the numbers of their series, by name."""
-    rows = select(SeriesRow.name, SeriesRow.id).where(SeriesRow.run == run).order_by(SeriesRow.name)
-    return {row.name: row.id for row in session.execute(rows)}
+    return dict(session.connection().execute(_NUMBERS, {"run": run}).tuples())
 
 
 def number(session: Session, run: str, name: str) -> int | None:
@@ -68,11 +67,10 @@ def number(session: Session, run: str, name: str) -> int | None:
 
 def last_points(session: Session, run: str) -> list[Point]:
     """The last point of each metric of a run, by name."""
-    points: list[Point] = []
-    for name, number in numbers(session, run).items():
-        newest = _points(number).order_by(PointRow.step.desc()).limit(1)
-        points += [(name, *row) for row in session.execute(newest)]
-    return points
+    connection = session.connection()
+    metrics = connection.execute(_NUMBERS, {"run": run}).all()
+    newest = ((name, connection.execute(_NEWEST, {"series": number}).first()) for name, number in metrics)
+    return [(name, *row) for name, row in newest if row is not None]
 
 
 def series(
@@ -82,7 +80,7 @@ def series(
     within = _points(number)
     within = within if begin is None else within.where(PointRow.step >= begin)
     within = within if end is None else within.where(PointRow.step <= end)
-    points = session.execute(within.order_by(PointRow.step).limit(buckets + 1)).all()
+    points = session.connection().execute(within.order_by(PointRow.step).limit(buckets + 1)).all()
     if len(points) <= buckets:
         return [Bucket(step, tokens, value, value, value, 1) for step, tokens, value in points]
     last = session.execute(within.order_by(PointRow.step.desc()).limit(1)).one()[0]
@@ -97,7 +95,7 @@ def page(session: Session, number: int, after: int | None, size: int = 10_000) -
     return list(session.execute(rows if after is None else rows.where(PointRow.step > after)))
 
 
-def _points(number: int) -> Any:
+def _points(number: int | BindParameter[int]) -> Any:
     return select(PointRow.step, PointRow.tokens, PointRow.value).where(PointRow.series == number)
 
 
@@ -125,7 +123,10 @@ def _sums() -> Any:
     return select(*(query.correlate(None).scalar_subquery() for query in first), *figures).where(*within)
 
 
+# Built once: to build a query takes longer than to ask it.
 _SUMS = _sums()
+_NUMBERS = select(SeriesRow.name, SeriesRow.id).where(SeriesRow.run == bindparam("run")).order_by(SeriesRow.name)
+_NEWEST = _points(bindparam("series")).order_by(PointRow.step.desc()).limit(1)
 
 
 def _numbers(session: Session, run: str, names: set[str]) -> dict[str, int]:

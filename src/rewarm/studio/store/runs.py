@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from rewarm.core.errors import NotFound, UserError
@@ -96,19 +96,31 @@ def page(
     text: str = "",
     after: str | None = None,
     limit: int = 100,
-) -> list[RunRow]:
-    """The newest first, those older than the run ``after``; ``text`` is a part of id, reason, version or starter."""
-    query = select(RunRow).order_by(RunRow.id.desc()).limit(limit)
+) -> list[dict[str, Any]]:
+    """What lists show, the newest first, those older than the run ``after``; ``text`` is a part of id, reason, version or starter."""
+    query = _SHOWN.order_by(RunRow.id.desc()).limit(limit)
     if states:
         query = query.where(RunRow.state.in_(states))
     if pipeline is not None:
-        query = query.join(PipelineRow, PipelineRow.id == RunRow.pipeline_id).where(PipelineRow.name == pipeline)
+        query = query.where(PipelineRow.name == pipeline)
     if text:
         shown = (RunRow.id, RunRow.reason, RunRow.version, RunRow.started_by)
         query = query.where(or_(*(func.lower(c).contains(text.lower(), autoescape=True) for c in shown)))
     if after is not None:
         query = query.where(RunRow.id < after)
-    return list(session.scalars(query))
+    return [dict(row._mapping) for row in session.connection().execute(query)]
+
+
+def shown(session: Session, run: str) -> dict[str, Any] | None:
+    """What lists show of one run."""
+    row = session.connection().execute(_ONE, {"run": run}).first()
+    return None if row is None else dict(row._mapping)
+
+
+_SHOWN = select(
+    *(column for column in RunRow.__table__.columns if column.name != "pipeline_id"), PipelineRow.name.label("pipeline")
+).outerjoin(PipelineRow, PipelineRow.id == RunRow.pipeline_id)
+_ONE = _SHOWN.where(RunRow.id == bindparam("run"))
 
 
 def live(session: Session, pipeline_id: int | None = None) -> list[str]:
@@ -126,12 +138,6 @@ def ours(session: Session, states: Collection[str]) -> list[str]:
 def known(session: Session) -> dict[str, str]:
     """The state of every run in the index."""
     return {row.id: row.state for row in session.execute(select(RunRow.id, RunRow.state))}
-
-
-def pipeline_names(session: Session, rows: Collection[RunRow]) -> dict[int | None, str]:
-    ids = {row.pipeline_id for row in rows}
-    query = select(PipelineRow.id, PipelineRow.name).where(PipelineRow.id.in_(ids))
-    return {row.id: row.name for row in session.execute(query)}
 
 
 def waits(session: Session) -> dict[str, str | None]:
