@@ -33,7 +33,7 @@ def model() -> Small:
 
 
 def update(model: Small, *, scale: float = 1.0, clip: float = 0.0, bad: bool = False, **changes: Any) -> None:
-    optimizer = build_optimizer(model, Hyperparameters(**changes))
+    optimizer = build_optimizer(model, Hyperparameters(finetuning_type="full", **changes))
     norm = gradient_norm(model.parameters()) / scale
     guarded_update(optimizer, 0.01, norm=norm, scale=torch.tensor(scale), max_grad_norm=clip, bad=torch.tensor(bad))
 

@@ -142,9 +142,7 @@ def _repair(path: Path) -> tuple[int, str | None, bool]:
 
 def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
     """Whole events from byte ``offset`` on, each with the offset behind it; nothing behind a damaged line."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # a run may be deleted at any moment
         file.seek(offset)
         for line in file:
             event = _event(line)
@@ -163,18 +161,17 @@ def all_events(path: Path, offset: int = 0) -> Iterator[Event]:
     for event, behind in read_events(path, offset):
         offset = behind
         yield event
-    if path.exists():
-        with path.open("rb") as file:
-            file.seek(offset)
-            if (line := file.readline()).endswith(b"\n") and _event(line) is None:
-                file.seek(0)
-                number = file.read(offset).count(b"\n") + 1
-                raise DataError(
-                    "is no event: this record was damaged",
-                    where=f"{path}:{number}",
-                    remedy=f"rewarm resume {path.parent.name}: it keeps what stands before that line, and the rest in "
-                    "events.damaged",
-                )
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        file.seek(offset)
+        if (line := file.readline()).endswith(b"\n") and _event(line) is None:
+            file.seek(0)
+            number = file.read(offset).count(b"\n") + 1
+            raise DataError(
+                "is no event: this record was damaged",
+                where=f"{path}:{number}",
+                remedy=f"rewarm resume {path.parent.name}: it keeps what stands before that line, and the rest in "
+                "events.damaged",
+            )
 
 
 def last_events(path: Path, size: int = 1 << 18) -> list[Event]:
@@ -183,9 +180,9 @@ def last_events(path: Path, size: int = 1 << 18) -> list[Event]:
     Raises:
         DataError: at a line that is none.
     """
-    begin = max(0, path.stat().st_size - size) if path.exists() else 0
-    if begin:
-        with path.open("rb") as file:
+    begin = 0
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        if begin := max(0, os.fstat(file.fileno()).st_size - size):
             file.seek(begin)
             begin += len(file.readline())
     found = list(all_events(path, begin))

@@ -120,7 +120,7 @@ def by_token(studio: Studio, secret: str) -> User | None:
     now = time.time()
     with studio.database.read() as session:
         found = store.user_of_token(session, hash_of(secret), now)
-    if found is None:
+    if found is None or found.token is None or found.token_role is None:
         return None
     if found.token_used is None or now - found.token_used > 60:
         with contextlib.suppress(OperationalError, ResourceError), studio.database.write() as session:

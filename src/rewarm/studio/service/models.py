@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ def list_versions(
 ) -> list[VersionView]:
     """The newest first, those behind the version ``after``; ``text`` is a part of name, base, alias or tag."""
     user.check(Role.viewer)
-    views = sorted(
-        (_view(version) for version in list_models(studio.workspace.models)), key=lambda v: (-v.created, v.model)
-    )
+    marks = functools.cache(_marks)  # read once for all versions of a model
+    versions = list_models(studio.workspace.models)
+    views = sorted((_view(version, marks) for version in versions), key=lambda v: (-v.created, v.model))
     if after is not None:
         place = next((number for number, view in enumerate(views) if view.model == after), -1)
         views = views[place + 1 :]
@@ -103,18 +104,26 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     return {"bytes": entry["bytes"], "sha256": entry["sha256"]}
 
 
-def _view(version: Version) -> VersionView:
-    home = version.path.parent
+def _view(version: Version, marks: Callable[[Path], _Marks] | None = None) -> VersionView:
     created = (version.path / MANIFEST).stat().st_mtime_ns
     facts, damaged = _facts(version, created)
-    try:
-        named, tags = aliases.aliases_of(home, version.number), aliases.read_tags(home).get(version.number, {})
-    except UserError as error:
-        named, tags, damaged = [], {}, str(error)
+    named, tags, unread = (marks or _marks)(version.path.parent)
     return VersionView(
-        model=str(version), name=version.name, number=version.number, created=created / 1e9, aliases=named, tags=tags,
-        damaged=damaged, **facts,
+        model=str(version), name=version.name, number=version.number, created=created / 1e9,
+        aliases=sorted(name for name, alias in named.items() if alias.version == version.number),
+        tags=tags.get(version.number, {}), damaged=unread or damaged, **facts,
     )  # fmt: skip
+
+
+_Marks = tuple[dict[str, Alias], dict[int, dict[str, str]], str | None]
+
+
+def _marks(home: Path) -> _Marks:
+    """Aliases and tags of a model's versions, and why they cannot be read where that is so."""
+    try:
+        return aliases.read_aliases(home), aliases.read_tags(home), None
+    except UserError as error:
+        return {}, {}, str(error)
 
 
 @functools.lru_cache(maxsize=4096)

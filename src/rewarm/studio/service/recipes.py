@@ -174,8 +174,11 @@ def facts_of(workspace: Workspace, base_model: str) -> ModelFacts | None:
         folder = find(workspace.models, base_model).path
     else:
         from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
 
-        found = try_to_load_from_cache(base_model, "config.json")
+        found = None
+        with contextlib.suppress(HFValidationError):  # no id of a hub; the run says so
+            found = try_to_load_from_cache(base_model, "config.json")
         folder = Path(found).parent if isinstance(found, str) else None
     if folder is None:
         return None

@@ -116,16 +116,15 @@ def listed(studio: Studio, user: User) -> list[Upload]:
 def find(studio: Studio, user: User, id: str) -> Upload:
     """One's own upload ``id``. Raises ``NotFound``, also for somebody else's."""
     if re.fullmatch(r"[0-9a-f]{32}", id):
-        with contextlib.suppress(FileNotFoundError):
-            upload, about = _read(_root(studio) / id)
+        for upload, about in _unfinished(studio, id):
             if about["user"] == user.id:
                 return upload
     raise NotFound("there is no such upload", where=id[:100], remedy="begin it anew")
 
 
-def _unfinished(studio: Studio) -> Iterator[tuple[Upload, dict[str, Any]]]:
-    for folder in _root(studio).glob("*"):
-        with contextlib.suppress(FileNotFoundError):
+def _unfinished(studio: Studio, name: str = "*") -> Iterator[tuple[Upload, dict[str, Any]]]:
+    for folder in _root(studio).glob(name):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged, or just finished: it is none
             yield _read(folder)
 
 

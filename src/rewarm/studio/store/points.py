@@ -57,7 +57,7 @@ def forget_points(session: Session, run: str, before: int) -> None:
 
 def numbers(session: Session, run: str) -> dict[str, int]:
     """The metrics of a run and the numbers of their series, by name."""
-    return dict(session.connection().execute(_NUMBERS, {"run": run}).tuples())
+    return dict(session.connection().execute(_NUMBERS, {"run": run}).all())  # .all(): a result looks like a mapping
 
 
 def number(session: Session, run: str, name: str) -> int | None:

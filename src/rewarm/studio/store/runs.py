@@ -97,7 +97,7 @@ def page(
     after: str | None = None,
     limit: int = 100,
 ) -> list[dict[str, Any]]:
-    """What lists show, the newest first, those older than the run ``after``; ``text`` is a part of id, reason, version or starter."""
+    """What lists show, the newest first, those older than ``after``; ``text``: part of id, reason, version, starter."""
     query = _SHOWN.order_by(RunRow.id.desc()).limit(limit)
     if states:
         query = query.where(RunRow.state.in_(states))
