@@ -167,13 +167,13 @@ def _serve(studio: Studio, listener: socket.socket) -> None:
     """Until SIGTERM or Ctrl-C, which both are the usual end."""
     import uvicorn
 
-    from rewarm.studio.api.app import build_app
+    from rewarm.studio.ui.site import build_site
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)  # uvicorn raises it once more when it has ended
     config = uvicorn.Config(
-        build_app(studio),
+        build_site(studio),
         http="h11",  # the others take headers of any size
         log_config=None,
         access_log=False,  # addresses may say more than a log should know

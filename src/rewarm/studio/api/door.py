@@ -13,13 +13,14 @@ import asyncio
 import time
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewarm.core.errors import Forbidden
@@ -28,7 +29,15 @@ from rewarm.studio.api.meter import Meter
 from rewarm.studio.context import Studio, User
 from rewarm.studio.service.accounts import NotSignedIn, by_session, by_token
 
-PUBLIC = {("GET", "/health"), ("POST", "/api/v1/session"), ("POST", "/api/v1/session/link")}
+SIGN_IN = "/sign-in"
+PUBLIC = {
+    ("GET", "/health"),
+    ("GET", SIGN_IN),
+    ("GET", "/favicon.ico"),
+    ("POST", "/api/v1/session"),
+    ("POST", "/api/v1/session/link"),
+}
+PUBLIC_FILES = "/static/"
 STREAMED = ("/api/v1/uploads/",)
 """Under these the route itself reads an ``application/octet-stream`` piece by piece, and limits it."""
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -80,6 +89,9 @@ class Door:
                 raise
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})  # before it is accepted: 403
+            elif isinstance(error, NotSignedIn) and _wants_a_page(scope):
+                wanted = scope["path"] + (f"?{query}" if (query := scope["query_string"].decode("latin-1")) else "")
+                await RedirectResponse(f"{SIGN_IN}?next={quote(wanted)}", 303)(scope, receive, send_guarded)
             else:
                 await tell(Request(scope), error)(scope, receive, send_guarded)
         finally:
@@ -97,11 +109,11 @@ class Door:
             self._check_host(headers.get("host", ""))
         session = None if "authorization" in headers else _cookie(headers)
         user = await self._user(headers, session)
-        if user is None and (method, path) not in PUBLIC:
+        if user is None and (method, path) not in PUBLIC and not path.startswith(PUBLIC_FILES):
             raise NotSignedIn("sign in first", remedy="or send a token: Authorization: Bearer rewarm_...")
         if "authorization" not in headers and (method not in _SAFE or scope["type"] == "websocket"):
             self._check_origin(scope, headers)
-        scope.setdefault("state", {}).update(user=user, session=session)
+        scope.setdefault("state", {}).update(user=user, session=session, studio=self.studio)
 
     async def _user(self, headers: Headers, session: str | None) -> User | None:
         if session is not None:
@@ -125,6 +137,12 @@ class Door:
         kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if kind not in ("application/json", "application/octet-stream"):
             raise Forbidden("a request by cookie is JSON", where=kind[:200], remedy="Content-Type: application/json")
+
+
+def _wants_a_page(scope: Scope) -> bool:
+    if scope["method"] != "GET" or scope["path"].startswith(("/api/", "/v1/")):
+        return False
+    return "text/html" in Headers(scope=scope).get("accept", "")
 
 
 def _host_name(host: str) -> str | None:
