@@ -30,9 +30,8 @@ class Meter:
     def count(self, scope: Scope, status: int, seconds: float) -> None:
         """A request was answered; ``status`` 0 is a websocket, or none was given."""
         endpoint = scope.get("endpoint")  # never the path: it may be anything
-        route = (
-            f"{endpoint.__module__.rpartition('.')[2]}.{endpoint.__name__}" if hasattr(endpoint, "__name__") else "none"
-        )
+        name = getattr(endpoint, "__name__", None)  # what answers pages has none
+        route = f"{endpoint.__module__.rpartition('.')[2]}.{name}" if endpoint and name else "none"
         method = scope.get("method", "websocket")
         method = method if method in ("GET", "POST", "PUT", "PATCH", "DELETE", "websocket") else "other"
         self._requests.labels(method, route, status).inc()

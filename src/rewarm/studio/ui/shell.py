@@ -52,7 +52,7 @@ def page(path: str, title: str, wide: bool = False) -> Callable[[Body], Body]:
                     _refusal(visit, error)
 
         asked = inspect.Parameter("request", inspect.Parameter.KEYWORD_ONLY, annotation=Request)
-        serve.__signature__ = inspect.Signature([*parameters, asked])
+        serve.__signature__ = inspect.Signature([*parameters, asked])  # type: ignore[attr-defined]
         serve.__annotations__ = {p.name: p.annotation for p in [*parameters, asked]}
         del serve.__wrapped__
         ui.page(path, response_timeout=30)(serve)
