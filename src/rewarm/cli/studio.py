@@ -179,6 +179,7 @@ def _serve(studio: Studio, listener: socket.socket) -> None:
         access_log=False,  # addresses may say more than a log should know
         server_header=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=75,  # longer than browsers and proxies wait before they ask again on the same connection
     )
     try:
         uvicorn.Server(config).run(sockets=[listener])

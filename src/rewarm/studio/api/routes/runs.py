@@ -20,9 +20,11 @@ States = Annotated[list[str] | None, Query(alias="state", max_length=20, descrip
 Form = Annotated[Literal["html", "md", "json"], Path()]
 _TYPES = {"html": "text/html", "md": "text/markdown", "json": "application/json"}
 _SANDBOX = (
-    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
+    "frame-ancestors 'self'"
 )
-"""A report is one file with all its styles and drawings; in a browser it is a page of nowhere, without our cookies."""
+"""A report is one file with all its styles and drawings; in a browser it is a page of nowhere, without our cookies. Our own pages may frame it."""
+_FRAMED = {"Content-Security-Policy": _SANDBOX, "X-Frame-Options": "SAMEORIGIN"}
 
 
 class NewRun(BaseModel):
@@ -164,4 +166,4 @@ def report(
     """The before/after report."""
     path = verbs.report_file(studio, user, run, form)
     name = f"{run}.{form}" if download else None
-    return FileResponse(path, media_type=_TYPES[form], filename=name, headers={"Content-Security-Policy": _SANDBOX})
+    return FileResponse(path, media_type=_TYPES[form], filename=name, headers=_FRAMED)
