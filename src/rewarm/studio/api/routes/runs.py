@@ -23,7 +23,8 @@ _SANDBOX = (
     "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; "
     "frame-ancestors 'self'"
 )
-"""A report is one file with all its styles and drawings; in a browser it is a page of nowhere, without our cookies. Our own pages may frame it."""
+"""A report is one file with all its styles and drawings; in a browser it is a page of nowhere, without our cookies.
+Our own pages may frame it."""
 _FRAMED = {"Content-Security-Policy": _SANDBOX, "X-Frame-Options": "SAMEORIGIN"}
 
 

@@ -299,9 +299,8 @@ async def _report(visit: Visit, run: RunDetail) -> None:
     with ui.element("div").classes("rw-row"):
         for form in ("html", "md", "json"):
             ui.link(f"{visit.say('report.download')} {form}", f"{address}.{form}?download=true")
-    ui.element("iframe").props(f'src="{address}.html" sandbox="allow-scripts" title="{visit.say("tab.report")}"').classes(
-        "rw-report"
-    )
+    frame = ui.element("iframe").classes("rw-report")
+    frame.props(f'src="{address}.html" sandbox="allow-scripts" title="{visit.say("tab.report")}"')
     command(visit, f"rewarm report {run.id}")
 
 
