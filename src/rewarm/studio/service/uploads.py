@@ -176,8 +176,8 @@ def _held(path: Path) -> BinaryIO:
     return file
 
 
-def finish(studio: Studio, user: User, id: str, sha256: str) -> UploadedFile:
-    """Make an upload a file of its text.
+def finish(studio: Studio, user: User, id: str, sha256: str | None) -> UploadedFile:
+    """Make an upload a file of its text. Without a hash (browsers make none of large files) its length is checked.
 
     Raises:
         Conflict: if bytes are missing, or by now there is a file of that name.
@@ -189,13 +189,12 @@ def finish(studio: Studio, user: User, id: str, sha256: str) -> UploadedFile:
         if (here := path.stat().st_size) != upload.bytes:
             raise Conflict(f"{upload.bytes - here} bytes are missing", where="offset", remedy=f"go on at {here}")
         sync(path)
-        if sha256_file(path) != sha256.lower():
+        here_is = sha256_file(path)
+        if sha256 is not None and here_is != sha256.lower():
             raise DataError("these are not the bytes that were sent (SHA-256)", where=upload.file, remedy="begin anew")
         _require_documents(studio, path)
         final = _final(studio, upload.text, upload.file)
-        found = UploadedFile(
-            name=upload.file, bytes=upload.bytes, sha256=sha256.lower(), by=user.name, time=time.time()
-        )
+        found = UploadedFile(name=upload.file, bytes=upload.bytes, sha256=here_is, by=user.name, time=time.time())
         with _alone(studio):
             if final.exists():
                 raise Conflict("by now there is a file of that name", where=f"{upload.text}/{upload.file}")

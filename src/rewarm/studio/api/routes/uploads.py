@@ -36,7 +36,7 @@ class NewUpload(BaseModel):
 
 class Hash(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$", description="of the whole file")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="of the whole file, where it is known")
 
 
 @router.get("")
