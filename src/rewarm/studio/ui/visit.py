@@ -37,8 +37,7 @@ class Visit:
         self.language = choose_language(request)
         self.zone = _zone(unquote(request.cookies.get("rewarm_zone", "UTC")))
         self.dark = {"dark": True, "light": False}.get(request.cookies.get("rewarm_theme", ""))
-        self._session: str | None = request.state.session
-        self._home = request.url.path
+        self.session: str | None = request.state.session
 
     def say(self, key: str, **values: Any) -> str:
         return say(self.language, key, **values)
@@ -81,7 +80,7 @@ class Visit:
         return f"{datetime.fromtimestamp(seconds, UTC).astimezone(self.zone):%Y-%m-%d %H:%M}"
 
     def _who(self) -> User:
-        found = by_session(self.studio, self._session) if self._session else None
+        found = by_session(self.studio, self.session) if self.session else None
         if found is None:
             raise NotSignedIn("the session has ended", remedy="sign in again")
         return found

@@ -25,7 +25,7 @@ async def hub(visit: Visit) -> None:
     heading(visit.say("nav.models"))
     if not await visit.read(models.list_versions, limit=1):
         empty(visit.say("models.none"), visit.say("models.none_next"), visit.say("overview.create"), "/pipelines/new")
-        command(visit, "rewarm models import NAME FOLDER-OR-HUB-ID")
+        command(visit, "rewarm models import FOLDER-OR-HUB-ID")
         return
     columns = [
         Column("model", visit.say("models.version"), lambda v: v.model, link=lambda v: f"/models/{quote(v.model)}"),
@@ -81,7 +81,7 @@ def _actions(visit: Visit, found: VersionDetail) -> None:
 def _alias(visit: Visit, found: VersionDetail) -> None:
     with ui.dialog(value=True) as dialog, ui.card():
         name = ui.input(visit.say("model.alias_name")).classes("w-full")
-        command(visit, f"rewarm models alias {found.name} production {found.number}")
+        command(visit, f"rewarm models alias {found.model} production")
 
         async def point() -> None:
             try:
@@ -99,7 +99,6 @@ def _delete(visit: Visit, found: VersionDetail) -> None:
     with ui.dialog(value=True) as dialog, ui.card():
         ui.label(visit.say("model.delete_text"))
         typed = ui.input(found.model).classes("w-full")
-        command(visit, f"rewarm models rm {found.model}")
 
         async def delete() -> None:
             try:
