@@ -97,7 +97,7 @@ def sign_in(chromium: Browser, site: Site, user: str = "admin", **options: objec
     page.set_default_timeout(15_000)
     page.goto(f"{site.url}/sign-in#key={site.key(user)}")
     page.get_by_role("button").click()
-    page.wait_for_selector("main.rw-page")
+    page.wait_for_selector(".rw-page")
     return page
 
 

@@ -64,6 +64,7 @@ def page(path: str, title: str, wide: bool = False) -> Callable[[Body], Body]:
 @contextmanager
 def _frame(visit: Visit, path: str, wide: bool) -> Iterator[None]:
     ui.add_head_html('<link rel="stylesheet" href="/static/rewarm.css"><script src="/static/page.js"></script>')
+    ui.add_head_html(f"<script>document.documentElement.lang = '{visit.language}'</script>")  # one of our languages
     ui.colors(primary="#c2410c", positive="#15803d", negative="#b91c1c", warning="#a16207", info="#0369a1")
     dark = ui.dark_mode(visit.dark)
     drawer = ui.left_drawer(value=None, bordered=True).props("width=200 breakpoint=900 no-swipe-open")
@@ -85,7 +86,7 @@ def _frame(visit: Visit, path: str, wide: bool) -> Iterator[None]:
         )
         with ui.button(visit.user.name, icon="person").props("flat dense no-caps"), ui.menu():
             ui.menu_item(visit.say("nav.sign_out"), on_click=_sign_out)
-    with ui.element("main").classes("rw-page rw-wide" if wide else "rw-page"):
+    with ui.element("div").classes("rw-page rw-wide" if wide else "rw-page"):
         yield
 
 

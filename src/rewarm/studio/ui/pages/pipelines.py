@@ -16,6 +16,7 @@ from rewarm.studio.ui.parts.text import command, empty, heading, section
 from rewarm.studio.ui.shell import page
 from rewarm.studio.ui.visit import Refused, Visit
 from rewarm.studio.ui.wizard import steps
+from rewarm.studio.ui.wizard.checking import checked
 from rewarm.studio.ui.wizard.draft import Draft
 
 STEPS: dict[str, Callable[[Visit, Draft], Awaitable[None]]] = {
@@ -66,7 +67,6 @@ async def one_pipeline(visit: Visit, name: str) -> None:
     heading(found.name, found.description)
     if visit.may(Role.editor):
         _actions(visit, found)
-    command(visit, "rewarm run recipe.yaml")
     section(visit.say("pipelines.runs"))
     known = await visit.read(runs.list_runs, pipeline=name, limit=50)
     if known:
@@ -80,6 +80,11 @@ async def one_pipeline(visit: Visit, name: str) -> None:
         ui.label(visit.say("pipelines.no_runs")).classes("rw-quiet")
     section(visit.say("pipelines.recipe"))
     ui.label(found.recipe).classes("rw-log rw-code")
+    ui.button(
+        visit.say("wizard.download"),
+        on_click=lambda: ui.download.content(found.recipe, f"{found.name}.yaml", "text/yaml"),
+    ).props("outline no-caps dense")
+    command(visit, f"rewarm run {found.name}.yaml")
 
 
 def _actions(visit: Visit, found: Pipeline) -> None:
@@ -130,18 +135,20 @@ async def wizard(visit: Visit, base_model: str = "", edit: str = "") -> None:
 
     async def show() -> None:
         name = str(stepper.value)
-        draft.value["step"] = name
+        draft.open_step(name)
         bodies[name].clear()
         with bodies[name]:
             await STEPS[name](visit, draft)
+        draft.mark()
         back.visible, on.visible, save.visible = name != "template", name != "review", name == "review"
 
     stepper.on_value_change(show)
     section(visit.say("wizard.check"))
-    await steps.verdict(visit, draft)
+    await checked(visit, draft)
 
     async def finish() -> None:
         save.disable()
+        draft.settle()
         try:
             made = await _save(visit, draft, edit)
         except Refused:
@@ -150,6 +157,7 @@ async def wizard(visit: Visit, base_model: str = "", edit: str = "") -> None:
         ui.navigate.to(f"/pipelines/of/{quote(made.name)}")
 
     async def anew() -> None:
+        draft.settle()
         await visit.call(drafts.drop_draft, draft.key)
         ui.navigate.reload()
 
@@ -177,7 +185,8 @@ async def _draft(visit: Visit, base_model: str, edit: str) -> Draft:
 
 
 async def _save(visit: Visit, draft: Draft, edit: str) -> Pipeline:
-    name, about, recipe = draft.value["name"], draft.value["description"], draft.to_yaml()
+    name = draft.value["name"] or str(draft.recipe.get("name", ""))
+    about, recipe = draft.value["description"], draft.to_yaml()
     if edit:
         revision = int(draft.value["revision"])
         made = await visit.call(pipelines.edit, edit, revision, new_name=name, description=about, recipe=recipe)

@@ -158,10 +158,6 @@ def _delete(visit: Visit, run: RunDetail) -> None:
 
 
 async def _metrics(visit: Visit, run: RunDetail) -> None:
-    names = [m.name for m in await visit.read(metrics.metrics, run.id) if not m.name.startswith("system/")]
-    if not names:
-        empty(visit.say("metrics.none"), visit.say("metrics.none_next"))
-        return
     with ui.element("div").classes("rw-row"):
         ui.label(visit.say("chart.smoothing")).classes("rw-quiet")
         smoothing = ui.slider(min=0, max=0.99, step=0.01, value=0).props(
@@ -169,10 +165,7 @@ async def _metrics(visit: Visit, run: RunDetail) -> None:
         )
         log = ui.switch(visit.say("chart.log"))
         ui.link(visit.say("metrics.download"), f"/api/v1/runs/{quote(run.id)}/metrics.csv")
-    with ui.element("div").classes("rw-grid"):
-        charts = [
-            Chart(visit, name, [line_of(run.id, name)], live=run.state in LIVE) for name in sorted(names, key=_order)
-        ]
+    charts = await _charts(visit, run, system=False)
 
     def change() -> None:
         for chart in charts:
@@ -183,6 +176,36 @@ async def _metrics(visit: Visit, run: RunDetail) -> None:
     command(visit, f"rewarm report {run.id}")
 
 
+async def _charts(visit: Visit, run: RunDetail, system: bool) -> list[Chart]:
+    """A chart for each metric, those of the machine or the others; a metric that comes later gets one then."""
+    place = ui.element("div").classes("rw-grid")
+    charts: list[Chart] = []
+    drawn: list[str] | None = None
+    live = run.state in LIVE
+
+    async def look() -> None:
+        nonlocal drawn
+        found = await visit.read(metrics.metrics, run.id)
+        names = sorted((m.name for m in found if m.name.startswith("system/") == system), key=_order)
+        if names == drawn:
+            return
+        drawn = names
+        place.clear()
+        charts.clear()
+        with place:
+            for name in names:
+                title = name.removeprefix("system/")
+                line = line_of(run.id, name)
+                charts.append(Chart(visit, title, [line], live=live and not system, time=system))
+            if not names:
+                empty(visit.say("metrics.none"), visit.say("metrics.none_next"))
+
+    await look()
+    if live:
+        ui.timer(2.0, look)
+    return charts
+
+
 def _order(name: str) -> tuple[int, str]:
     """The loss first, then what was held out, then the rest of training, then speed."""
     first = ("train/loss", "eval/", "train/", "perf/")
@@ -190,13 +213,7 @@ def _order(name: str) -> tuple[int, str]:
 
 
 async def _system(visit: Visit, run: RunDetail) -> None:
-    names = [m.name for m in await visit.read(metrics.metrics, run.id) if m.name.startswith("system/")]
-    if not names:
-        empty(visit.say("metrics.none"), visit.say("metrics.none_next"))
-        return
-    with ui.element("div").classes("rw-grid"):
-        for name in names:
-            Chart(visit, name.removeprefix("system/"), [line_of(run.id, name)], time=True, height=180)
+    await _charts(visit, run, system=True)
 
 
 async def _logs(visit: Visit, run: RunDetail) -> None:
@@ -224,7 +241,7 @@ async def _logs(visit: Visit, run: RunDetail) -> None:
     search.on_value_change(look)
     await look()
     ui.timer(1.0, look)
-    command(visit, f"rewarm logs {run.id} --follow")
+    command(visit, f"rewarm runs logs -f {run.id}")
 
 
 async def _events(visit: Visit, run: RunDetail) -> None:

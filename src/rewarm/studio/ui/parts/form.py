@@ -13,18 +13,25 @@ from nicegui import ui
 UNSET = ""
 
 
-def form(fields: dict[str, dict[str, Any]], value: dict[str, Any], changed: Callable[[], None]) -> None:
-    """Inputs for those of ``fields`` that a form can hold; what they say goes into ``value`` at once."""
+def form(fields: dict[str, dict[str, Any]], value: dict[str, Any], changed: Callable[[], None]) -> dict[str, Any]:
+    """Inputs for those of ``fields`` that a form can hold; what they say goes into ``value`` at once.
+
+    Returns the inputs by their names; each has an ``error`` to set.
+    """
+    made = {}
     with ui.element("div").classes("rw-form"):
         for name, schema in fields.items():
             if (build := _builder(schema)) is not None:
-                _field(name, schema, value, changed, build)
+                made[name] = _field(name, schema, value, changed, build)
+    return made
 
 
 Build = Callable[[str, dict[str, Any], Any, Callable[[Any], None]], ui.element]
 
 
-def _field(name: str, schema: dict[str, Any], value: dict[str, Any], changed: Callable[[], None], build: Build) -> None:
+def _field(
+    name: str, schema: dict[str, Any], value: dict[str, Any], changed: Callable[[], None], build: Build
+) -> ui.element:
     def keep(given: Any) -> None:
         if given is None or given == UNSET or given == []:
             value.pop(name, None)
@@ -33,8 +40,10 @@ def _field(name: str, schema: dict[str, Any], value: dict[str, Any], changed: Ca
         changed()
 
     with ui.element("div"):
-        build(name, schema, value.get(name, UNSET), keep).props("dense outlined stack-label").classes("w-full")
+        made = build(name, schema, value.get(name, UNSET), keep).props("dense outlined stack-label hide-bottom-space")
+        made.classes("w-full")
         ui.label(_help(schema)).classes("rw-help")
+    return made
 
 
 def _builder(schema: dict[str, Any]) -> Build | None:
@@ -43,8 +52,8 @@ def _builder(schema: dict[str, Any]) -> Build | None:
         return _choice
     if kinds and all(kind.get("type") in ("integer", "number", "string") or "enum" in kind for kind in kinds):
         return _text
-    if len(kinds) == 1 and kinds[0].get("type") == "array" and kinds[0].get("items", {}).get("type") == "string":
-        return _list
+    if kinds and kinds[-1].get("type") == "array" and kinds[-1].get("items", {}).get("type") == "string":
+        return _list  # or one word in place of a list
     return None
 
 
@@ -56,7 +65,8 @@ def _choice(name: str, schema: dict[str, Any], given: Any, keep: Callable[[Any],
     (kind,) = _kinds(schema)
     values = kind.get("enum") or ([kind["const"]] if "const" in kind else [True, False])
     options = {UNSET: f"– ({_shown(schema.get('default'))})"} | {value: _shown(value) for value in values}
-    return ui.select(options, value=given if given in options else UNSET, label=name, on_change=lambda e: keep(e.value))
+    known = isinstance(given, str | int) and given in options
+    return ui.select(options, value=given if known else UNSET, label=name, on_change=lambda e: keep(e.value))
 
 
 def _text(name: str, schema: dict[str, Any], given: Any, keep: Callable[[Any], None]) -> ui.element:
@@ -70,9 +80,14 @@ def _text(name: str, schema: dict[str, Any], given: Any, keep: Callable[[Any], N
 
 def _list(name: str, schema: dict[str, Any], given: Any, keep: Callable[[Any], None]) -> ui.element:
     shown = ", ".join(map(str, given)) if isinstance(given, list) else str(given)
-    return ui.input(
-        name, value=shown, on_change=lambda e: keep([part.strip() for part in e.value.split(",") if part.strip()])
-    )
+    one_word = len(_kinds(schema)) > 1
+
+    def take(text: str) -> None:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        keep(parts[0] if one_word and len(parts) == 1 else parts)
+
+    placeholder = _shown(schema["default"]) if schema.get("default") else ""
+    return ui.input(name, value=shown, placeholder=placeholder, on_change=lambda e: take(e.value or ""))
 
 
 def _number(text: str) -> Any:
@@ -87,7 +102,7 @@ def _number(text: str) -> Any:
 
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return "true" if value else "false"
     return "–" if value is None else str(value)
 
 

@@ -21,7 +21,11 @@ class Draft:
         self.visit, self.key = visit, key
         self.value: dict[str, Any] = {"name": "", "description": "", "template": "", "recipe": {}, "step": "template"}
         self.value.update(kept or {})
+        self.fields: dict[str, Any] = {}
+        """Inputs on the page, by the JSON pointer of what they hold."""
+        self.mistakes: dict[str, str] = {}
         self._listeners: list[Any] = []
+        self._of_step: list[Any] = []
         self._later: asyncio.TimerHandle | None = None
 
     @property
@@ -36,9 +40,34 @@ class Draft:
             found = self.recipe[name] = {}
         return found
 
-    def listen(self, listener: Any) -> None:
-        """Call it (it may be a coroutine function) a moment after the last of several changes."""
-        self._listeners.append(listener)
+    def texts(self, part: str, name: str) -> list[dict[str, Any]]:
+        """The list of texts there, which the caller may change."""
+        found = self.part(part).get(name)
+        if not isinstance(found, list) or not all(isinstance(text, dict) for text in found):
+            found = self.part(part)[name] = []
+        return found
+
+    def mark(self) -> None:
+        """Say at each input on the page what is wrong with it."""
+        for pointer, field in self.fields.items():
+            field.error = self.mistakes.get(pointer)
+
+    def settle(self) -> None:
+        """Keep nothing more: the draft is done with."""
+        if self._later is not None:
+            self._later.cancel()
+
+    def listen(self, listener: Any, always: bool = False) -> None:
+        """Call this coroutine function a moment after the last of several changes, until the step is left."""
+        (self._listeners if always else self._of_step).append(listener)
+
+    def open_step(self, name: str) -> None:
+        """Another step is shown: inputs and listeners of the one before are gone."""
+        self.fields.clear()
+        self._of_step.clear()
+        if self.value["step"] != name:
+            self.value["step"] = name
+            self.changed()
 
     def changed(self) -> None:
         """Something in the draft is not what it was."""
@@ -57,12 +86,13 @@ class Draft:
                 await self.visit.call(drafts.save_draft, self.value, self.key)
             except Refused:
                 return
-            for listener in self._listeners:
+            for listener in [*self._of_step, *self._listeners]:
                 await listener()
 
     def to_yaml(self) -> str:
         """The recipe as text, without parts that hold nothing."""
-        whole = {key: part for key, part in self.recipe.items() if part not in ({}, [], "", None)}
+        whole = {key: _filled(part) for key, part in self.recipe.items()}
+        whole = {key: part for key, part in whole.items() if part not in ({}, [], "", None)}
         return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True, width=110)
 
     def take(self, text: str) -> None:
@@ -70,9 +100,22 @@ class Draft:
         self.value["recipe"] = recipes.convert(text, self.to_yaml()).recipe
 
     def begin_with(self, template: templates.Template) -> None:
-        """The recipe of a template; a base model that was chosen stays."""
-        base = self.recipe.get("base_model")
-        self.value["template"] = template.name
-        self.take(template.recipe)
-        if base:
-            self.recipe["base_model"] = base
+        """The recipe of a template; whatever differs from the template before it stays."""
+        before = self.value["template"]
+        old = recipes.convert(templates.template(before).recipe).recipe if before else {}
+        mine = recipes.convert(self.to_yaml()).recipe if self.recipe else {}
+        new = recipes.convert(template.recipe).recipe
+        for key, value in mine.items():
+            if not isinstance(value, dict):
+                if value != old.get(key):
+                    new[key] = value
+            else:
+                was = old.get(key) or {}
+                changed = {name: each for name, each in value.items() if name not in was or was[name] != each}
+                new[key] = {**(new.get(key) or {}), **changed}
+        self.value.update(template=template.name, recipe=new)
+
+
+def _filled(part: Any) -> Any:
+    """A part without its empty lists, which a step has made to write into."""
+    return {key: value for key, value in part.items() if value != []} if isinstance(part, dict) else part

@@ -5,16 +5,14 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-import orjson
 from nicegui import ui
 
 from rewarm.core.errors import UserError
 from rewarm.studio.service import connections, metrics, models, recipes, templates, uploads
-from rewarm.studio.service.recipes import Verdict
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.form import form
 from rewarm.studio.ui.parts.text import command, section
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 from rewarm.studio.ui.wizard.catalog import BASE_MODELS
 from rewarm.studio.ui.wizard.draft import Draft
 
@@ -58,13 +56,14 @@ async def choose_data(visit: Visit, draft: Draft) -> None:
         options, value=base, label=visit.say("wizard.base"), with_input=True, new_value_mode="add-unique",
         on_change=lambda e: take_base(e.value),
     )  # fmt: skip
-    choice.props("outlined dense").classes("w-full")
+    choice.props("outlined dense hide-bottom-space").classes("w-full")
+    draft.fields["/base_model"] = choice
     ui.label(visit.say("wizard.base_help")).classes("rw-help")
     paths = [text.path for text in await visit.read(uploads.texts)]
     names = [known.name for known in await visit.read(connections.listed)]
     data = draft.part("data")
     section(visit.say("wizard.sources"))
-    _texts(visit, draft, data.setdefault("sources", []), paths, names)
+    _texts(visit, draft, draft.texts("data", "sources"), paths, names, at="/data/sources/{}")
     section(visit.say("wizard.replay"))
     replays = [data["replay"]] if isinstance(data.get("replay"), dict) else []
 
@@ -73,16 +72,16 @@ async def choose_data(visit: Visit, draft: Draft) -> None:
         if replays:
             data["replay"] = replays[0]
 
-    _texts(visit, draft, replays, paths, names, most=1, share=True, after=set_replay)
+    _texts(visit, draft, replays, paths, names, at="/data/replay", most=1, share=True, after=set_replay)
     section(visit.say("wizard.panels"))
-    _texts(visit, draft, draft.part("evaluation").setdefault("panels", []), paths, names)
+    _texts(visit, draft, draft.texts("evaluation", "panels"), paths, names, at="/evaluation/panels/{}")
 
 
 def _texts(
     visit: Visit, draft: Draft, texts: list[dict[str, Any]], paths: list[str], names: list[str],
-    most: int = 50, share: bool = False, after: Any = lambda: None,
+    at: str, most: int = 50, share: bool = False, after: Any = lambda: None,
 ) -> None:  # fmt: skip
-    """Rows of name, path, connection; a change goes into ``texts`` at once."""
+    """Rows of name, path, connection; a change goes into ``texts`` at once. ``at`` points to one of them."""
     place = ui.element("div")
 
     def keep(text: dict[str, Any], key: str, value: Any) -> None:
@@ -92,27 +91,39 @@ def _texts(
         after()
         draft.changed()
 
-    def row(text: dict[str, Any]) -> None:
+    def keep_path(text: dict[str, Any], value: str | None) -> None:
+        parts = [part.strip() for part in (value or "").split(",") if part.strip()]
+        keep(text, "path", parts if len(parts) > 1 else "".join(parts))
+
+    def row(number: int, text: dict[str, Any]) -> None:
         path = text.get("path")
-        shown = path if isinstance(path, str) else ", ".join(path or [])
+        shown = ", ".join(map(str, path)) if isinstance(path, list) else str(path or "")
+        here = at.format(number)
         with ui.element("div").classes("rw-row rw-text"):
-            ui.input(
-                visit.say("wizard.name"), value=text.get("name", ""), on_change=lambda e: keep(text, "name", e.value)
+            draft.fields[f"{here}/name"] = ui.input(
+                visit.say("wizard.name"),
+                value=str(text.get("name", "")),
+                on_change=lambda e: keep(text, "name", e.value),
+            ).props("hide-bottom-space")
+            draft.fields[f"{here}/path"] = (
+                ui.input(
+                    visit.say("wizard.path"),
+                    value=shown,
+                    autocomplete=paths,
+                    on_change=lambda e: keep_path(text, e.value),
+                )
+                .props("hide-bottom-space")
+                .classes("rw-grow")
             )
-            ui.input(
-                visit.say("wizard.path"),
-                value=shown,
-                autocomplete=paths,
-                on_change=lambda e: keep(text, "path", e.value),
-            ).classes("rw-grow")
             if names:
                 ui.select(
-                    {"": "–"} | {name: name for name in names}, value=text.get("connection", ""),
+                    {"": "–"} | {name: name for name in names},
+                    value=known if (known := text.get("connection")) in names else "",
                     label=visit.say("wizard.connection"), on_change=lambda e: keep(text, "connection", e.value),
                 ).style("min-width: 120px")  # fmt: skip
             if share:
                 ui.number(
-                    visit.say("wizard.share"), value=text.get("share", 0.25), min=0.01, max=0.99, step=0.05,
+                    visit.say("wizard.share"), value=_share(text), min=0.01, max=0.99, step=0.05,
                     on_change=lambda e: keep(text, "share", e.value),
                 ).style("width: 90px")  # fmt: skip
             ui.button(icon="close", on_click=lambda: remove(text)).props(
@@ -134,12 +145,17 @@ def _texts(
     def draw() -> None:
         place.clear()
         with place:
-            for text in texts:
-                row(text)
+            for number, text in enumerate(texts):
+                row(number, text)
             if len(texts) < most:
                 ui.button(visit.say("wizard.add"), icon="add", on_click=add).props("flat dense no-caps")
 
     draw()
+
+
+def _share(text: dict[str, Any]) -> float:
+    found = text.get("share", 0.25)
+    return found if isinstance(found, int | float) else 0.25
 
 
 async def configure(visit: Visit, draft: Draft) -> None:
@@ -185,7 +201,7 @@ async def configure(visit: Visit, draft: Draft) -> None:
     gpus = ", ".join(here.gpus) or visit.say("wizard.no_gpu")
     memory = units.size(here.memory_bytes)
     ui.label(visit.say("wizard.here", cores=here.cores, memory=memory, gpus=gpus)).classes("rw-help")
-    form(SCHEMA["Infrastructure"]["properties"], draft.part("infrastructure"), draft.changed)
+    _form(draft, "infrastructure", SCHEMA["Infrastructure"]["properties"])
 
 
 def _groups(draft: Draft) -> None:
@@ -193,31 +209,53 @@ def _groups(draft: Draft) -> None:
     for number, group in enumerate(dict.fromkeys(field["group"] for field in fields.values())):
         with ui.expansion(group, value=number == 0).classes("w-full"):
             part = {name: field for name, field in fields.items() if field["group"] == group}
-            form(part, draft.part("hyperparameters"), draft.changed)
+            _form(draft, "hyperparameters", part)
+
+
+def _form(draft: Draft, part: str, fields: dict[str, Any]) -> None:
+    made = form(fields, draft.part(part), draft.changed)
+    draft.fields.update({f"/{part}/{name}": field for name, field in made.items()})
 
 
 async def tell_whom(visit: Visit, draft: Draft) -> None:
     section(visit.say("wizard.notify"))
-    form(SCHEMA["Notify"]["properties"], draft.part("notify"), draft.changed)
+    _form(draft, "notify", SCHEMA["Notify"]["properties"])
+    ui.label(visit.say("wizard.no_test")).classes("rw-help")
 
 
 async def review(visit: Visit, draft: Draft) -> None:
     def keep(key: str, value: str) -> None:
         draft.value[key] = value
+        if key == "name" and draft.key == "new":
+            draft.recipe["name"] = value  # the model that it publishes is called so too
         draft.changed()
 
-    name = draft.value["name"] or draft.recipe.get("name", "")
-    draft.value["name"] = name
+    def shown() -> None:
+        difference.text = _difference(draft) or visit.say("wizard.no_difference")
+        whole.text = draft.to_yaml()
+
+    async def again() -> None:
+        shown()
+
+    name = draft.value["name"] or str(draft.recipe.get("name", ""))
     ui.input(visit.say("pipelines.name"), value=name, on_change=lambda e: keep("name", e.value)).classes("w-full")
     about = draft.value["description"]
     ui.input(visit.say("pipelines.description"), value=about, on_change=lambda e: keep("description", e.value)).classes(
         "w-full"
     )
     section(visit.say("wizard.difference"))
-    ui.label(_difference(draft) or visit.say("wizard.no_difference")).classes("rw-log rw-code")
+    difference = ui.label().classes("rw-log rw-code")
     section(visit.say("wizard.recipe"))
-    ui.label(draft.to_yaml()).classes("rw-log rw-code")
+    whole = ui.label().classes("rw-log rw-code")
+    shown()
+    draft.listen(again)
+    with ui.element("div").classes("rw-row"):
+        ui.button(visit.say("wizard.download"), on_click=lambda: _download(draft)).props("outline no-caps dense")
     command(visit, "rewarm run recipe.yaml")
+
+
+def _download(draft: Draft) -> None:
+    ui.download.content(draft.to_yaml(), "recipe.yaml", "text/yaml")
 
 
 def _difference(draft: Draft) -> str:
@@ -226,47 +264,3 @@ def _difference(draft: Draft) -> str:
     before = recipes.convert(templates.template(draft.value["template"]).recipe).yaml.splitlines()
     lines = difflib.unified_diff(before, draft.to_yaml().splitlines(), lineterm="", n=0)
     return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
-
-
-async def verdict(visit: Visit, draft: Draft) -> None:
-    """What is wrong, what has no effect, and on request what it will take; follows every change."""
-    place = ui.element("div").props('role="status"')
-
-    async def look(with_estimate: bool = False) -> None:
-        try:
-            found = await visit.call(recipes.check, draft.to_yaml(), with_estimate=with_estimate)
-        except Refused:
-            return
-        place.clear()
-        with place:
-            _verdict(visit, found)
-
-    async def estimate() -> None:
-        ui.notify(visit.say("wizard.estimating"))
-        button.disable()
-        try:
-            await look(with_estimate=True)
-        finally:
-            button.enable()
-
-    async def again() -> None:
-        await look()
-
-    draft.listen(again)
-    button = ui.button(visit.say("wizard.estimate"), on_click=estimate).props("flat dense no-caps")
-    await look()
-
-
-def _verdict(visit: Visit, found: Verdict) -> None:
-    if found.valid:
-        ui.label(visit.say("wizard.good")).classes("rw-state-succeeded")
-    for mistake in found.mistakes:
-        ui.label(f"{mistake.pointer.strip('/').replace('/', '.')}: {mistake.message}").classes("rw-state-failed")
-    for one in found.ignored:
-        ui.label(visit.say("wizard.ignored", field=one.field, because=one.because)).classes("rw-help")
-    for line in found.advice:
-        ui.label(line).classes("rw-help")
-    if found.tokens_per_update:
-        ui.label(visit.say("wizard.update", tokens=units.amount(found.tokens_per_update))).classes("rw-help")
-    if found.estimate:
-        ui.label(orjson.dumps(found.estimate, option=orjson.OPT_INDENT_2).decode()).classes("rw-log rw-code")
