@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("quickstart")(start.quickstart)
 app.command("import")(imports.import_)
+app.command("recommend")(start.recommend)
 app.command("check")(start.check)
 app.command("run")(start.run)
 app.command("resume")(runs.resume)

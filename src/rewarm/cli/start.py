@@ -81,6 +81,27 @@ def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
     raise typer.Exit(findings["exit_code"])
 
 
+def recommend(
+    model: Annotated[str, typer.Argument(help="A hub id, a folder or a version such as legal-vi@3.")],
+    corpus: Annotated[str, typer.Argument(help="A file, a folder or a glob of text to learn.")],
+) -> None:
+    """Print the recipe that Rewarm would choose for this model, corpus and machine, with its reasons.
+
+    What it leaves open, a run fills in as the comments say. `rewarm recommend MODEL CORPUS > recipe.yaml` keeps it.
+    """
+    import yaml
+
+    from rewarm.cli.show import progress_bar
+    from rewarm.pipeline.recommend import recommend
+
+    with progress_bar() as progress:
+        found = recommend(model, corpus, Workspace.default(), progress)
+    say(f"# {found.shift.kind}: {found.shift.reason}")
+    say(yaml.safe_dump(found.recipe, sort_keys=False, allow_unicode=True) + "# left open, and chosen by the run:")
+    for name, origin in found.hyperparameters.items():
+        say(f"#   {name}: {origin.value} ({origin.reason})")
+
+
 def quickstart(
     folder: Annotated[
         Path | None,

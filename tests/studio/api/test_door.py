@@ -38,7 +38,7 @@ def test_s2_nothing_is_open_but_what_is_public(client: Client) -> None:
         "/redoc",
         "/openapi.json",
         "/api/v1/openapi.json",
-        "/static/x",
+        "/static",
         "/metrics",
         "/v1/models",
     ):
@@ -56,6 +56,8 @@ def test_s2_nothing_is_open_but_what_is_public(client: Client) -> None:
         assert nobody.get(path).status_code == 401, path
     assert nobody.get("/health").status_code == 200
     assert nobody.head("/api/v1/session").status_code == 401
+    for path in ("/static/x", "/static/../metrics", "/static/%2e%2e/metrics", "/static/..%2fmetrics"):
+        assert nobody.get(path).status_code in (401, 404), path
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Bearer x", "Basic YTpi", "Bearer rewarm_ộ", "bearer\t"])
