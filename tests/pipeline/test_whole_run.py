@@ -230,7 +230,7 @@ def test_lora_with_a_task_of_ones_own_and_a_published_average(tmp_path: Path) ->
     assert [*found] == ["trained", "average", "running_average"] and report["result"]["weights"] == "running_average"
     assert len({texts["new"] for texts in found.values()}) == 3 and len({*map(tuple, found.values())}) == 1
     assert report["curves"]["eval/new/bits_per_byte"][-1][2] == found["trained"]["new"]
-    assert "Other weights of this training" in (bench.run().report / "report.html").read_text()
+    assert "Candidates of this training" in (bench.run().report / "report.html").read_text()
     assert not (bench.run().path / "candidate").exists()
     AutoModelForCausalLM.from_pretrained(bench.workspace.models / "tiny" / "1")
 

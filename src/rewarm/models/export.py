@@ -83,6 +83,7 @@ def export_checkpoint(
     dtype: torch.dtype | None = None,
     *,
     base_name: str | None = None,
+    trained_share: float = 1.0,
 ) -> None:
     """Write a checkpoint (``step-N``, the parameters that trained) and its base as one model; see ``export``.
 
@@ -90,6 +91,8 @@ def export_checkpoint(
 
     Args:
         base_name: what the adapter calls its base; unset, the folder, which other machines do not have.
+        trained_share: below 1, a merge of so much of the trained weights with the base's (WiSE-FT, arXiv 2109.01903),
+            of which no adapter is written.
 
     Raises:
         DataError: the checkpoint is damaged, or does not hold exactly the parameters that train in the base.
@@ -106,9 +109,16 @@ def export_checkpoint(
         parameter.data = tensor.to(parameter.dtype)
     if parameters:
         raise DataError(f"lacks {len(parameters)} parameters, the first {next(iter(parameters))!r}", where=checkpoint)
-    export(model, base, target, dtype)
-    if hyperparameters.finetuning_type == "lora" and not hyperparameters.merge_adapter:
+    export(model if trained_share == 1 else _blend(model, load_model(base), trained_share), base, target, dtype)
+    if trained_share == 1 and hyperparameters.finetuning_type == "lora" and not hyperparameters.merge_adapter:
         save_adapter(model, target / "adapter", base_name or str(base))
+
+
+@torch.no_grad()
+def _blend(trained: CausalModel, base: CausalModel, trained_share: float) -> dict[str, Tensor]:
+    """``(1 - trained_share)`` times the base's weights and ``trained_share`` times the trained ones."""
+    old = dict(merged(base))
+    return {name: old[name].lerp(weight.to(old[name].dtype), trained_share) for name, weight in merged(trained)}
 
 
 def _trained(checkpoint: Path) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Stage 4, evaluate: the trained model as users will load it, the same scores, and what changed.
 
-Averages of the weights are scored on the held-out texts too; they are published only where the recipe says so.
+Averages of the weights and merges with the base are scored on the held-out texts too; they are published only where
+the recipe says so, or where its forgetting budget chooses among them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from rewarm.core.manifest import verify, write_manifest
 from rewarm.core.storage import TEMPORARY, remove_folder, staged_folder
 from rewarm.evaluate.harness import TaskResult
 from rewarm.models.export import export_checkpoint
+from rewarm.pipeline.choice import Half, choose, half, judge
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
 from rewarm.pipeline.scores import Scores, hash_tasks, read_scores, record_point, save_scores, score_tasks, score_texts
@@ -35,30 +37,34 @@ def inputs(x: Execution) -> Any:
 
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
-    chosen, dataset = x.recipe.evaluation.publish, dataset_of(x)
+    asked, dataset = x.recipe.evaluation, dataset_of(x)
     scores: dict[str, Scores] = {}
-    for name in ("trained", *x.recipe.evaluation.averages):
-        if name != chosen:
+    for name in ("trained", *asked.averages, *asked.merged):
+        if name != asked.published:
             scores[name] = score_texts(x, export(x, name, x.run.path / "candidate"), dataset)
             remove_folder(x.run.path / "candidate")
-    others = [{"weights": name, "rows": text_rows(x, texts)} for name, texts in scores.items()]
+    best = asked.published == "best"
+    others = {name: text_rows(x, texts, "development" if best else None) for name, texts in scores.items()}
+    chosen = choose(others, asked.max_forgetting or 0.0) if best else asked.published
     model = export(x, chosen, x.run.path / "model")
     scores[chosen], tasks = score_texts(x, model, dataset), score_tasks(x, model)
     trained = x.facts["train"]
     record_point(x, scores["trained"], dataset, trained["steps"], trained["tokens"])
-    table = [*text_rows(x, scores[chosen]), *task_rows(x, tasks)]
+    texts = text_rows(x, scores[chosen], "test" if best else None)
+    table = [*texts, *task_rows(x, tasks)]
     outputs = [
         save_scores(x, "evaluate", scores[chosen], tasks),
         x.save("results/rows.json", table),
-        x.save("results/candidates.json", others),
+        x.save("results/candidates.json", [{"weights": name, "rows": rows} for name, rows in others.items()]),
     ]
-    return {"weights": chosen}, [*outputs, model / "manifest.json"]
+    choice = judge(asked.published, asked.max_forgetting, others.get(chosen, texts))
+    return {"weights": chosen, **choice}, [*outputs, model / "manifest.json"]
 
 
 def weights_of(x: Execution, name: str, folder: Path) -> Path:
-    """The checkpoint that training chose, or an average written into the new ``folder`` that looks like one."""
+    """The checkpoint that training chose, also for a merge of it, or an average written into the new ``folder``."""
     trained: Path = x.run.path / x.facts["train"]["checkpoint"]
-    if name == "trained":
+    if name == "trained" or name in x.recipe.evaluation.merged:
         return trained
     if name == "running_average":
         write_running_average(trained, folder)
@@ -73,7 +79,7 @@ def weights_of(x: Execution, name: str, folder: Path) -> Path:
 
 
 def export(x: Execution, name: str, target: Path) -> Path:
-    """The chosen checkpoint, or an average, as a Hugging Face folder ``target``."""
+    """The chosen checkpoint, an average or a merge with the base, as a Hugging Face folder ``target``."""
     if target.exists():
         remove_folder(target)
     x.show_progress("export the model", 0, 1, "model")
@@ -84,6 +90,7 @@ def export(x: Execution, name: str, target: Path) -> Path:
             folder,
             hyperparameters_of(x),
             base_name=x.facts["prepare"]["base"]["reference"],
+            trained_share=x.recipe.evaluation.merged.get(name, 1.0),
         )
         write_manifest(folder, {"schema": 1, "kind": "model"})
     x.show_progress("export the model", 1, 1, "model")
@@ -95,19 +102,17 @@ def task_rows(x: Execution, tasks: dict[str, TaskResult]) -> list[Row]:
     return compare_tasks(read_scores(x, "baseline")[1], tasks, "gain", seed=hyperparameters_of(x).seed)
 
 
-def text_rows(x: Execution, texts: Scores) -> list[Row]:
-    """The rows of the before/after table for the texts."""
+def text_rows(x: Execution, texts: Scores, part: Half | None = None) -> list[Row]:
+    """The rows of the before/after table for the texts; with ``part``, over that half of their documents."""
     x.show_progress("compare", 0, 1, "table")
     base_texts, seed = read_scores(x, "baseline")[0], hyperparameters_of(x).seed
     table = []
     for name, info in dataset_of(x).sources.items():
         if name in texts:
             role: Role = "gain" if info.role == "source" else "forgetting"
-            table.append(
-                compare(
-                    name, "bits_per_byte", role, base_texts[name], texts[name], seed=seed, kind=cast(Kind, info.role)
-                )
-            )
+            both = base_texts[name], texts[name]
+            before, after = (half(items, part) if part else items for items in both)
+            table.append(compare(name, "bits_per_byte", role, before, after, seed=seed, kind=cast(Kind, info.role)))
     return table
 
 

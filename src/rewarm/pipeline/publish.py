@@ -22,6 +22,7 @@ from rewarm.data.plan import build_plan, sizes_of
 from rewarm.data.rows import segments_of
 from rewarm.hub.models import Version, find, list_models, publish
 from rewarm.models.folder import fingerprint
+from rewarm.pipeline.choice import refuse
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of
 from rewarm.recipe.mixture import build_mixture, describe
@@ -37,6 +38,9 @@ def inputs(x: Execution) -> Any:
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     report = draw_report(x)
+    x.log.result("report", str(x.run.report / "report.html"))
+    if (choice := x.facts["evaluate"].get("choice")) and not choice["kept"]:
+        raise refuse(choice, x.facts["evaluate"]["weights"])
     base = x.facts["prepare"]["base"]
 
     def fill(folder: Path) -> None:
@@ -64,7 +68,6 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     version = _published(x, lineage) or publish(x.workspace.models, x.recipe.name, fill, lineage)
     x.show_progress("publish", 1, 1, "version")
     x.log.result("model", {"version": str(version), "path": str(version.path)})
-    x.log.result("report", str(x.run.report / "report.html"))
     return {"version": str(version)}, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
 
 

@@ -208,7 +208,18 @@ class Guard(Frozen):
     )
 
 
-Candidate = Literal["average", "running_average"]
+Average = Literal["average", "running_average"]
+Publish = Literal["trained", "best"] | Average
+MERGES = (0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def _per_cent(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value.removesuffix("%"))
+    except ValueError:
+        raise ValueError("must be a number of per cent, such as 1 %") from None
 
 
 class Evaluation(Frozen):
@@ -223,18 +234,41 @@ class Evaluation(Frozen):
     at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         default_factory=list, description="shares of the training tokens at which the curve gets a point"
     )
-    candidates: list[Candidate] = Field(
+    candidates: list[Average] = Field(
         default_factory=list, description="other weights that are scored too: of the last checkpoints, of the run"
     )
-    publish: Literal["trained"] | Candidate = Field(
-        "trained", description="the weights that are published: those that training ends with, or an average"
+    merges: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
+        None, description="shares of the trained weights in merges with the base that are scored too"
+    )
+    max_forgetting: Annotated[float, Field(ge=0, le=1000), BeforeValidator(_per_cent)] | None = Field(
+        None, description="per cent of forgetting beyond which nothing is published, such as 1 %"
+    )
+    publish: Publish | None = Field(
+        None, description="the weights that are published; trained, or best where max_forgetting is set"
     )
 
     @property
-    def averages(self) -> tuple[Candidate, ...]:
+    def published(self) -> Publish:
+        """The rule that chooses the weights to publish."""
+        return self.publish or ("trained" if self.max_forgetting is None else "best")
+
+    @property
+    def averages(self) -> tuple[Average, ...]:
         """The averages that are scored; one that is to be published is one of them."""
         named = {*self.candidates, self.publish}
-        return tuple(name for name in get_args(Candidate) if name in named)
+        return tuple(name for name in get_args(Average) if name in named)
+
+    @property
+    def merged(self) -> dict[str, float]:
+        """The merges that are scored, by their names: the share of the trained weights, the base's is the rest."""
+        shares = (MERGES if self.published == "best" else ()) if self.merges is None else self.merges
+        return {f"merge-{share:g}": share for share in sorted(set(shares))}
+
+    @model_validator(mode="after")
+    def _best_within_a_budget(self) -> Evaluation:
+        if self.publish == "best" and self.max_forgetting is None:
+            raise ValueError("publish: best needs max_forgetting, the forgetting that it may cost, such as 1 %")
+        return self
 
 
 class Notify(Frozen):
@@ -268,6 +302,12 @@ class Recipe(Frozen):
         names = [text.name for text in self.texts]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"sources, replay and panels need different names; twice: {', '.join(sorted(twice))}")
+        return self
+
+    @model_validator(mode="after")
+    def _forgetting_is_measured(self) -> Recipe:
+        if self.evaluation.max_forgetting is not None and not self.evaluation.panels and not self.data.replay:
+            raise ValueError("evaluation.max_forgetting needs evaluation.panels (or data.replay) to measure it on")
         return self
 
     @property

@@ -83,7 +83,11 @@ def build_report(
         "result": dict(result),
         "headline": headline(rows),
         "rows": rows,
-        "candidates": [{**other, "rows": _with_kinds(other["rows"], texts)} for other in candidates],
+        "candidates": [
+            {**other, "headline": headline(kinds), "rows": kinds}
+            for other in candidates
+            for kinds in [_with_kinds(other["rows"], texts)]
+        ],
         "curves": {metric: _thinned(points) for metric, points in metrics.items()},
         "data": {
             "hash": resolved.get("dataset"),

@@ -94,7 +94,7 @@ def page(report: Mapping[str, Any]) -> str:
     body = [
         _head(report),
         _section("Before and after", _plots(of("rows")), _results(report["rows"])),
-        _candidates(report),
+        _candidates(report, of("candidates")),
         _section("Training", _plots(of("tokens"), beside=_facts(words.training_facts(report)))),
         _section("Data", *_data(report["data"], of("data"))),
         _section("What this does not show", _list(report["limits"])),
@@ -151,9 +151,12 @@ def _results(rows: Sequence[Row]) -> str:
     return _table(words.RESULT_HEADS, cells, words=3) + f'<div class="notes">{notes}</div>'
 
 
-def _candidates(report: Mapping[str, Any]) -> str:
+def _candidates(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
     heads, cells = words.candidate_rows(report)
-    return _section(words.CANDIDATES, _table(heads, cells, words=4)) if cells else ""
+    if not cells:
+        return ""
+    rule = "".join(f"<p>{escape(line)}</p>" for line in words.choice(report))
+    return _section(words.CANDIDATES, rule, _plots(plots), _table(heads, cells, words=4))
 
 
 def _data(data: Mapping[str, Any], plots: Sequence[Plot]) -> list[str]:

@@ -1,8 +1,8 @@
 """The report's plots as inline SVG that takes its colours and its type from the page around it.
 
-One drawing serves a light and a dark page, the browser and a model card on the hub. There are three
-kinds: rows with intervals, curves over tokens, and what was left of the documents; each is laid out
-for the width of a phone, where it is shown as large as it is drawn.
+One drawing serves a light and a dark page, the browser and a model card on the hub. There are four
+kinds: rows with intervals, candidates by gain and forgetting, curves over tokens, and what was left of
+the documents; each is laid out for the width of a phone, where it is shown as large as it is drawn.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Plot:
     caption: str
     svg: str
     section: str = "rows"
-    """Where it stands: with the table's rows, over tokens, or with the data."""
+    """Where it stands: with the table's rows, the candidates, over tokens, or with the data."""
     tall: bool = False
     """Whether it stands beside two others, at the right."""
 
@@ -74,7 +74,7 @@ def draw_plots(report: Mapping[str, Any]) -> list[Plot]:
         plots.append(_change("Tasks: change of accuracy", tasks, keys, 100, "", "Points: right of zero"))
     texts = report["data"]["texts"]
     lossy = [text for text in texts if sum(text["filtered"].values()) + sum(text["rejected"].values())]
-    return [*plots, *_over_tokens(report["curves"], texts), *map(_waterfall, lossy)]
+    return [*plots, *_trade_off(report), *_over_tokens(report["curves"], texts), *map(_waterfall, lossy)]
 
 
 # --- rows ---
@@ -144,6 +144,40 @@ def _rows(lines: Sequence[tuple[str, str, list[_Mark]]], label: str, zero: bool 
 
 
 # --- where the documents went ---
+
+
+def _trade_off(report: Mapping[str, Any]) -> list[Plot]:
+    """What each candidate gained and what it forgot: none is better than one that lies above it and to its left."""
+    weights, choice = report["result"].get("weights", "trained"), report["result"].get("choice")
+    named = {other["weights"]: other["headline"] for other in report["candidates"]}
+    named = {weights: report["headline"], **named}  # of the published one, the figures that it was chosen by
+    points = {name: both for name, both in named.items() if both["gain"] and both["forgetting"]}
+    if len(points) < 2:
+        return []
+    forgotten = [0.0, *(both["forgetting"]["percent"] for both in points.values())]
+    budget = choice["max_forgetting"] if choice else None
+    if budget is not None and budget > max(forgotten) + (max(forgotten) - min(forgotten)):
+        budget = None  # so far away, it would push the points together
+    x_low, x_high = _range([*forgotten, budget or 0.0])
+    y_low, y_high = _range([0.0, *(both["gain"]["percent"] for both in points.values())])
+    left, right, top, bottom = 50.0, _WIDTH - _INSET, 12.0, 232.0
+    x, y = _scale(x_low, x_high, left, right), _scale(y_low, y_high, bottom, top)
+    parts = [_text(right, bottom + 32, "forgetting, per cent", "muted", "end", 11)]
+    for tick in _ticks(y_low, y_high):
+        parts.append(_line((left, y(tick)), (right, y(tick)), "rule"))
+        parts.append(_text(left - 6, y(tick) + 4, words.brief(tick) + " %", "muted", "end", 11))
+    parts += [_text(x(tick), bottom + 16, words.brief(tick), "muted", "middle", 11) for tick in _ticks(x_low, x_high)]
+    if budget is not None:
+        parts.append(_line((x(budget), top), (x(budget), bottom), "forgetting", 1.4))
+        parts.append(_text(x(budget) - 4, bottom - 6, "budget", "forgetting", "end", 11))
+    for name, both in points.items():
+        at, colour = (x(both["forgetting"]["percent"]), y(both["gain"]["percent"])), "ink"
+        parts.append(_dot(*at, "gain" if name == weights else colour, filled=name == weights))
+        near_edge = at[0] > (left + right) / 2
+        parts.append(_text(at[0] + (-8 if near_edge else 8), at[1] + 4, name, colour, "end" if near_edge else "start"))
+    caption = f"Gain (upwards) against forgetting (to the right), bits per byte; filled: {weights}, the chosen weights."
+    label = "Gain against forgetting of every candidate"
+    return [Plot("Gain against forgetting", caption, _svg(bottom + 38, label, parts), section="candidates")]
 
 
 def _waterfall(text: Mapping[str, Any]) -> Plot:

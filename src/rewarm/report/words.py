@@ -21,7 +21,7 @@ _DETAILS: dict[str, Any] = {
     **{"rejected": {}, "filtered": {}, "flagged": {}, "samples": {}, "bad_files": [], "sites": []},
     "ignored_files": {"count": 0, "first": []},
 }
-CANDIDATES = "Other weights of this training"
+CANDIDATES = "Candidates of this training"
 _WEIGHTS = {
     "trained": "as training ended",
     "average": "average of the last checkpoints",
@@ -157,9 +157,34 @@ def result_cells(row: Row) -> list[str]:
     ]
 
 
+def weights_name(weights: str) -> str:
+    """What weights of a training are called in a report."""
+    share = weights.removeprefix("merge-")
+    return _WEIGHTS.get(weights) or f"{share} of the trained weights, the rest the base's"
+
+
+def choice(report: Mapping[str, Any]) -> list[str]:
+    """By which rule the weights were chosen, and whether they kept the budget."""
+    found = report["result"].get("choice")
+    if not found:
+        return []
+    budget = f"at most {brief(found['max_forgetting'])} % forgotten (max_forgetting)"
+    weights = weights_name(report["result"]["weights"])
+    chosen = f"Chosen: {weights}, with a forgetting of {percent(found['forgetting'])}."
+    lines = [f"Rule: {budget}. {chosen}"]
+    if found["rule"] == "best":
+        lines = [
+            f"Rule: the greatest gain with {budget}. {chosen} The "
+            "figures here are of one half of the held-out documents, by which was chosen; those above are of the other."
+        ]
+    return lines if found["kept"] else [*lines, "The budget was not kept, so nothing was published."]
+
+
 def candidate_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells of the table of other weights of the same training, which were not published."""
-    rows = [[_WEIGHTS[other["weights"]], *result_cells(row)] for other in report["candidates"] for row in other["rows"]]
+    """Heads and cells of the table of the other weights of the same training; of all, where they were chosen by it."""
+    rows = [
+        [weights_name(other["weights"]), *result_cells(row)] for other in report["candidates"] for row in other["rows"]
+    ]
     return ["Weights", *RESULT_HEADS], rows
 
 
@@ -326,7 +351,7 @@ def training_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("Base model", str(report["base"]["reference"])),
         ("Parameters", amount(report["base"].get("parameters"))),
-        *([("Weights", _WEIGHTS[weights])] if weights != "trained" else []),
+        *([("Weights", weights_name(weights))] if weights != "trained" else []),
         ("Steps", f"{training['steps']:,}"),
         *(
             (f"Steps {start + 1:,} to {end:,}", "rewound: no trace in the weights")

@@ -1,0 +1,65 @@
+"""Which weights of a training are published, by a rule that stands in the recipe before anything is scored.
+
+With ``publish: best`` it is the candidate of the greatest gain whose forgetting lies within ``max_forgetting``.
+Whoever picks the best of several by a score cannot report that score: it flatters. So every text's held-out
+documents are parted in two by a hash; the one half (development) chooses, the other (test) is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Literal
+
+from rewarm.core.errors import UserError
+from rewarm.report.compare import Headline, Row, headline
+from rewarm.report.intervals import FEWEST
+
+Half = Literal["development", "test"]
+
+
+def half(items: Sequence[Mapping[str, Any]], which: Half) -> list[Mapping[str, Any]]:
+    """That half of the items; all of them where a half would be too few for an interval."""
+    parts: dict[Half, list[Mapping[str, Any]]] = {"development": [], "test": []}
+    for item in items:
+        parts["test" if sha256(str(item["id"]).encode()).digest()[0] % 2 else "development"].append(item)
+    return parts[which] if min(map(len, parts.values())) >= FEWEST else list(items)
+
+
+def choose(candidates: Mapping[str, Sequence[Row]], max_forgetting: float) -> str:
+    """The name of the candidate that gains most within the budget; of the one that forgets least, where none is."""
+    found = {name: headline(rows) for name, rows in candidates.items()}
+    within = {name: _gain(both) for name, both in found.items() if _forgetting(both) <= max_forgetting}
+    return max(within, key=within.__getitem__) if within else min(found, key=lambda name: _forgetting(found[name]))
+
+
+def judge(rule: str, max_forgetting: float | None, rows: Sequence[Row]) -> dict[str, Any]:
+    """Whether the chosen weights keep the budget, on the rows that decided; nothing where there is no budget."""
+    if max_forgetting is None:
+        return {}
+    forgetting = _forgetting(headline(rows))
+    measured = forgetting if math.isfinite(forgetting) else None
+    facts = {"rule": rule, "max_forgetting": max_forgetting, "forgetting": measured}
+    return {"choice": {**facts, "kept": forgetting <= max_forgetting}}
+
+
+def refuse(choice: Mapping[str, Any], weights: str) -> UserError:
+    """What a run says that could not keep its budget."""
+    which = f"the least of all candidates ({weights})" if choice["rule"] == "best" else weights
+    figure = "not measured" if choice["forgetting"] is None else f"{choice['forgetting']:.3g} %"
+    return UserError(
+        f"nothing is published: forgetting is {figure}, {which}, and max_forgetting is {choice['max_forgetting']:g} %",
+        where="evaluation.max_forgetting",
+        remedy="raise data.replay.share or lower hyperparameters.learning_rate; the run's report says what each "
+        "candidate gained and forgot",
+    )
+
+
+def _gain(both: Headline) -> float:
+    return float(both["gain"]["percent"]) if both["gain"] else 0.0
+
+
+def _forgetting(both: Headline) -> float:
+    """In per cent of the base's bits per byte; endless where it was not measured: no budget is kept blindly."""
+    return float(both["forgetting"]["percent"]) if both["forgetting"] else float("inf")
