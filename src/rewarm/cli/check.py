@@ -58,12 +58,12 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     Raises:
         UserError: if model or texts cannot be read at all.
     """
-    tasks, folder = recipe.evaluation.tasks, recipe.evaluation.task_path
-    if tasks or folder:
+    tasks, folders = recipe.evaluation.tasks, (recipe.evaluation.task_path, recipe.evaluation.data_path)
+    if tasks or any(folders):
         from rewarm.evaluate.harness import check_tasks  # torch and the harness, which few checks need
         from rewarm.pipeline.items import with_items
 
-        check_tasks(tasks, Path(folder) if folder else None)
+        check_tasks(tasks, *(Path(folder) if folder else None for folder in folders))
         recipe = with_items(recipe, workspace, None)  # as a run had them when it made the dataset
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)

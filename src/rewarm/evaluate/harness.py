@@ -12,8 +12,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ Item = dict[str, Any]
 Progress = Callable[[str, float, float, str], None]
 
 logger = logging.getLogger(__name__)
+SHIPPED = Path(__file__).parent / "tasks"
+"""Task files that come with Rewarm."""
 _LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")
 
 
@@ -71,6 +74,8 @@ def run_tasks(
     tasks: Sequence[str],
     *,
     task_path: Path | None = None,
+    data_path: Path | None = None,
+    add_bos: bool | None = None,
     num_fewshot: int | None = None,
     limit: int | None = None,
     device: torch.device | str = "cpu",
@@ -81,8 +86,12 @@ def run_tasks(
 ) -> dict[str, TaskResult]:
     """Score the model in ``model_folder`` on ``tasks``: names of tasks, groups or tags, or patterns of them.
 
-    A group counts as its tasks; its own average is not computed. With ``evaluations`` and
-    ``model_key`` (the model's fingerprint), scores are kept there and a model is scored once.
+    A group counts as its tasks; where it weighs them by size, their items together are a result of its own name.
+    With ``evaluations`` and ``model_key`` (the model's fingerprint), scores are kept there and a model is scored once.
+
+    Args:
+        data_path: a folder with the data of the shipped tasks, in place of the hub.
+        add_bos: whether a prompt begins with the tokenizer's BOS; unset, as the tokenizer does.
 
     Raises:
         UserError: for an unknown task, with the nearest name.
@@ -90,7 +99,7 @@ def run_tasks(
     """
     results: dict[str, TaskResult] = {}
     settings = {"num_fewshot": num_fewshot, "limit": limit}
-    runner = _Runner(model_folder, task_path, settings, str(device), progress)
+    runner = _Runner(model_folder, task_path, data_path, add_bos, settings, str(device), progress, warn)
     for name in dict.fromkeys(tasks):
         facts = {
             "model": model_key,
@@ -99,6 +108,8 @@ def run_tasks(
             "computed_by": [str(device), version("torch")],
             "task_files": hash_folder(task_path),
             **settings,
+            **({} if add_bos is None else {"add_bos": add_bos}),
+            **({"shipped": hash_folder(SHIPPED), "data": hash_folder(data_path)} if runner.is_shipped(name) else {}),
         }
         found = read_scores(evaluations, facts, warn) if evaluations and model_key else None
         if found:
@@ -115,7 +126,7 @@ def run_tasks(
     return results
 
 
-def check_tasks(tasks: Sequence[str], task_path: Path | None) -> None:
+def check_tasks(tasks: Sequence[str], task_path: Path | None, data_path: Path | None = None) -> None:
     """Look every task up by its name, before anything is scored or loaded.
 
     Raises:
@@ -123,7 +134,9 @@ def check_tasks(tasks: Sequence[str], task_path: Path | None) -> None:
     """
     if task_path and not task_path.is_dir():
         raise UserError("evaluation.task_path: there is no such folder", where=task_path)
-    runner = _Runner(Path(), task_path, {}, "cpu", lambda what, done, total, unit: None)
+    if data_path and not data_path.is_dir():
+        raise UserError("evaluation.data_path: there is no such folder", where=data_path)
+    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
     with _quiet():
         for name in tasks:
             if not runner.is_own(name):
@@ -131,18 +144,21 @@ def check_tasks(tasks: Sequence[str], task_path: Path | None) -> None:
 
 
 def task_texts(
-    tasks: Sequence[str], task_path: Path | None, progress: Progress = lambda what, done, total, unit: None
+    tasks: Sequence[str],
+    task_path: Path | None,
+    data_path: Path | None,
+    progress: Progress = lambda what, done, total, unit: None,
 ) -> Iterator[dict[str, str]]:
     """The items of ``tasks`` as text, ``{task, id, text}``: what must not stand in a training corpus.
 
     Raises:
         UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
     """
-    runner = _Runner(Path(), task_path, {}, "cpu", progress)
+    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", progress)
     for name in dict.fromkeys(tasks):
         progress(f"read task {name}", 0, 0, "")
         with _quiet():
-            _, found = runner._load(name)
+            _, found, _ = runner._load(name)
         for own, task in found.items():
             for number, document in enumerate(task.eval_docs):
                 yield {"task": own, "id": str(number), "text": _text_of(task, document)}
@@ -160,10 +176,22 @@ class _Runner:
     """Loads the harness and the model when the first task needs them, and not before."""
 
     def __init__(
-        self, folder: Path, task_path: Path | None, settings: dict[str, int | None], device: str, progress: Progress
+        self,
+        folder: Path,
+        task_path: Path | None,
+        data_path: Path | None,
+        add_bos: bool | None,
+        settings: dict[str, int | None],
+        device: str,
+        progress: Progress,
+        warn: Warn = logger.warning,
     ) -> None:
+        self.warn = warn
         self.task_path, self.settings, self.device, self.progress = task_path, settings, device, progress
-        self._arguments = {"pretrained": str(folder)}
+        self._arguments: dict[str, Any] = {"pretrained": str(folder)}
+        if add_bos is not None:
+            self._arguments["add_bos_token"] = add_bos
+        self._metadata = {**self._arguments, **({"data_path": str(data_path)} if data_path else {})}
         self._model: Any = None
         self._managers: dict[bool, Any] = {}
 
@@ -174,7 +202,11 @@ class _Runner:
         what = f"task {name}"
         self.progress(what, 0, 0, "requests")
         with _quiet():
-            manager, tasks = self._load(name)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                manager, tasks, groups = self._load(name)
+            for said in dict.fromkeys(str(one.message) for one in caught if SHIPPED in Path(one.filename).parents):
+                self.warn(said)
             self._model = self._model or _watched_model(self._arguments, self.device)
             self._model.watch(lambda done, total: self.progress(what, done, total, "requests"))
             output = simple_evaluate(
@@ -189,23 +221,28 @@ class _Runner:
         self.progress(what, self._model.total, self._model.total, "requests")
         if output is None:
             raise RuntimeError("the harness returned nothing")
-        return [_result(task, name, output) for name, task in tasks.items()]
+        results = {name: _result(task, name, output) for name, task in tasks.items()}
+        return [*results.values(), *(_pooled(group, results) for group in groups.values() if _is_pooled(group))]
 
-    def _load(self, name: str) -> tuple[Any, dict[str, Any]]:
-        """A task manager, and its tasks that ``name`` stands for, by their names."""
+    def _load(self, name: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """A task manager, and its tasks and groups that ``name`` stands for, by their names."""
         if self.is_own(name):
             own = self._manager(defaults=False)
             with contextlib.suppress(LookupError, TypeError, ValueError):  # one that builds on the harness's tasks
-                return own, _loaded(own, [name])
+                return own, *_loaded(own, [name])
         names = self.find(name)
         try:
-            return self._manager(defaults=True), _loaded(self._manager(defaults=True), names)
+            return self._manager(defaults=True), *_loaded(self._manager(defaults=True), names)
         except (LookupError, TypeError, ValueError) as error:
             raise _unloadable(name, error) from error
 
     def is_own(self, name: str) -> bool:
-        """Whether a task of the user's folder is called so; to index the harness's thousands takes ten seconds."""
-        return self.task_path is not None and name in self._manager(defaults=False).all_tasks
+        """Whether a task of ours or of the user's is called so; to index the harness's thousands takes ten seconds."""
+        return name in self._manager(defaults=False).all_tasks
+
+    def is_shipped(self, name: str) -> bool:
+        """Whether it is a task that comes with Rewarm."""
+        return self.is_own(name) and any(SHIPPED.rglob(f"{name}.yaml"))
 
     def find(self, name: str) -> list[str]:
         """The tasks that ``name`` stands for."""
@@ -224,22 +261,22 @@ class _Runner:
 
         if defaults not in self._managers:
             self._managers[defaults] = TaskManager(
-                include_path=str(self.task_path) if self.task_path else None,
+                include_path=[str(SHIPPED), *([str(self.task_path)] if self.task_path else [])],
                 include_defaults=defaults,
-                metadata=self._arguments,
+                metadata=self._metadata,
             )
         return self._managers[defaults]
 
 
-def _loaded(manager: Any, names: list[str]) -> dict[str, Any]:
-    """The harness's tasks of these names, their data read."""
+def _loaded(manager: Any, names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The harness's tasks and groups of these names, their data read."""
     try:
-        tasks: dict[str, Any] = manager.load(names)["tasks"]
-    except (LookupError, TypeError, ValueError):
+        found = manager.load(names)
+    except (LookupError, TypeError, ValueError, UserError):
         raise
     except Exception as error:  # whatever a task's own code, or the download of its data, raises
         raise _unloadable(", ".join(names), error) from error
-    return tasks
+    return found["tasks"], found["groups"]
 
 
 def _unloadable(name: str, error: Exception) -> DataError:
@@ -266,6 +303,24 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
             metrics[shown] = Metric(float(value), aggregation, bool(better.get(metric, True)))
             item[shown] = _item_value(sample[metric], aggregation)
     return TaskResult(name, str(output["versions"].get(name, "")), metrics, list(items.values()))
+
+
+def _is_pooled(group: Any) -> bool:
+    """Whether the group's own figure is the mean over all items of its tasks."""
+    asked = group.aggregate_metric_list or []
+    return bool(asked) and all(one.aggregation == "mean" and one.weight_by_size for one in asked)
+
+
+def _pooled(group: Any, results: Mapping[str, TaskResult]) -> TaskResult:
+    """A group's result: the items of its tasks, each under the name of its task."""
+    parts = [results[task.task_name] for task in group.get_all_tasks()]
+    items = [{**item, "id": f"{part.task}:{item['id']}"} for part in parts for item in part.items]
+    metrics = {}
+    for one in group.aggregate_metric_list:
+        if all(one.metric in part.metrics for part in parts):
+            value = sum(part.metrics[one.metric].value * len(part.items) for part in parts) / len(items)
+            metrics[one.metric] = replace(parts[0].metrics[one.metric], value=value)
+    return TaskResult(group.name, parts[0].version, metrics, items)
 
 
 def _item_value(value: Any, aggregation: str) -> Any:

@@ -47,11 +47,15 @@ def _is_open(step: Step) -> bool:
 def _items_file(recipe: Recipe, workspace: Workspace, progress: Progress | None) -> Path | None:
     """The items of the recipe's tasks, written once for each set of tasks."""
     asked = recipe.evaluation
-    folder = Path(asked.task_path) if asked.task_path else None
-    name = sha256_bytes(canonical([sorted(asked.tasks), hash_folder(folder)]))[:32]
+    folder, data = (Path(path) if path else None for path in (asked.task_path, asked.data_path))
+    name = sha256_bytes(canonical([sorted(asked.tasks), hash_folder(folder), *([hash_folder(data)] if data else [])]))[
+        :32
+    ]
     path = workspace.datasets / ".benchmarks" / f"{name}.jsonl"
     if not path.exists():
         if progress is None:
             return None
-        write_file(path, b"".join(orjson.dumps(item) + b"\n" for item in task_texts(asked.tasks, folder, progress)))
+        write_file(
+            path, b"".join(orjson.dumps(item) + b"\n" for item in task_texts(asked.tasks, folder, data, progress))
+        )
     return path

@@ -97,6 +97,8 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
         folder,
         settings.tasks,
         task_path=Path(settings.task_path) if settings.task_path else None,
+        data_path=Path(settings.data_path) if settings.data_path else None,
+        add_bos=settings.add_bos,
         num_fewshot=settings.num_fewshot,
         limit=settings.limit,
         device=device_of(x),
@@ -108,9 +110,10 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
 
 
 def hash_tasks(x: Execution) -> str | None:
-    """A hash of the user's own task files."""
-    path = x.recipe.evaluation.task_path
-    return hash_folder(Path(path)) if path else None
+    """A hash of the user's own task files and data."""
+    asked = x.recipe.evaluation
+    found = [hash_folder(Path(path)) for path in (asked.task_path, asked.data_path) if path]
+    return "+".join(map(str, found)) or None
 
 
 def save_scores(x: Execution, name: str, texts: Scores, tasks: dict[str, TaskResult]) -> Path:

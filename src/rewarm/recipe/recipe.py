@@ -225,6 +225,10 @@ def _per_cent(value: Any) -> Any:
 class Evaluation(Frozen):
     tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks")
     task_path: str | None = Field(None, description="folder of own task YAML files")
+    data_path: str | None = Field(None, description="folder with the data of the ViLLM-Eval tasks; the hub when unset")
+    add_bos: bool | None = Field(
+        None, description="whether the prompts of tasks begin with BOS; as the tokenizer does when unset"
+    )
     num_fewshot: int | None = Field(
         None, ge=0, le=10_000, description="examples in the prompt; the task's own when unset"
     )
@@ -352,11 +356,11 @@ class Recipe(Frozen):
                 "steps": [step.located(at) for step in self.data.steps],
             }
         )
-        task_path = self.evaluation.task_path
+        folders = {key: getattr(self.evaluation, key) for key in ("task_path", "data_path")}
         evaluation = self.evaluation.model_copy(
             update={
                 "panels": [text(panel) for panel in self.evaluation.panels],
-                "task_path": at(task_path) if task_path else None,
+                **{key: at(path) if path else None for key, path in folders.items()},
             }
         )
         is_folder = base.startswith((".", "/", "~"))

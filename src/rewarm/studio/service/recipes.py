@@ -231,6 +231,8 @@ def _local_paths(recipe: Recipe) -> list[tuple[Literal["base_model", "path", "st
     found: list[tuple[Literal["base_model", "path", "steps"], str]] = []
     if recipe.base_model.startswith(("/", ".", "~")):
         found.append(("base_model", recipe.base_model))
+    if recipe.evaluation.data_path is not None:
+        found.append(("path", recipe.evaluation.data_path))
 
     def seen(path: str) -> str:
         found.append(("steps", path))
