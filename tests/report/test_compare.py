@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rewarm.report.compare import Kind, Role, compare, headline
+from rewarm.report import words
+from rewarm.report.compare import Kind, Role, Row, compare, headline, holm
 from tests.report.made_up import documents
 
 
@@ -148,3 +149,42 @@ def test_headline_speaks_of_the_replay_only_where_nothing_else_was_watched() -> 
     assert headline(table[:2])["forgetting"] is None
     task = right_or_wrong(30, 12, 2, 6)
     assert headline([task]) == {"gain": None, "forgetting": None}
+
+
+def answers(won: int, lost: int, n: int, task: str = "pick") -> Row:
+    base = [{"id": i, "acc": float(i < lost or i % 2)} for i in range(n)]
+    change = {**dict.fromkeys(range(lost), 0.0)}
+    wrong = [i for i in range(lost, n) if not i % 2][:won]
+    result = [{"id": i, "acc": 1.0 if i in wrong else change.get(i, base[i]["acc"])} for i in range(n)]
+    return compare(task, "acc", "gain", base, result, seed=0, kind="task")
+
+
+def test_holm_against_the_textbook() -> None:
+    rows = [{**answers(3, 1, 40), "p": p} for p in (0.01, 0.04, 0.03, 0.005)]
+    found = [row["p_holm"] for row in holm([*rows, {**rows[0], "p": None}])]  # type: ignore[list-item]
+    assert found == [pytest.approx(0.03), pytest.approx(0.06), pytest.approx(0.06), pytest.approx(0.02), None]
+    assert holm(rows[:1])[0]["p_holm"] == pytest.approx(0.01)  # type: ignore[arg-type]
+
+
+def test_what_is_detectable_is_detected_four_times_in_five() -> None:
+    draw = np.random.default_rng(0)
+    n, discordant = 1000, 0.2
+    size = answers(100, 100, n)["detectable"]
+    assert size is not None
+
+    def found() -> bool:
+        kinds = draw.multinomial(n, [(discordant + size) / 2, (discordant - size) / 2, 1 - discordant])
+        row = answers(int(kinds[0]), int(kinds[1]), n)
+        return row["low"] is not None and row["low"] > 0
+
+    assert 0.72 < np.mean([found() for _ in range(300)]) < 0.88
+
+
+def test_the_verdict_says_what_is_shown_after_the_correction() -> None:
+    rows = holm([answers(90, 10, 400, "sure"), answers(16, 5, 400, "by_chance"), answers(5, 60, 400, "lost")])
+    sure, chance, lost = words.verdicts(rows)
+    assert sure.startswith("sure (acc) rose by 20.0 points, 95 % interval") and "corrected for 3 rows" in sure
+    assert lost.startswith("lost (acc) fell by 13.7") or lost.startswith("lost (acc) fell by 13.8")
+    assert rows[1]["p_holm"] == rows[1]["p"] and "by_chance (acc) rose" in chance  # the largest p is not corrected
+    rows = holm([answers(16, 5, 400, "by_chance"), answers(10, 10, 400, "none")])
+    assert words.verdicts(rows)[0].startswith("by_chance (acc) rose") is (2 * (rows[0]["p"] or 1) < 0.05)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
+from scipy import stats
 
 from rewarm.report.intervals import LEVEL, Array, Estimate, Paired, bootstrap, mcnemar, tango, wilson
 
@@ -42,6 +43,10 @@ class Figures(TypedDict):
     percent_low: float | None
     percent_high: float | None
     p: float | None
+    p_holm: float | None
+    """p corrected for all rows that have one (Holm 1979): below 0.05, one in twenty tables without any change."""
+    detectable: float | None
+    """The smallest change that would have been found with a chance of 80 %, from the interval's width."""
     level: float
     method: str
     note: str | None
@@ -103,7 +108,8 @@ def compare_tasks(
 ) -> list[Row]:
     """A row for each metric of each task, for two models scored by ``rewarm.evaluate.harness.run_tasks``.
 
-    A metric of which no interval is known (F1 over a whole corpus, BLEU) gets a row with its figures alone.
+    Each p is corrected for the number of rows (``p_holm``). A metric of which no interval is known (F1 over a whole
+    corpus, BLEU) gets a row with its figures alone.
     """
     rows: list[Row] = []
     for name, after in result.items():
@@ -139,7 +145,18 @@ def compare_tasks(
                     **alone,
                 }
             )
-    return rows
+    return holm(rows)
+
+
+def holm(rows: Sequence[Row]) -> list[Row]:
+    """The rows with ``p_holm``: Holm's step-down correction (Scandinavian Journal of Statistics 6:65, 1979)."""
+    corrected: dict[int, float] = {}
+    highest = 0.0
+    tested = sorted((p, i) for i, row in enumerate(rows) if (p := row["p"]) is not None)
+    for before, (p, i) in enumerate(tested):
+        highest = max(highest, min(1.0, p * (len(tested) - before)))
+        corrected[i] = highest
+    return [{**row, "p_holm": corrected.get(i)} for i, row in enumerate(rows)]
 
 
 def _pair(metric: str, aggregation: str, base: Sequence[Item], result: Sequence[Item]) -> tuple[Paired, int | None]:
@@ -225,10 +242,21 @@ def _figures(
         "percent_low": percent[1],
         "percent_high": percent[2],
         "p": p,
+        "p_holm": None,
+        "detectable": _detectable(difference),
         "level": LEVEL,
         "method": method,
         "note": note,
     }
+
+
+def _detectable(difference: Estimate) -> float | None:
+    """Power 80 % needs 2.80 standard errors where the interval reaches 1.96 of them to either side."""
+    if difference.low is None or difference.high is None:
+        return None
+    return float(
+        (difference.high - difference.low) / 2 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) / stats.norm.ppf(0.975)
+    )
 
 
 class Headline(TypedDict):

@@ -147,8 +147,8 @@ def _plots(plots: Sequence[Plot], beside: str = "") -> str:
 
 def _results(rows: Sequence[Row]) -> str:
     cells = [words.result_cells(row) for row in rows]
-    notes = "".join(f"<p>{escape(note)}</p>" for note in words.notes(rows))
-    return _table(words.RESULT_HEADS, cells, words=3) + f'<div class="notes">{notes}</div>'
+    verdicts, notes = ("".join(f"<p>{escape(one)}</p>" for one in of(rows)) for of in (words.verdicts, words.notes))
+    return _table(words.RESULT_HEADS, cells, words=3) + f'{verdicts}<div class="notes">{notes}</div>'
 
 
 def _candidates(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:

@@ -203,12 +203,37 @@ def notes(rows: Sequence[Row]) -> list[str]:
         if row["note"]:
             remarks.setdefault(row["note"], []).append(f"{row['task']} ({row['metric'].replace('_', ' ')})")
     found += [f"{_list(tasks)}: {note}." for note, tasks in remarks.items()]
-    found += [
-        f"{row['task']} ({row['metric']}): p = {brief(row['p'], 2)} (McNemar, exact)."
-        for row in rows
-        if row["p"] is not None
-    ]
+    seen = [row for row in rows if row.get("detectable") is not None]
+    if seen:
+        least = (f"{row['task']} ({row['metric'].replace('_', ' ')}) {_least(row)}" for row in seen)
+        found.append(f"Smallest changes that would have been found with a chance of 80 %: {'; '.join(least)}.")
     return found
+
+
+def _least(row: Row) -> str:
+    size = row["detectable"] or 0.0
+    return f"{number(100 * size, 1)} points" if row["p"] is not None else brief(size, 2)
+
+
+def verdicts(rows: Sequence[Row]) -> list[str]:
+    """What the rows of right or wrong answers say, in a sentence each."""
+    tested = [row for row in rows if row["p"] is not None]
+    said = []
+    for row in tested:
+        p = row["p"] if row.get("p_holm") is None else row["p_holm"]
+        many = f", corrected for {len(tested)} rows" if row.get("p_holm") is not None and len(tested) > 1 else ""
+        sure = f"p = {brief(p or 0.0, 2)} (McNemar, exact{many})"
+        points = f"{number(100 * abs(row['difference']), 1)} points"
+        bounds = interval(100 * (row["low"] or 0.0), 100 * (row["high"] or 0.0), 1)
+        name = f"{row['task']} ({row['metric'].replace('_', ' ')})"
+        if p is not None and p < 0.05:
+            way = "rose" if row["difference"] > 0 else "fell"
+            said.append(f"{name} {way} by {points}, 95 % interval {bounds}; {sure}.")
+        else:
+            said.append(
+                f"{name}: no change is shown ({number(100 * row['difference'], 1, True)} points, {bounds}; {sure})."
+            )
+    return said
 
 
 def data_rows(texts: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
