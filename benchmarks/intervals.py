@@ -14,6 +14,9 @@ import json
 import sys
 import time
 
+if __name__ == "__main__":
+    del sys.path[0]  # this folder: its tokenize.py would hide the standard library's
+
 import numpy as np
 
 from rewarm.report.compare import compare, holm

@@ -337,7 +337,13 @@ def test_benchmark_items_in_the_text_are_removed_and_flagged(
     entry = next(source for source in shown["sources"] if source["name"] == "new")
     assert entry["filtered"]["decontaminate: 13-gram of pick"] >= 4
     assert entry["flagged"]["decontaminate: 13-gram of pick"] == ["0", "1", "2", "3"]
-    assert "not trained on (4 items found)" in (bench.run().report / "report.md").read_text().replace("\\", "")
+    told = (bench.run().report / "report.md").read_text().replace("\\", "")
+    assert "not trained on (4 items found)" in told
+    assert (
+        "80 % of its items (4 of 5) share a run of words with the training text" in told and "On the other 1: " in told
+    )
+    row = next(row for row in orjson.loads((bench.run().report / "report.json").read_bytes())["rows"] if row["p"])
+    assert (row["n"], row["flagged"], row["clean"]["n"]) == (5, 4, 1)
 
 
 def test_sighup_is_a_stop_with_a_checkpoint(bench: Bench) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rewarm.evaluate.harness import Metric, TaskResult
 from rewarm.report import words
-from rewarm.report.compare import Kind, Role, Row, compare, headline, holm
+from rewarm.report.compare import Kind, Role, Row, compare, compare_tasks, headline, holm
 from tests.report.made_up import documents
 
 
@@ -188,3 +189,19 @@ def test_the_verdict_says_what_is_shown_after_the_correction() -> None:
     assert rows[1]["p_holm"] == rows[1]["p"] and "by_chance (acc) rose" in chance  # the largest p is not corrected
     rows = holm([answers(16, 5, 400, "by_chance"), answers(10, 10, 400, "none")])
     assert words.verdicts(rows)[0].startswith("by_chance (acc) rose") is (2 * (rows[0]["p"] or 1) < 0.05)
+
+
+def task(name: str, right: list[int], prefix: str = "") -> TaskResult:
+    items = [{"id": f"{prefix}{i}", "acc": float(value)} for i, value in enumerate(right)]
+    return TaskResult(name, "1", {"acc": Metric(sum(right) / len(right), "mean", True)}, items)
+
+
+def test_flagged_items_are_scored_apart_also_in_a_group() -> None:
+    base = {"exam": task("exam", [0, 0, 1, 1]), "all": task("all", [0, 0, 1, 1], "exam:")}
+    result = {"exam": task("exam", [1, 1, 1, 0]), "all": task("all", [1, 1, 1, 0], "exam:")}
+    for row in compare_tasks(base, result, "gain", seed=0, flagged={"exam": {"0", "1"}, "other": {"2"}}):
+        assert row["flagged"] == 2 and row["difference"] == 0.25
+        clean = row["clean"]
+        assert clean is not None and (clean["n"], clean["difference"]) == (2, -0.5)
+    assert compare_tasks(base, result, "gain", seed=0)[0]["flagged"] is None
+    assert compare_tasks(base, result, "gain", seed=0, flagged={})[0]["flagged"] == 0

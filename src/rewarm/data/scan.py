@@ -181,8 +181,8 @@ class _Found:
     def drop(self, rule: str, drop: Drop, text: str, line: int) -> None:
         self.kept.append(0)
         self.dropped[rule] += 1
-        if isinstance(drop.value, str):
-            self.flagged.setdefault(rule, set()).add(drop.value)
+        for reason, item in drop.flagged:
+            self.flagged.setdefault(rule.removesuffix(drop.reason) + reason, set()).add(item)
         some = self.samples.setdefault(rule, [])
         if len(some) < SAMPLES:
             some.append(Sample(self.file, line, drop.value, text[:_EXCERPT]))

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from rewarm.core.manifest import verify, write_manifest
 from rewarm.core.storage import TEMPORARY, remove_folder, staged_folder
+from rewarm.data.dataset import Dataset
 from rewarm.evaluate.harness import TaskResult
 from rewarm.models.export import export_checkpoint
 from rewarm.pipeline.choice import Half, choose, half, judge
@@ -99,7 +100,21 @@ def export(x: Execution, name: str, target: Path) -> Path:
 
 def task_rows(x: Execution, tasks: dict[str, TaskResult]) -> list[Row]:
     """The rows of the before/after table for each metric of each task."""
-    return compare_tasks(read_scores(x, "baseline")[1], tasks, "gain", seed=hyperparameters_of(x).seed)
+    base, seed = read_scores(x, "baseline")[1], hyperparameters_of(x).seed
+    return compare_tasks(base, tasks, "gain", seed=seed, flagged=flagged_items(dataset_of(x)))
+
+
+def flagged_items(dataset: Dataset) -> dict[str, set[str]] | None:
+    """Ids of the benchmark items found in what is trained on, by task; None where not all sources were searched."""
+    trained = [entry for entry in dataset.manifest["sources"] if entry["role"] != "panel"]
+    searched = [any(step["kind"] == "decontaminate" for step in entry["steps"]) for entry in trained]
+    if not any(searched) or not all(searched[i] for i, entry in enumerate(trained) if entry["role"] == "source"):
+        return None
+    found: dict[str, set[str]] = {}
+    for entry in trained:
+        for rule, items in entry["flagged"].items():
+            found.setdefault(rule.partition("-gram of ")[2], set()).update(items)
+    return found
 
 
 def text_rows(x: Execution, texts: Scores, part: Half | None = None) -> list[Row]:

@@ -7,7 +7,8 @@ together. Every row is paired by document or item, and carries its interval, its
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -62,6 +63,10 @@ class Row(Figures):
     higher_is_better: bool
     n: int
     bytes: int | None
+    flagged: int | None
+    """Items that share a run of words with the training text, where these were looked for."""
+    clean: Row | None
+    """The same over the other items; None where all are flagged, or none."""
 
 
 def compare(
@@ -99,18 +104,30 @@ def compare(
         "higher_is_better": not likelihood if higher_is_better is None else higher_is_better,
         "n": len(scores),
         "bytes": n_bytes,
+        "flagged": None,
+        "clean": None,
         **(_answers(scores) if _is_binary(scores) else _texts(scores, seed, resamples)),
     }
 
 
 def compare_tasks(
-    base: Mapping[str, TaskResult], result: Mapping[str, TaskResult], role: Role, *, seed: int
+    base: Mapping[str, TaskResult],
+    result: Mapping[str, TaskResult],
+    role: Role,
+    *,
+    seed: int,
+    flagged: Mapping[str, set[str]] | None = None,
 ) -> list[Row]:
     """A row for each metric of each task, for two models scored by ``rewarm.evaluate.harness.run_tasks``.
 
     Each p is corrected for the number of rows (``p_holm``). A metric of which no interval is known (F1 over a whole
     corpus, BLEU) gets a row with its figures alone.
+
+    Args:
+        flagged: for each task, the ids of the items that share a run of words with the training text; unset where
+            these were not looked for.
     """
+    marked = {f"{task}:{item}" for task, items in (flagged or {}).items() for item in items}  # in a group's result
     rows: list[Row] = []
     for name, after in result.items():
         before = base[name]
@@ -118,16 +135,20 @@ def compare_tasks(
             better = figure.higher_is_better
             if figure.aggregation in AGGREGATIONS:
                 rows.append(
-                    compare(
-                        name,
-                        metric,
-                        role,
+                    _with_clean(
+                        partial(
+                            compare,
+                            name,
+                            metric,
+                            role,
+                            seed=seed,
+                            kind="task",
+                            aggregation=figure.aggregation,
+                            higher_is_better=better,
+                        ),
                         before.items,
                         after.items,
-                        seed=seed,
-                        kind="task",
-                        aggregation=figure.aggregation,
-                        higher_is_better=better,
+                        None if flagged is None else flagged.get(name, set()) | marked,
                     )
                 )
                 continue
@@ -142,10 +163,28 @@ def compare_tasks(
                     "higher_is_better": better,
                     "n": len(after.items),
                     "bytes": None,
+                    "flagged": None,
+                    "clean": None,
                     **alone,
                 }
             )
     return holm(rows)
+
+
+def _with_clean(
+    row_of: Callable[[Sequence[Item], Sequence[Item]], Row],
+    base: Sequence[Item],
+    result: Sequence[Item],
+    flagged: set[str] | None,
+) -> Row:
+    """The row of all items; with it the row of those that are not flagged."""
+    row = row_of(base, result)
+    if flagged is None:
+        return row
+    clean = [(before, after) for before, after in zip(base, result, strict=True) if str(after["id"]) not in flagged]
+    row["flagged"] = len(result) - len(clean)
+    row["clean"] = row_of(*zip(*clean, strict=True)) if 0 < len(clean) < len(result) else None
+    return row
 
 
 def holm(rows: Sequence[Row]) -> list[Row]:

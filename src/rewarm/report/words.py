@@ -228,12 +228,23 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
         name = f"{row['task']} ({row['metric'].replace('_', ' ')})"
         if p is not None and p < 0.05:
             way = "rose" if row["difference"] > 0 else "fell"
-            said.append(f"{name} {way} by {points}, 95 % interval {bounds}; {sure}.")
+            said.append(f"{name} {way} by {points}, 95 % interval {bounds}; {sure}.{_contaminated(row)}")
         else:
-            said.append(
-                f"{name}: no change is shown ({number(100 * row['difference'], 1, True)} points, {bounds}; {sure})."
-            )
+            change = f"{number(100 * row['difference'], 1, True)} points, {bounds}; {sure}"
+            said.append(f"{name}: no change is shown ({change}).{_contaminated(row)}")
     return said
+
+
+def _contaminated(row: Row) -> str:
+    """How many items stood in the training text, and what is so of the others."""
+    if not (flagged := row.get("flagged")):
+        return ""
+    share = f"{brief(100 * flagged / row['n'], 2)} % of its items ({flagged:,} of {row['n']:,})"
+    found = f" {share} share a run of words with the training text; what held them was not trained on."
+    if clean := row.get("clean"):
+        bounds = interval(100 * (clean["low"] or 0.0), 100 * (clean["high"] or 0.0), 1)
+        found += f" On the other {clean['n']:,}: {number(100 * clean['difference'], 1, True)} points, {bounds}."
+    return found
 
 
 def data_rows(texts: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:

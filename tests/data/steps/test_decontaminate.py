@@ -34,20 +34,27 @@ def run(first: int, count: int) -> str:
     return "x " + " ".join(f"w{n}" for n in range(first, first + count)) + " y"
 
 
+def test_all_items_that_a_document_holds_are_named(tmp_path: Path) -> None:
+    some = [{"task": "exams", "id": str(i), "text": " ".join(f"w{i}x{k}" for k in range(13))} for i in range(3)]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, some)))
+    found = applied(some[2]["text"] + " and " + some[0]["text"], "decontaminate", path=str(tmp_path / "items.jsonl"))
+    assert isinstance(found, Drop) and found.flagged == (("13-gram of exams", "0"), ("13-gram of exams", "2"))
+
+
 def test_twelve_words_are_kept_and_thirteen_dropped(items: str) -> None:
     assert applied(run(5, 12), "decontaminate", path=items) == run(5, 12)
-    assert applied(run(5, 13), "decontaminate", path=items) == Drop("13-gram of exams", "e1")
+    assert applied(run(5, 13), "decontaminate", path=items)[:2] == ("13-gram of exams", "e1")
     assert reason(run(27, 13), "decontaminate", path=items) == "13-gram of exams"
     assert reason(run(5, 8), "decontaminate", path=items, words=8) == "8-gram of exams"
 
 
 def test_case_punctuation_and_white_space_do_not_hide_a_match(items: str) -> None:
     text = run(0, 13).upper().replace(" W7 ", ",\n\n«W7»-")
-    assert applied(text, "decontaminate", path=items) == Drop("13-gram of exams", "e1")
+    assert applied(text, "decontaminate", path=items)[:2] == ("13-gram of exams", "e1")
 
 
 def test_a_short_item_is_looked_for_whole(items: str) -> None:
-    assert applied("A: tám từ, thôi là đủ để tìm thấy!", "decontaminate", path=items) == Drop("13-gram of lambada", "7")
+    assert applied("A: tám từ, thôi là đủ để tìm thấy!", "decontaminate", path=items)[:2] == ("13-gram of lambada", "7")
     assert reason("tám từ thôi là đủ để tìm", "decontaminate", path=items) is None
     assert reason("quá ngắn", "decontaminate", path=items) is None
     assert benchmark_ngrams(items).too_short == 1
@@ -55,7 +62,7 @@ def test_a_short_item_is_looked_for_whole(items: str) -> None:
 
 def test_without_spaces_two_characters_count_as_a_word(items: str) -> None:
     assert reason("一" + KANJI[20:45], "decontaminate", path=items) is None
-    assert applied(KANJI[20:33] + "、" + KANJI[33:46], "decontaminate", path=items) == Drop("13-gram of kanji", "k")
+    assert applied(KANJI[20:33] + "、" + KANJI[33:46], "decontaminate", path=items)[:2] == ("13-gram of kanji", "k")
 
 
 def test_all_items_that_match_can_be_told(items: str) -> None:

@@ -23,7 +23,7 @@ from rewarm.data.steps.rule import Apply, Drop, each
 from rewarm.data.steps.words import JUDGED, Hashes, measure, n_grams
 from rewarm.recipe.steps import Decontaminate
 
-VERSION = 2
+VERSION = 3
 CHANGES = False
 SHORTEST = 8
 """Words of an item that is still looked for: shorter ones are everyday phrases."""
@@ -113,7 +113,10 @@ def build(step: Decontaminate) -> Apply:
 
     def apply(text: str) -> str | Drop:
         matches = index.matches(text)
-        return Drop(f"{step.words}-gram of {matches[0][0]}", matches[0][1]) if matches else text
+        if not matches:
+            return text
+        found = tuple((f"{step.words}-gram of {task}", item) for task, item in matches)
+        return Drop(*found[0], found)
 
     return each(apply)
 

@@ -14,6 +14,8 @@ class Drop(NamedTuple):
 
     reason: str
     value: float | str | None = None
+    flagged: tuple[tuple[str, str], ...] = ()
+    """All benchmark items that it holds a piece of, each with its reason."""
 
 
 Apply = Callable[[Texts], list[str | Drop]]
