@@ -1,7 +1,7 @@
 """The recipe that Rewarm would choose for a model and a corpus: what ``rewarm recommend`` prints.
 
-The base reads a sample of the corpus and a few texts that it writes itself; how much dearer the corpus is tells the
-kind of the shift, and that the share of replay. What ``resolve`` recommends anyway stays unset in the recipe.
+The base reads a sample of the corpus and a few texts that it writes itself; their languages, and how much dearer the
+corpus is, tell the kind of the shift, and that the share of replay. What ``resolve`` recommends anyway stays unset.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rewarm.core.workspace import Workspace
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.files import File, list_files, signature
 from rewarm.data.sample import sample_texts
+from rewarm.data.steps.language import languages
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents, window_of
 from rewarm.models.causal import load_model
@@ -124,7 +125,7 @@ def _measure(folder: Path, tokenizer: DocumentTokenizer, corpus: list[str], prog
             progress=progress,
         )
         bits.append(bits_per_byte(items))
-    return shift_of(*bits)
+    return shift_of(bits[0], bits[1], languages(corpus), languages(own))
 
 
 class _Texts:

@@ -10,7 +10,7 @@ import pytest
 
 from rewarm.core.errors import DataError
 from rewarm.data.steps import facts
-from rewarm.data.steps.language import DETECTOR, label
+from rewarm.data.steps.language import DETECTOR, label, languages
 from tests.data.steps.conftest import STEPS, applied, reason
 
 VIETNAMESE = (
@@ -70,3 +70,8 @@ def test_the_score_of_a_profile_belongs_to_its_detector(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="belongs to GlotLID"):
         facts(STEPS.validate_python([settings]))
     assert facts(STEPS.validate_python([settings | {"min_score": 0.5}]))[0]["min_score"] == 0.5
+
+
+def test_shares_of_texts_by_language() -> None:
+    found = languages([VIETNAMESE, VIETNAMESE, "The court shall hear both parties before it decides.", "1 2 3 4 5 6 7"])
+    assert found["vi"] == 0.5 and found["en"] == 0.25 and sum(found.values()) <= 1.0

@@ -12,7 +12,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -95,6 +96,18 @@ def build_scorer(language: str) -> Callable[[str], float]:
         return min(1.0, float(sum(scores)) / len(scores))
 
     return score
+
+
+def languages(texts: Iterable[str]) -> dict[str, float]:
+    """Shares of the texts by their language (the detector's codes), of those where it is likelier than not."""
+    import fasttext
+
+    model = fasttext.load_model(str(_model_path()))
+    found: Counter[str] = Counter()
+    for text in texts:
+        labels, scores = model.predict(text.replace("\n", " "), 1, 0.0)
+        found[labels[0].removeprefix("__label__") if scores and scores[0] >= 0.5 else ""] += 1
+    return {code: count / found.total() for code, count in found.most_common() if code}
 
 
 def _min_score(step: Language) -> float:
