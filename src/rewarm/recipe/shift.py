@@ -2,8 +2,9 @@
 
 The base's own writing is the distribution that it would lose. A language that it hardly ever writes is a new one. In
 a language that it writes, what the base pays for a byte of the corpus is held against what it pays for a byte of its
-own; a ratio, because bits per byte differ from model to model, and never between languages, which differ in bytes per
-character. The shares are those of arXiv 2403.08763 (5 % for similar text, 25 % for a strong shift); the bounds are a judgement.
+own: a ratio, because bits per byte differ from model to model, and never between languages, which differ in bytes per
+character. The shares are those of arXiv 2403.08763 (5 % for similar text, 25 % for a strong shift); the bounds are a
+judgement.
 """
 
 from __future__ import annotations
