@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from rewarm.core.errors import DataError, ModelError
+from rewarm.core.storage import expand_home
 from rewarm.core.workspace import Workspace
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.files import File, list_files, signature
@@ -58,6 +59,8 @@ def recommend(model: str, corpus: str, workspace: Workspace, progress: Progress)
     """
     if Path(corpus).exists():
         corpus = str(Path(corpus).resolve())
+    if model.startswith((".", "~")):
+        model = str(expand_home(model).resolve())
     base = locate(model, workspace, progress)
     source = {"name": "corpus", "path": corpus}
     plain = {"name": _name(corpus), "base_model": base.reference, "data": {"sources": [source]}}
