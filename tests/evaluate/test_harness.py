@@ -130,7 +130,7 @@ def test_figures_equal_those_of_the_stock_command(
 
 
 def test_items_make_up_the_figures(ours: dict[str, TaskResult]) -> None:
-    rows = {(row["task"], row["metric"]): row for row in compare_tasks(ours, ours, "gain", seed=1)}
+    rows = {(row["task"], row["metric"]): row for row in compare_tasks(ours, ours, seed=1)}
     assert len(rows) == 8
     for (name, metric), row in rows.items():
         assert row["base"] == pytest.approx(ours[name].metrics[metric].value, rel=1e-9), (name, metric)

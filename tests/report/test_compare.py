@@ -199,9 +199,9 @@ def task(name: str, right: list[int], prefix: str = "") -> TaskResult:
 def test_flagged_items_are_scored_apart_also_in_a_group() -> None:
     base = {"exam": task("exam", [0, 0, 1, 1]), "all": task("all", [0, 0, 1, 1], "exam:")}
     result = {"exam": task("exam", [1, 1, 1, 0]), "all": task("all", [1, 1, 1, 0], "exam:")}
-    for row in compare_tasks(base, result, "gain", seed=0, flagged={"exam": {"0", "1"}, "other": {"2"}}):
+    for row in compare_tasks(base, result, seed=0, flagged={"exam": {"0", "1"}, "other": {"2"}}):
         assert row["flagged"] == 2 and row["difference"] == 0.25
         clean = row["clean"]
         assert clean is not None and (clean["n"], clean["difference"]) == (2, -0.5)
-    assert compare_tasks(base, result, "gain", seed=0)[0]["flagged"] is None
-    assert compare_tasks(base, result, "gain", seed=0, flagged={})[0]["flagged"] == 0
+    assert compare_tasks(base, result, seed=0)[0]["flagged"] is None
+    assert compare_tasks(base, result, seed=0, flagged={})[0]["flagged"] == 0

@@ -58,7 +58,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     Raises:
         UserError: if model or texts cannot be read at all.
     """
-    tasks, folders = recipe.evaluation.tasks, (recipe.evaluation.task_path, recipe.evaluation.data_path)
+    tasks, folders = recipe.evaluation.all_tasks, (recipe.evaluation.task_path, recipe.evaluation.data_path)
     if tasks or any(folders):
         from rewarm.evaluate.harness import check_tasks  # torch and the harness, which few checks need
         from rewarm.pipeline.items import with_items

@@ -33,7 +33,7 @@ def build(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
     loaded, workspace = load_recipe(recipe, overrides or []), Workspace.default()
     with progress_bar() as progress:
         base = locate(loaded.base_model, workspace, progress)
-        if loaded.evaluation.tasks:
+        if loaded.evaluation.all_tasks:
             from rewarm.pipeline.items import with_items  # torch and the harness, which few builds need
 
             loaded = with_items(loaded, workspace, progress)

@@ -23,6 +23,7 @@ from rewarm.core.config import nearest
 from rewarm.core.errors import DataError, UserError
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, sha256_file
+from rewarm.evaluate.own_items import ENDING, is_items_file, read_items, task_of
 from rewarm.evaluate.store import Warn, read_scores, write_scores
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class TaskResult:
     version: str
     metrics: dict[str, Metric]
     items: list[Item]
+    asked: str = ""
+    """The name under which it was asked for: its own, or a group's, a pattern, a file."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,7 +69,7 @@ class TaskResult:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TaskResult:
         metrics = {name: Metric(**metric) for name, metric in value["metrics"].items()}
-        return cls(value["task"], value["version"], metrics, list(value["items"]))
+        return cls(value["task"], value["version"], metrics, list(value["items"]), value.get("asked", ""))
 
 
 def run_tasks(
@@ -84,7 +87,7 @@ def run_tasks(
     model_key: str | None = None,
     warn: Warn = logger.warning,
 ) -> dict[str, TaskResult]:
-    """Score the model in ``model_folder`` on ``tasks``: names of tasks, groups or tags, or patterns of them.
+    """Score the model in ``model_folder`` on ``tasks``: tasks, groups, tags, patterns of names, files of items.
 
     A group counts as its tasks; where it weighs them by size, their items together are a result of its own name.
     With ``evaluations`` and ``model_key`` (the model's fingerprint), scores are kept there and a model is scored once.
@@ -109,6 +112,7 @@ def run_tasks(
             "task_files": hash_folder(task_path),
             **settings,
             **({} if add_bos is None else {"add_bos": add_bos}),
+            **({"items": sha256_file(Path(name))} if is_items_file(name) else {}),
             **({"shipped": hash_folder(SHIPPED), "data": hash_folder(data_path)} if runner.is_shipped(name) else {}),
         }
         found = read_scores(evaluations, facts, warn) if evaluations and model_key else None
@@ -122,7 +126,7 @@ def run_tasks(
                 items = [{"task": result.task, "item": item} for result in scored for item in result.items]
                 about = [{**result.to_json(), "items": None} for result in scored]
                 write_scores(evaluations, facts, items, {"tasks": about})
-        results.update({result.task: result for result in scored})
+        results.update({result.task: replace(result, asked=name) for result in scored})
     return results
 
 
@@ -139,8 +143,13 @@ def check_tasks(tasks: Sequence[str], task_path: Path | None, data_path: Path | 
     runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
     with _quiet():
         for name in tasks:
-            if not runner.is_own(name):
+            if is_items_file(name):
+                read_items(Path(name))
+            elif not runner.is_own(name):
                 runner.find(name)
+    files = [Path(name).name for name in tasks if is_items_file(name)]
+    if twice := {name for name in files if files.count(name) > 1 or name.removesuffix(ENDING) in tasks}:
+        raise UserError(f"evaluation.tasks: two tasks would be called {min(twice).removesuffix(ENDING)!r}")
 
 
 def task_texts(
@@ -226,8 +235,10 @@ class _Runner:
 
     def _load(self, name: str) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """A task manager, and its tasks and groups that ``name`` stands for, by their names."""
+        own = self._manager(defaults=False)
+        if is_items_file(name):
+            return own, *_loaded(own, [task_of(Path(name))])
         if self.is_own(name):
-            own = self._manager(defaults=False)
             with contextlib.suppress(LookupError, TypeError, ValueError):  # one that builds on the harness's tasks
                 return own, *_loaded(own, [name])
         names = self.find(name)
@@ -268,14 +279,14 @@ class _Runner:
         return self._managers[defaults]
 
 
-def _loaded(manager: Any, names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _loaded(manager: Any, names: list[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The harness's tasks and groups of these names, their data read."""
     try:
         found = manager.load(names)
     except (LookupError, TypeError, ValueError, UserError):
         raise
     except Exception as error:  # whatever a task's own code, or the download of its data, raises
-        raise _unloadable(", ".join(names), error) from error
+        raise _unloadable(", ".join(map(str, names)), error) from error
     return found["tasks"], found["groups"]
 
 
@@ -293,7 +304,7 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
     metrics: dict[str, Metric] = {}
     items: dict[int, Item] = {}
     for sample in output["samples"][name]:
-        item = items.setdefault(sample["doc_id"], {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]})
+        item = items.setdefault(sample["doc_id"], _item(sample))
         for metric in sample["metrics"]:
             shown = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
             aggregation = named.get(aggregations[metric], "other")
@@ -303,6 +314,13 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
             metrics[shown] = Metric(float(value), aggregation, bool(better.get(metric, True)))
             item[shown] = _item_value(sample[metric], aggregation)
     return TaskResult(name, str(output["versions"].get(name, "")), metrics, list(items.values()))
+
+
+def _item(sample: Mapping[str, Any]) -> Item:
+    """An item without its values; where items share a passage, with what tells which."""
+    item = {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]}
+    passage = sample["doc"].get("passage") if isinstance(sample["doc"], dict) else None
+    return {**item, "passage": sha256_bytes(passage.encode())[:16]} if isinstance(passage, str) else item
 
 
 def _is_pooled(group: Any) -> bool:
@@ -385,6 +403,12 @@ def _quiet() -> Iterator[None]:
 
 def _harness_version() -> str:
     return version("lm_eval")
+
+
+def hash_tasks(tasks: Sequence[str], task_path: Path | None, data_path: Path | None) -> str:
+    """One hash of what the user's own tasks are made of: files of items, task files, and data."""
+    files = {name: sha256_file(Path(name)) for name in tasks if is_items_file(name)}
+    return sha256_bytes(canonical([sorted(files.items()), hash_folder(task_path), hash_folder(data_path)]))
 
 
 def hash_folder(folder: Path | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of
-from rewarm.pipeline.scores import hash_tasks, record_point, save_scores, score_tasks, score_texts
+from rewarm.pipeline.scores import record_point, save_scores, score_tasks, score_texts, task_facts
 
 
 def inputs(x: Execution) -> Any:
@@ -16,7 +16,7 @@ def inputs(x: Execution) -> Any:
         "base": facts["base"]["fingerprint"],
         "dataset": facts["dataset"],
         "evaluation": x.recipe.evaluation.model_dump(exclude={"at"}),
-        "tasks": hash_tasks(x),
+        "tasks": task_facts(x),
     }
 
 

@@ -18,7 +18,7 @@ from rewarm.models.export import export_checkpoint
 from rewarm.pipeline.choice import Half, choose, half, judge
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
-from rewarm.pipeline.scores import Scores, hash_tasks, read_scores, record_point, save_scores, score_tasks, score_texts
+from rewarm.pipeline.scores import Scores, read_scores, record_point, save_scores, score_tasks, score_texts, task_facts
 from rewarm.report.compare import Kind, Role, Row, compare, compare_tasks
 from rewarm.train.average import write_average, write_running_average
 from rewarm.train.checkpoint import list_checkpoints, step_of
@@ -33,7 +33,7 @@ def inputs(x: Execution) -> Any:
         "checkpoint": (x.run.path / x.facts["train"]["checkpoint"] / "manifest.json").read_text("utf-8"),
         "baseline": x.run.stage_record("baseline").read_text("utf-8"),
         "evaluation": x.recipe.evaluation.model_dump(),
-        "tasks": hash_tasks(x),
+        "tasks": task_facts(x),
     }
 
 
@@ -101,7 +101,9 @@ def export(x: Execution, name: str, target: Path) -> Path:
 def task_rows(x: Execution, tasks: dict[str, TaskResult]) -> list[Row]:
     """The rows of the before/after table for each metric of each task."""
     base, seed = read_scores(x, "baseline")[1], hyperparameters_of(x).seed
-    return compare_tasks(base, tasks, "gain", seed=seed, flagged=flagged_items(dataset_of(x)))
+    return compare_tasks(
+        base, tasks, x.recipe.evaluation.general_tasks, seed=seed, flagged=flagged_items(dataset_of(x))
+    )
 
 
 def flagged_items(dataset: Dataset) -> dict[str, set[str]] | None:

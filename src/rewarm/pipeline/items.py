@@ -9,7 +9,7 @@ import orjson
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, write_file
 from rewarm.core.workspace import Workspace
-from rewarm.evaluate.harness import hash_folder, task_texts
+from rewarm.evaluate.harness import hash_tasks, task_texts
 from rewarm.models.folder import Progress
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.steps import Decontaminate, Step
@@ -26,7 +26,7 @@ def with_items(recipe: Recipe, workspace: Workspace, progress: Progress | None) 
     """
     texts = (*recipe.data.sources, *filter(None, [recipe.data.replay]))
     every = [*recipe.data.steps, *(step for text in texts for step in text.steps or ())]
-    if not recipe.evaluation.tasks or not any(_is_open(step) for step in every):
+    if not recipe.evaluation.all_tasks or not any(_is_open(step) for step in every):
         return recipe
     if (path := _items_file(recipe, workspace, progress)) is None:
         return recipe
@@ -48,14 +48,12 @@ def _items_file(recipe: Recipe, workspace: Workspace, progress: Progress | None)
     """The items of the recipe's tasks, written once for each set of tasks."""
     asked = recipe.evaluation
     folder, data = (Path(path) if path else None for path in (asked.task_path, asked.data_path))
-    name = sha256_bytes(canonical([sorted(asked.tasks), hash_folder(folder), *([hash_folder(data)] if data else [])]))[
-        :32
-    ]
+    name = sha256_bytes(canonical([sorted(asked.all_tasks), hash_tasks(asked.all_tasks, folder, data)]))[:32]
     path = workspace.datasets / ".benchmarks" / f"{name}.jsonl"
     if not path.exists():
         if progress is None:
             return None
         write_file(
-            path, b"".join(orjson.dumps(item) + b"\n" for item in task_texts(asked.tasks, folder, data, progress))
+            path, b"".join(orjson.dumps(item) + b"\n" for item in task_texts(asked.all_tasks, folder, data, progress))
         )
     return path

@@ -41,7 +41,9 @@ def inputs(x: Execution) -> Any:
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     refuse_early(x)
     settings = x.recipe.evaluation
-    check_tasks(settings.tasks, *(Path(path) if path else None for path in (settings.task_path, settings.data_path)))
+    check_tasks(
+        settings.all_tasks, *(Path(path) if path else None for path in (settings.task_path, settings.data_path))
+    )
     base = locate(x.recipe.base_model, x.workspace, x.progress)
     check_length(x.recipe, base.facts)
     dataset = build_dataset(

@@ -17,7 +17,7 @@ import transformers
 from rewarm.data.dataset import Dataset
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents, window_of
-from rewarm.evaluate.harness import TaskResult, hash_folder, run_tasks
+from rewarm.evaluate.harness import TaskResult, hash_tasks, run_tasks
 from rewarm.evaluate.store import cached
 from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import fingerprint
@@ -91,13 +91,14 @@ def score_texts(x: Execution, folder: Path, dataset: Dataset) -> Scores:
 def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
     """The benchmark tasks of the recipe under the model in ``folder``."""
     settings = x.recipe.evaluation
-    if not settings.tasks:
+    if not settings.all_tasks:
         return {}
+    task_path, data_path = task_folders(x)
     return run_tasks(
         folder,
-        settings.tasks,
-        task_path=Path(settings.task_path) if settings.task_path else None,
-        data_path=Path(settings.data_path) if settings.data_path else None,
+        settings.all_tasks,
+        task_path=task_path,
+        data_path=data_path,
         add_bos=settings.add_bos,
         num_fewshot=settings.num_fewshot,
         limit=settings.limit,
@@ -109,11 +110,15 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
     )
 
 
-def hash_tasks(x: Execution) -> str | None:
-    """A hash of the user's own task files and data."""
+def task_folders(x: Execution) -> tuple[Path | None, Path | None]:
+    """The folders of the user's own task files, and of their data."""
     asked = x.recipe.evaluation
-    found = [hash_folder(Path(path)) for path in (asked.task_path, asked.data_path) if path]
-    return "+".join(map(str, found)) or None
+    return Path(asked.task_path) if asked.task_path else None, Path(asked.data_path) if asked.data_path else None
+
+
+def task_facts(x: Execution) -> str | None:
+    """A hash of what the user's own tasks are made of."""
+    return hash_tasks(x.recipe.evaluation.all_tasks, *task_folders(x)) if x.recipe.evaluation.all_tasks else None
 
 
 def save_scores(x: Execution, name: str, texts: Scores, tasks: dict[str, TaskResult]) -> Path:

@@ -223,7 +223,12 @@ def _per_cent(value: Any) -> Any:
 
 
 class Evaluation(Frozen):
-    tasks: list[str] = Field(default_factory=list, description="lm-evaluation-harness tasks")
+    tasks: list[str] = Field(
+        default_factory=list, description="lm-evaluation-harness tasks, or jsonl files of own items"
+    )
+    general_tasks: list[str] = Field(
+        default_factory=list, description="tasks of general ability, where a fall is forgetting; such as general_quick"
+    )
     task_path: str | None = Field(None, description="folder of own task YAML files")
     data_path: str | None = Field(None, description="folder with the data of the ViLLM-Eval tasks; the hub when unset")
     add_bos: bool | None = Field(
@@ -252,6 +257,11 @@ class Evaluation(Frozen):
     )
 
     @property
+    def all_tasks(self) -> list[str]:
+        """Everything that is scored by lm-evaluation-harness."""
+        return [*self.tasks, *self.general_tasks]
+
+    @property
     def published(self) -> Publish:
         """The rule that chooses the weights to publish."""
         return self.publish or ("trained" if self.max_forgetting is None else "best")
@@ -267,6 +277,12 @@ class Evaluation(Frozen):
         """The merges that are scored, by their names: the share of the trained weights, the base's is the rest."""
         shares = (MERGES if self.published == "best" else ()) if self.merges is None else self.merges
         return {f"merge-{share:g}": share for share in sorted(set(shares))}
+
+    @model_validator(mode="after")
+    def _one_role_each(self) -> Evaluation:
+        if both := set(self.tasks) & set(self.general_tasks):
+            raise ValueError(f"{min(both)} stands in tasks and in general_tasks: it shows a gain, or forgetting")
+        return self
 
     @model_validator(mode="after")
     def _best_within_a_budget(self) -> Evaluation:
@@ -356,10 +372,15 @@ class Recipe(Frozen):
                 "steps": [step.located(at) for step in self.data.steps],
             }
         )
+        tasks = {
+            key: [at(task) if task.endswith(".jsonl") else task for task in getattr(self.evaluation, key)]
+            for key in ("tasks", "general_tasks")
+        }
         folders = {key: getattr(self.evaluation, key) for key in ("task_path", "data_path")}
         evaluation = self.evaluation.model_copy(
             update={
                 "panels": [text(panel) for panel in self.evaluation.panels],
+                **tasks,
                 **{key: at(path) if path else None for key, path in folders.items()},
             }
         )

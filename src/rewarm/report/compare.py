@@ -7,14 +7,25 @@ together. Every row is paired by document or item, and carries its interval, its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from scipy import stats
 
-from rewarm.report.intervals import LEVEL, Array, Estimate, Paired, bootstrap, mcnemar, tango, wilson
+from rewarm.report.intervals import (
+    FEWEST,
+    LEVEL,
+    Array,
+    Estimate,
+    Paired,
+    bootstrap,
+    mcnemar,
+    sign_flips,
+    tango,
+    wilson,
+)
 
 if TYPE_CHECKING:
     from rewarm.evaluate.harness import TaskResult
@@ -96,6 +107,11 @@ def compare(
     """
     scores, n_bytes = _pair(metric, aggregation, base_items, result_items)
     likelihood = metric == "bits_per_byte" or aggregation != "mean"
+    passages = [item.get("passage", item["id"]) for item in base_items]
+    if len(set(passages)) < len(passages):
+        figures = _passages(scores.summed(passages), seed, resamples, tested=_is_binary(scores))
+    else:
+        figures = _answers(scores) if _is_binary(scores) else _texts(scores, seed, resamples)
     return {
         "task": task,
         "metric": metric,
@@ -106,14 +122,14 @@ def compare(
         "bytes": n_bytes,
         "flagged": None,
         "clean": None,
-        **(_answers(scores) if _is_binary(scores) else _texts(scores, seed, resamples)),
+        **figures,
     }
 
 
 def compare_tasks(
     base: Mapping[str, TaskResult],
     result: Mapping[str, TaskResult],
-    role: Role,
+    general: Collection[str] = (),
     *,
     seed: int,
     flagged: Mapping[str, set[str]] | None = None,
@@ -124,6 +140,7 @@ def compare_tasks(
     corpus, BLEU) gets a row with its figures alone.
 
     Args:
+        general: names asked for whose fall is forgetting; what any other task shows counts as a gain.
         flagged: for each task, the ids of the items that share a run of words with the training text; unset where
             these were not looked for.
     """
@@ -131,6 +148,7 @@ def compare_tasks(
     rows: list[Row] = []
     for name, after in result.items():
         before = base[name]
+        role: Role = "forgetting" if after.asked in general else "gain"
         for metric, figure in after.metrics.items():
             better = figure.higher_is_better
             if figure.aggregation in AGGREGATIONS:
@@ -221,6 +239,17 @@ def _numbers(items: Sequence[Item], key: str) -> Array:
     if not np.isfinite(values).all():
         raise ValueError(f"{key}: a score is not a finite number")
     return values
+
+
+def _passages(scores: Paired, seed: int, resamples: int, *, tested: bool) -> Figures:
+    """Items that share passages, summed by passage: items on one passage are right or wrong together (2411.00640)."""
+    n, change = len(scores), bootstrap(scores, seed, resamples)
+    method = f"paired bootstrap over {n:,} passages, symmetric studentised, {resamples:,} resamples, seed {seed}"
+    p = sign_flips(scores.result - scores.base, seed, resamples) if tested else None
+    if p is not None:
+        method += "; p from sign flips of the passages"
+    note = f"only {n} passages" if n < FEW else None
+    return _figures(*change, method if n >= FEWEST else "none: too few passages", p=p, note=note)
 
 
 def _texts(scores: Paired, seed: int, resamples: int) -> Figures:

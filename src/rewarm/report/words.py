@@ -146,7 +146,7 @@ def result_cells(row: Row) -> list[str]:
     """One row of the before/after table, in the order of ``RESULT_HEADS``."""
     return [
         row["task"],
-        {"task": "task", "replay": "forgetting (replayed)"}.get(row["kind"], row["role"]),
+        _role(row),
         metric_name(row),
         number(row["base"]),
         number(row["result"]),
@@ -155,6 +155,12 @@ def result_cells(row: Row) -> list[str]:
         percent(row["percent"]),
         f"{row['n']:,}",
     ]
+
+
+def _role(row: Row) -> str:
+    if row["kind"] == "task":
+        return "general task" if row["role"] == "forgetting" else "task"
+    return "forgetting (replayed)" if row["kind"] == "replay" else row["role"]
 
 
 def weights_name(weights: str) -> str:
@@ -222,7 +228,8 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     for row in tested:
         p = row["p"] if row.get("p_holm") is None else row["p_holm"]
         many = f", corrected for {len(tested)} rows" if row.get("p_holm") is not None and len(tested) > 1 else ""
-        sure = f"p = {brief(p or 0.0, 2)} (McNemar, exact{many})"
+        test = "sign flips of the passages" if "sign flips" in row["method"] else "McNemar, exact"
+        sure = f"p = {brief(p or 0.0, 2)} ({test}{many})"
         points = f"{number(100 * abs(row['difference']), 1)} points"
         bounds = interval(100 * (row["low"] or 0.0), 100 * (row["high"] or 0.0), 1)
         name = f"{row['task']} ({row['metric'].replace('_', ' ')})"

@@ -233,6 +233,7 @@ def _local_paths(recipe: Recipe) -> list[tuple[Literal["base_model", "path", "st
         found.append(("base_model", recipe.base_model))
     if recipe.evaluation.data_path is not None:
         found.append(("path", recipe.evaluation.data_path))
+    found += [("path", task) for task in recipe.evaluation.all_tasks if task.endswith(".jsonl")]
 
     def seen(path: str) -> str:
         found.append(("steps", path))
