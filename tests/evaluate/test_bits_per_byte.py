@@ -123,6 +123,7 @@ def test_the_budget_buys_whole_documents_in_order_of_id() -> None:
     assert choose(documents, 59) == [1]
     assert choose(documents, 5) == [0]  # all are larger: the smallest
     assert choose(Texts([], [], []), 5) == []
+    assert choose(documents, 5, among=60) == [1]  # of those that the larger budget pays for
 
 
 def test_progress_is_in_bytes_and_ends_at_the_total(model: CausalModel) -> None:

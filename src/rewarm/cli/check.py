@@ -75,12 +75,15 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     values = resolved.hyperparameters
     speed = flops_per_second(machine, resolved.device)
     needs = _needs(recipe, base, texts, resolved, speed)
+    asked, bytes_on_curve = _asked(recipe, tokenizer), recipe.evaluation.bytes_on_curve
     scores = {name: scored(held, recipe.evaluation.max_bytes_per_source) for name, held in texts.held.items()}
     evaluations = _evaluations(recipe, resolved, needs)
     once = scoring_seconds(base.facts, scores.values(), speed)
-    training = None if needs.seconds is None or once is None else needs.seconds + evaluations * once
-    times = Times(0.0 if texts.dataset else None, once, training, once)
-    untimed = ["the time of the benchmark tasks is not in these figures"] if tasks else []
+    point = scoring_seconds(base.facts, (scored(held, bytes_on_curve) for held in texts.held.values()), speed)
+    answering = scoring_seconds(base.facts, asked.values(), speed)
+    training = None if needs.seconds is None or point is None else needs.seconds + evaluations * point
+    judging = None if once is None or answering is None else once + answering
+    times = Times(0.0 if texts.dataset else None, judging, training, judging)
     free = free_bytes(workspace.root)
     problems = shortages(needs, base.facts, values, machine, resolved.place, free, workspace.root)
     return {
@@ -89,6 +92,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "dataset": texts.dataset and texts.dataset.hash,
         "texts": {name: asdict(text) for name, text in texts.shown.items()},
         "scored": {name: asdict(score) for name, score in scores.items()},
+        "tasks": {name: {"requests": task.documents, "tokens": task.tokens} for name, task in asked.items()},
         "mixture": describe(build_mixture(recipe.data, texts.sizes), texts.sizes, values.epochs),
         "needs": asdict(needs),
         "times": {**asdict(times), "total": times.total},
@@ -96,9 +100,28 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "cost": cost(recipe.infrastructure.cost_per_hour, times.total, resolved.devices),
         "machine": asdict(machine),
         **resolved.to_json(),
-        "advice": [*resolved.advice, *ends, *measuring_advice(scores, times, evaluations), *untimed],
+        "advice": [*resolved.advice, *ends, *measuring_advice(scores, times, evaluations * (point or 0.0))],
         "problems": problems,
         "exit_code": EXIT_RESOURCE if problems else EXIT_DONE,
+    }
+
+
+def _asked(recipe: Recipe, tokenizer: DocumentTokenizer) -> dict[str, Scored]:
+    """The requests of each benchmark task, and the tokens of them all."""
+    asked = recipe.evaluation
+    if not asked.all_tasks:
+        return {}
+    from rewarm.evaluate.harness import sample_requests
+
+    folders = (Path(folder) if folder else None for folder in (asked.task_path, asked.data_path))
+    found = sample_requests(asked.all_tasks, *folders, num_fewshot=asked.num_fewshot, limit=asked.limit)
+    return {
+        name: Scored(
+            requests,
+            sum(len(text.encode()) for text in texts),
+            round(sum(map(len, tokenizer.encode_batch(texts))) / max(1, len(texts)) * requests),
+        )
+        for name, (requests, texts) in found.items()
     }
 
 
@@ -191,6 +214,12 @@ def print_findings(found: dict[str, Any]) -> None:
         right=(1, 2, 3, 4, 5),
     )  # fmt: skip
     about = "" if found["dataset"] else "~"
+    if found["tasks"]:
+        tasks = [
+            (name, *(f"~{amount(task[key])}" for key in ("requests", "tokens")))
+            for name, task in found["tasks"].items()
+        ]
+        print_table("the benchmark tasks", ("task", "requests", "tokens"), tasks, right=(1, 2))
     print_table(
         "the mixture",
         ("source", "tokens an epoch", "share", "passes in all", "share in the end"),

@@ -65,6 +65,7 @@ infrastructure: {devices: auto}
 evaluation:
   panels:
     - {name: packages-en, path: packages-en.jsonl}        # English that is never replayed
+  at: []                                                  # and no points on the way
   max_bytes_per_source: 24000
 """
 

@@ -68,15 +68,17 @@ def window_of(max_sequence_length: int, config: Any) -> int:
     return min(max_sequence_length, getattr(config, "max_position_embeddings", None) or max_sequence_length)
 
 
-def choose(documents: Documents, max_bytes: int) -> list[int]:
+def choose(documents: Documents, max_bytes: int, among: int | None = None) -> list[int]:
     """The documents that a budget of ``max_bytes`` pays for: whole ones, in the order of their ids.
+
+    With ``among``, a larger budget, only of those that it pays for.
 
     The ids are hashes of the texts, so this is a random sample that never changes. A document
     larger than the whole budget is passed over; if all are, the smallest is taken alone, so that
     something is always scored.
     """
     sizes = np.asarray(documents.bytes, dtype=np.int64)
-    order = sorted(range(len(documents)), key=lambda i: documents.ids[i])
+    order = choose(documents, among) if among else sorted(range(len(documents)), key=lambda i: documents.ids[i])
     fitting = [i for i in order if sizes[i] <= max_bytes]
     if not fitting:
         return sorted(order, key=lambda i: sizes[i])[:1]
@@ -93,6 +95,7 @@ def score_documents(
     eos_id: int | None,
     window: int,
     max_bytes: int,
+    among: int | None = None,
     device: torch.device,
     progress: Progress = lambda what, done, total, unit: None,
     what: str = "score",
@@ -105,6 +108,7 @@ def score_documents(
     Args:
         context_id: the token that a document's first token is conditioned on. None, for a tokenizer
             with neither BOS nor EOS, charges ln(vocabulary size) for the first token instead.
+        among: see ``choose``.
         window: the most tokens that the model sees at once, see ``window_of``.
         forward_tokens: bound of one forward pass, in which windows of several documents share the
             room; 16,384 on an accelerator and 2,048 on a CPU unless given.
@@ -115,7 +119,7 @@ def score_documents(
     if window < 2:
         raise ValueError("a window has at least 2 tokens")
     room = max(window, forward_tokens or (2048 if device.type == "cpu" else 16384))
-    chosen = choose(documents, max_bytes)
+    chosen = choose(documents, max_bytes, among)
     texts = [_text(documents.tokens(i), bos_id, eos_id) for i in chosen]
     sizes = [int(documents.bytes[i]) for i in chosen]
     nll = np.zeros(len(chosen))  # float64

@@ -35,6 +35,8 @@ Progress = Callable[[str, float, float, str], None]
 logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "tasks"
 """Task files that come with Rewarm."""
+SAMPLED = 100
+"""Items of a task from which the work of all of them is estimated."""
 _LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")
 
 
@@ -171,6 +173,35 @@ def task_texts(
         for own, task in found.items():
             for number, document in enumerate(task.eval_docs):
                 yield {"task": own, "id": str(number), "text": _text_of(task, document)}
+
+
+def sample_requests(
+    tasks: Sequence[str],
+    task_path: Path | None,
+    data_path: Path | None,
+    *,
+    num_fewshot: int | None = None,
+    limit: int | None = None,
+) -> dict[str, tuple[int, list[str]]]:
+    """For each task, how many times the model is asked and what it reads in some of these requests.
+
+    Raises:
+        UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
+    """
+    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
+    found: dict[str, tuple[int, list[str]]] = {}
+    for name in dict.fromkeys(tasks):
+        with _quiet():
+            _, loaded, _ = runner._load(name)
+            for own, task in loaded.items():
+                task.set_fewshot_seed(1234)
+                if num_fewshot is not None:
+                    task.set_config("num_fewshot", num_fewshot)
+                items = min(len(task.eval_docs), limit or len(task.eval_docs))
+                task.build_all_requests(limit=min(items, SAMPLED), rank=0, world_size=1)
+                texts = ["".join(part for part in one.args if isinstance(part, str)) for one in task.instances]
+                found[own] = round(len(texts) * items / min(items, SAMPLED)), texts
+    return found
 
 
 def _text_of(task: Any, document: Any) -> str:

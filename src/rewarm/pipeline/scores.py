@@ -16,7 +16,7 @@ import transformers
 
 from rewarm.data.dataset import Dataset
 from rewarm.data.tokenizer import DocumentTokenizer
-from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents, window_of
+from rewarm.evaluate.bits_per_byte import bits_per_byte, choose, score_documents, window_of
 from rewarm.evaluate.harness import TaskResult, hash_tasks, run_tasks
 from rewarm.evaluate.store import cached
 from rewarm.models.causal import CausalModel, load_model
@@ -35,9 +35,10 @@ def tokenizer_of(x: Execution) -> DocumentTokenizer:
 
 
 def score_text(
-    x: Execution, model: CausalModel, dataset: Dataset, name: str, tokenizer: DocumentTokenizer
+    x: Execution, model: CausalModel, dataset: Dataset, name: str, tokenizer: DocumentTokenizer, on_curve: bool = False
 ) -> list[Item]:
-    """One item a held-out document of ``name``: nats and bytes."""
+    """One item a held-out document of ``name``, of fewer for a point ``on_curve``: nats and bytes."""
+    most = x.recipe.evaluation.max_bytes_per_source
     return score_documents(
         model,
         dataset.held_out(name),
@@ -45,7 +46,8 @@ def score_text(
         bos_id=tokenizer.bos_id,
         eos_id=tokenizer.eos_id,
         window=window_of(WINDOW, model.config),
-        max_bytes=x.recipe.evaluation.max_bytes_per_source,
+        max_bytes=x.recipe.evaluation.bytes_on_curve if on_curve else most,
+        among=most,
         device=device_of(x),
         progress=x.progress,
         what=f"bits per byte of {name}",
@@ -134,8 +136,15 @@ def read_scores(x: Execution, name: str) -> tuple[Scores, dict[str, TaskResult]]
 
 
 def record_point(x: Execution, scores: Scores, dataset: Dataset, step: int, tokens: int) -> None:
-    """Put the texts' bits per byte on the curve at ``step``."""
-    values = {f"eval/{name}/bits_per_byte": bits_per_byte(scores[name]) for name in measured_texts(dataset)}
+    """Put the texts' bits per byte on the curve at ``step``: of the same documents at every point."""
+    values = {}
+    for name in measured_texts(dataset):
+        held = dataset.held_out(name)
+        on_curve = {
+            str(held.ids[i])
+            for i in choose(held, x.recipe.evaluation.bytes_on_curve, x.recipe.evaluation.max_bytes_per_source)
+        }
+        values[f"eval/{name}/bits_per_byte"] = bits_per_byte(item for item in scores[name] if item["id"] in on_curve)
     x.log.metric(step, tokens, values)
 
 

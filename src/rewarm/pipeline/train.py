@@ -93,7 +93,8 @@ def build_job(x: Execution, device: torch.device) -> Job:
         if step == steps and not values.save_best_checkpoint:
             return None  # the next stage scores this model, as it will be published
         try:
-            scores = {name: score_text(x, model, dataset, name, tokenizer) for name in measured_texts(dataset)}
+            names = measured_texts(dataset)
+            scores = {name: score_text(x, model, dataset, name, tokenizer, on_curve=True) for name in names}
         except Stopped:
             return None  # the loop asks for itself, and writes a checkpoint first
         record_point(x, scores, dataset, step, tokens)

@@ -119,15 +119,19 @@ def scoring_seconds(model: ModelFacts, texts: Iterable[Scored], speed: float | N
     return flops / speed
 
 
-def measuring_advice(texts: Mapping[str, Scored], times: Times, evaluations: int) -> list[str]:
-    """What there is to say about the evaluation: texts of too few documents, and more time than the training."""
+def measuring_advice(texts: Mapping[str, Scored], times: Times, on_the_way: float) -> list[str]:
+    """What there is to say about the evaluation: texts of too few documents, and more time than the training.
+
+    Args:
+        on_the_way: seconds of the training stage in which the curve gets its points.
+    """
     few = [f"{name} {text.documents}" for name, text in texts.items() if text.documents < FEW]
     what = "few documents will be scored, so that intervals will be wide (below 5 there is none)"
     notes = [f"{what}: {', '.join(few)}"] if few else []
     if times.total and times.baseline is not None:
-        share = times.baseline * (2 + evaluations) / times.total
-        if share > 0.5:
-            notes.append(f"evaluation takes {100 * share:.0f} % of this run; lower evaluation.max_bytes_per_source")
+        share = (2 * times.baseline + on_the_way) / times.total
+        larger = "max_bytes_on_curve" if on_the_way > 2 * times.baseline else "max_bytes_per_source"
+        notes += [f"evaluation takes {100 * share:.0f} % of this run; lower evaluation.{larger}"] * (share > 0.5)
     return notes
 
 

@@ -241,8 +241,10 @@ class Evaluation(Frozen):
     panels: list[Panel] = Field(default_factory=list, description="texts that are measured, never trained on")
     max_bytes_per_source: int = Field(1_000_000, ge=1, description="bytes of held-out text scored per source")
     at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        default_factory=list, description="shares of the training tokens at which the curve gets a point"
+        [0.01, 0.02, 0.05, 0.1, 0.2, 0.5],
+        description="shares of the training tokens at which the curve gets a point, dense where a dip is",
     )
+    max_bytes_on_curve: int = Field(100_000, ge=1, description="bytes of held-out text scored per source and point")
     candidates: list[Average] = Field(
         default_factory=list, description="other weights that are scored too: of the last checkpoints, of the run"
     )
@@ -260,6 +262,11 @@ class Evaluation(Frozen):
     def all_tasks(self) -> list[str]:
         """Everything that is scored by lm-evaluation-harness."""
         return [*self.tasks, *self.general_tasks]
+
+    @property
+    def bytes_on_curve(self) -> int:
+        """Held-out bytes of a source that a point on the way pays for."""
+        return min(self.max_bytes_on_curve, self.max_bytes_per_source)
 
     @property
     def published(self) -> Publish:

@@ -74,7 +74,9 @@ class Paired:
         """The scores of whole groups, whose names stand beside each document's: the same figures, fewer documents."""
         names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
         of = np.array([names[name] for name in groups])
-        base, result, weight = (np.bincount(of, values) for values in (self.base, self.result, self.weight))
+        base, result, weight = (
+            np.bincount(of, values).astype(np.float64) for values in (self.base, self.result, self.weight)
+        )
         return Paired(base, result, weight, self.exponential)
 
 
