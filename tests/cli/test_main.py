@@ -16,7 +16,7 @@ from tests.pipeline.conftest import Bench, finished, make_bench, write_jsonl
 __all__ = ["finished"]  # the fixture
 
 COMMANDS = [
-    [], ["quickstart"], ["check"], ["run"], ["resume"], ["stop"], ["report"], ["runs"], ["runs", "ls"],
+    [], ["quickstart"], ["check"], ["run"], ["resume"], ["stop"], ["report"], ["compare"], ["runs"], ["runs", "ls"],
     ["runs", "show"], ["runs", "logs"], ["runs", "rm"], ["data"], ["data", "build"], ["data", "show"], ["data", "ls"],
     ["data", "preview"],
     ["models"], ["models", "ls"],
@@ -203,6 +203,11 @@ def test_what_a_finished_run_shows(finished: Bench) -> None:
     assert finished.rewarm("report", "last", "--format", "md").stdout.startswith("#")
     assert Path(finished.rewarm("report", "last", "--format", "html").stdout.strip()).is_file()
     assert failed(finished, 2, "report", "last", "--format", "pdf")
+    assert "all are as the report says" in finished.rewarm("report", "last", "--recompute").stdout
+    found = json.loads(finished.rewarm("compare", "base", "tiny@1", "--json").stdout)
+    told = json.loads(finished.rewarm("report", "last", "--format", "json").stdout)
+    assert found["headline"] == told["headline"]
+    assert "one and the same result" in failed(finished, 2, "compare", "last", "tiny@1")
     assert "tiny@1" in finished.rewarm("models", "ls").stdout
     model = finished.rewarm("models", "show", "tiny@1").stdout
     assert "every file matches" in model and "Gain: " in model and "forg" in model

@@ -9,8 +9,9 @@ import orjson
 import pytest
 from transformers import AutoModelForCausalLM
 
-from rewarm.pipeline.choice import choose, half, judge, refuse
+from rewarm.pipeline.choice import choose, judge, refuse
 from rewarm.report.compare import Row, compare
+from rewarm.report.items import half
 from tests.pipeline.conftest import Bench, make_bench
 
 

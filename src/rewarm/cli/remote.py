@@ -213,7 +213,9 @@ def runs_logs(client: Client, run: str, follow: bool, as_json: bool) -> None:
                 say(line.rpartition("\r")[2])
 
 
-def report(client: Client, run: str, form: str, as_json: bool) -> None:
+def report(client: Client, run: str, form: str, recompute: bool, as_json: bool) -> None:
+    if recompute:
+        raise UserError("--recompute works where the run lies: a Studio gives no items away")
     found = _find(client, run)
     form = "json" if as_json else form
     if form == "table":

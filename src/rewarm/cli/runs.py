@@ -220,6 +220,9 @@ def logs(
 def report(
     run: RunName,
     form: Annotated[str, typer.Option("--format", help="table, md, json, html (the path of the page).")] = "table",
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Compute the table again from the kept items, and hold it against it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a run learned and what it forgot."""
@@ -232,7 +235,9 @@ def report(
         state = found.status().state
         remedy = f"rewarm runs logs -f {found.id}" if state in LIVE else f"rewarm resume {found.id}"
         raise UserError(f"has no report yet: {state}", where=found.id, remedy=remedy)
-    if form == "table":
+    if recompute:
+        _recompute(found)
+    elif form == "table":
         print_result(found)
     elif form == "html":
         say(f"{found.report / files[form]}")
@@ -240,6 +245,58 @@ def report(
         print_json(orjson.loads(_report_file(found, files[form])))
     else:
         sys.stdout.write(plain(_report_file(found, files[form]).decode()))
+
+
+def _recompute(run: Run) -> None:
+    """Raise ``DataError`` where the report does not say what its items say."""
+    from rewarm.report import items
+
+    told = orjson.loads(_report_file(run, "report.json"))
+    rows = items.recompute(
+        told, *(items.read_scores(run.results / f"{name}.json") for name in ("baseline", "evaluate"))
+    )
+    if wrong := items.differences(told, rows):
+        raise DataError("the report is not what its items say:\n" + "\n".join(wrong), where=run.report / "report.json")
+    scored = sum(row["n"] for row in rows)
+    say(f"{len(rows)} rows computed again from {scored:,} items: all are as the report says")
+
+
+def compare(
+    before: Annotated[str, typer.Argument(help="A run, a published version such as legal-vi@2, or base.")],
+    after: Annotated[str, typer.Argument(help="A run or a published version.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare two results, on the documents and items that both were scored on."""
+    from rewarm.report import items, words
+    from rewarm.report.compare import headline
+
+    workspace = Workspace.default()
+    later = _run_of(workspace, after)
+    earlier = later if before == "base" else _run_of(workspace, before)
+    if earlier.id == later.id and before != "base":
+        raise UserError("these are one and the same result", where=f"{before}, {after}", remedy="compare it with base")
+    told = orjson.loads(_report_file(later, "report.json"))
+    kept = earlier.results / ("baseline.json" if before == "base" else "evaluate.json")
+    rows, notes = items.compare_scores(
+        told, items.read_scores(kept), items.read_scores(later.results / "evaluate.json")
+    )
+    found = {"before": before, "after": after, "rows": rows, "headline": headline(rows), "notes": notes}
+    if as_json:
+        print_json(found)
+        return
+    print_rows(found, f"{before} and {after}")
+    for line in (*words.verdicts(rows), *words.notes(rows), *notes):
+        say(line)
+
+
+def _run_of(workspace: Workspace, name: str) -> Run:
+    """The run that is called so, or that published this version."""
+    from rewarm.hub.models import find
+
+    run = find(workspace.models, name).lineage.get("run") if "@" in name else name
+    if run is None:
+        raise UserError("no run of this workspace made this version, so no items of it are kept", where=name)
+    return find_run(workspace, str(run))
 
 
 def _report_file(run: Run, name: str) -> bytes:
@@ -294,12 +351,12 @@ def print_result(run: Run) -> None:
     print_rows(orjson.loads(_report_file(run, "report.json")))
 
 
-def print_rows(found: dict[str, Any]) -> None:
+def print_rows(found: dict[str, Any], title: str = "before and after") -> None:
     """The before/after table of a report, and its headlines."""
     from rewarm.report import words
 
     cells = [words.result_cells(row) for row in found["rows"]]
-    print_table("before and after", words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8))
+    print_table(title, words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8))
     for line in words.headlines(found):
         console().print(
             f"{line.title}: {line.figure}" + (f" ({line.interval})" if line.interval else "") + f" {line.text}"

@@ -9,22 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
 from rewarm.core.errors import UserError
 from rewarm.report.compare import Headline, Row, headline
-from rewarm.report.intervals import FEWEST
-
-Half = Literal["development", "test"]
-
-
-def half(items: Sequence[Mapping[str, Any]], which: Half) -> list[Mapping[str, Any]]:
-    """That half of the items; all of them where a half would be too few for an interval."""
-    parts: dict[Half, list[Mapping[str, Any]]] = {"development": [], "test": []}
-    for item in items:
-        parts["test" if sha256(str(item["id"]).encode()).digest()[0] % 2 else "development"].append(item)
-    return parts[which] if min(map(len, parts.values())) >= FEWEST else list(items)
 
 
 def choose(candidates: Mapping[str, Sequence[Row]], max_forgetting: float) -> str:

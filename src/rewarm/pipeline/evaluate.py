@@ -12,14 +12,15 @@ from typing import Any, cast
 
 from rewarm.core.manifest import verify, write_manifest
 from rewarm.core.storage import TEMPORARY, remove_folder, staged_folder
-from rewarm.data.dataset import Dataset
 from rewarm.evaluate.harness import TaskResult
 from rewarm.models.export import export_checkpoint
-from rewarm.pipeline.choice import Half, choose, half, judge
+from rewarm.pipeline.choice import choose, judge
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
 from rewarm.pipeline.scores import Scores, read_scores, record_point, save_scores, score_tasks, score_texts, task_facts
 from rewarm.report.compare import Kind, Role, Row, compare, compare_tasks
+from rewarm.report.items import Half, flagged_items, half
+from rewarm.report.words import text_figures
 from rewarm.train.average import write_average, write_running_average
 from rewarm.train.checkpoint import list_checkpoints, step_of
 
@@ -102,21 +103,12 @@ def task_rows(x: Execution, tasks: dict[str, TaskResult]) -> list[Row]:
     """The rows of the before/after table for each metric of each task."""
     base, seed = read_scores(x, "baseline")[1], hyperparameters_of(x).seed
     return compare_tasks(
-        base, tasks, x.recipe.evaluation.general_tasks, seed=seed, flagged=flagged_items(dataset_of(x))
+        base,
+        tasks,
+        x.recipe.evaluation.general_tasks,
+        seed=seed,
+        flagged=flagged_items(map(text_figures, dataset_of(x).manifest["sources"])),
     )
-
-
-def flagged_items(dataset: Dataset) -> dict[str, set[str]] | None:
-    """Ids of the benchmark items found in what is trained on, by task; None where not all sources were searched."""
-    trained = [entry for entry in dataset.manifest["sources"] if entry["role"] != "panel"]
-    searched = [any(step["kind"] == "decontaminate" for step in entry["steps"]) for entry in trained]
-    if not any(searched) or not all(searched[i] for i, entry in enumerate(trained) if entry["role"] == "source"):
-        return None
-    found: dict[str, set[str]] = {}
-    for entry in trained:
-        for rule, items in entry["flagged"].items():
-            found.setdefault(rule.partition("-gram of ")[2], set()).update(items)
-    return found
 
 
 def text_rows(x: Execution, texts: Scores, part: Half | None = None) -> list[Row]:

@@ -426,7 +426,8 @@ def _speed(value: float | None) -> str:
 def repeat_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Hashes, versions and machine."""
     repeat = report["repeat"]
-    facts = [("Run", report["run"])] if report["run"] else []
+    run = report["run"]
+    facts = [("Run", run), ("This table again, from its items", f"rewarm report {run} --recompute")] if run else []
     facts += [
         ("Name of the dataset" if name == "dataset" else f"SHA-256 of the {name}", value)
         for name, value in repeat["hashes"].items()
