@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,11 @@ def test_without_spaces_two_characters_count_as_a_word(items: str) -> None:
 
 
 def test_all_items_that_match_can_be_told(items: str) -> None:
-    assert benchmark_ngrams(items).matches(LONG) == [("exams", "e1"), ("twice", "t")]
+    assert benchmark_ngrams(items).matches([LONG, "none", LONG]) == [
+        [("exams", "e1"), ("twice", "t")],
+        [],
+        [("exams", "e1"), ("twice", "t")],
+    ]
 
 
 @pytest.mark.parametrize("before", [990_000, 999_980, 1_000_000, 2_500_000])
@@ -89,3 +94,21 @@ def test_no_items_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(DataError, match="no benchmark item"):
         benchmark_ngrams(tmp_path / "empty.jsonl")
+
+
+def test_a_run_does_not_reach_from_one_text_into_the_next(items: str) -> None:
+    assert benchmark_ngrams(items).matches([run(0, 7)[:-2], run(7, 6)[2:]]) == [[], []]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ủy ban hoà giải đã thuý, hoà thuận; ở đó hoạ sĩ tạo ra bức tranh quý",
+        "Uỷ ban hòa giải đã thúy, hòa thuận; ở đó họa sĩ tạo ra bức tranh quý",
+    ],
+)
+def test_where_a_tone_mark_stands_does_not_hide_a_match(tmp_path: Path, text: str) -> None:
+    item = "Ủy ban hòa giải đã thúy hòa thuận ở đó hoạ sĩ tạo ra bức tranh quý"
+    (tmp_path / "items.jsonl").write_text(json.dumps({"task": "exams", "id": 1, "text": item}), encoding="utf-8")
+    for copy in (text, unicodedata.normalize("NFD", text), text.replace("h", "h\u200b")):
+        assert reason(copy, "decontaminate", path=str(tmp_path / "items.jsonl")) == "13-gram of exams"

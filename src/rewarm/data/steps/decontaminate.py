@@ -1,14 +1,17 @@
 """Drops documents that hold a piece of a benchmark: a run of words that also stands in one of its items.
 
-13 words in a row, in lower case and without punctuation, as GPT-3 did (arXiv 2005.14165). A shorter item
+13 words in a row, in lower case and without punctuation, as GPT-3 did (arXiv 2005.14165), and without the marks of
+tones and invisible characters: Vietnamese writes hoà and hòa, and some writing systems mark by several code points what
+others do by one. A shorter item
 of at least eight words is looked for whole. In a script without spaces every character is a word, and
 two of them count as one.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +22,17 @@ from pydantic import BaseModel, ValidationError
 
 from rewarm.core.errors import DataError
 from rewarm.core.storage import sha256_file
-from rewarm.data.steps.rule import Apply, Drop, each
+from rewarm.data.steps.rule import Apply, Drop
 from rewarm.data.steps.words import JUDGED, Hashes, measure, n_grams
 from rewarm.recipe.steps import Decontaminate
 
-VERSION = 3
+VERSION = 4
 CHANGES = False
 SHORTEST = 8
 """Words of an item that is still looked for: shorter ones are everyday phrases."""
+_DROPPED = re.compile(
+    "[\u0300\u0301\u0303\u0309\u0323\u00ad\u200b-\u200d\u2060\ufeff]+"
+)  # tone marks, and what is invisible
 _OVERLAP = 10_000  # characters that two pieces of a long document share
 
 
@@ -44,23 +50,41 @@ class BenchmarkNgrams:
     grams: dict[int, tuple[Hashes, npt.NDArray[np.int32]]]
     too_short: int  # items that cannot be looked for
 
-    def matches(self, text: str) -> list[tuple[str, str]]:
-        """Task and id of the items that share a run with the text, in the order of the file."""
-        found: set[int] = set()
-        for piece in _pieces(text):
-            hashes = measure([piece], inner_punctuation=False).words.hashes
-            for n, (keys, owners) in self.grams.items():
-                wanted = n_grams(hashes, n)
+    def matches(self, texts: Sequence[str]) -> list[list[tuple[str, str]]]:
+        """For each text, task and id of the items that share a run with it, in the order of the file."""
+        found: list[set[int]] = [set() for _ in texts]
+        for pieces, owners in _grouped(texts):
+            words = measure(pieces, inner_punctuation=False).words
+            for n, (keys, items) in self.grams.items():
+                wanted = n_grams(words.hashes, n)
                 begins = np.searchsorted(keys[:-1], wanted)
-                for key in np.unique(wanted[keys[begins] == wanted]):
-                    found.update(owners[np.searchsorted(keys, key) : np.searchsorted(keys, key, "right")].tolist())
-        return [self.items[index] for index in sorted(found)]
+                hits = np.flatnonzero(keys[begins] == wanted)
+                for hit in hits[words.owners[hits] == words.owners[hits + n - 1]]:  # not from one text into the next
+                    end = np.searchsorted(keys, wanted[hit], "right")
+                    found[owners[words.owners[hit]]].update(items[begins[hit] : end].tolist())
+        return [[self.items[index] for index in sorted(some)] for some in found]
 
 
-def _pieces(text: str) -> Iterator[str]:
-    text = text.lower()
-    for begin in range(0, max(1, len(text) - _OVERLAP), JUDGED - _OVERLAP):
-        yield text[begin : begin + JUDGED]
+def _grouped(texts: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
+    """The texts in pieces, as many together as are measured at once, and which text each piece is of."""
+    pieces, owners, size = list[str](), list[int](), 0
+    for number, text in enumerate(texts):
+        text = _folded(text)
+        for begin in range(0, max(1, len(text) - _OVERLAP), JUDGED - _OVERLAP):
+            piece = text[begin : begin + JUDGED]
+            if pieces and size + len(piece) > JUDGED:
+                yield pieces, owners
+                pieces, owners, size = [], [], 0
+            pieces.append(piece)
+            owners.append(number)
+            size += len(piece) + 1
+    if pieces:
+        yield pieces, owners
+
+
+def _folded(text: str) -> str:
+    """The text without what differs between two copies of it: case, forms of characters, tone marks."""
+    return text.lower() if text.isascii() else _DROPPED.sub("", unicodedata.normalize("NFKD", text.lower()))
 
 
 def benchmark_ngrams(path: str | Path, words: int = 13) -> BenchmarkNgrams:
@@ -74,7 +98,7 @@ def benchmark_ngrams(path: str | Path, words: int = 13) -> BenchmarkNgrams:
     too_short = 0
     for item in _items(path):
         items.append((item.task, str(item.id)))
-        found = measure([unicodedata.normalize("NFC", item.text)[:JUDGED].lower()], inner_punctuation=False).words
+        found = measure([_folded(item.text)[:JUDGED]], inner_punctuation=False).words
         doubled = 2 if found.unspaced[0] else 1
         n = min(words * doubled, len(found))
         if n < min(SHORTEST, words) * doubled:
@@ -111,14 +135,11 @@ def _items(path: str | Path) -> Iterator[_Item]:
 def build(step: Decontaminate) -> Apply:
     index = benchmark_ngrams(_path(step), step.words)
 
-    def apply(text: str) -> str | Drop:
-        matches = index.matches(text)
-        if not matches:
-            return text
+    def judge(text: str, matches: list[tuple[str, str]]) -> str | Drop:
         found = tuple((f"{step.words}-gram of {task}", item) for task, item in matches)
-        return Drop(*found[0], found)
+        return Drop(*found[0], found) if found else text
 
-    return each(apply)
+    return lambda texts: list(map(judge, texts.texts, index.matches(texts.texts)))
 
 
 def facts(step: Decontaminate) -> dict[str, Any]:
