@@ -71,6 +71,7 @@ def recommend(model: str, corpus: str, workspace: Workspace, progress: Progress)
     sizes["replay"] = written_tokens(shift.share, sizes["corpus"])
     replay = {"share": shift.share, "generate": {"tokens": sizes["replay"]}}
     plain["data"] = {"sources": [source], "replay": replay}
+    plain["evaluation"] = {"general_tasks": ["in_context"]}
     resolved = resolve(Recipe.model_validate(plain), base.facts, sizes, Machine.here())
     chosen = {name: origin for name, origin in resolved.origins.items() if origin.origin == "recommended"}
     return Recommendation(plain, shift, chosen)
