@@ -37,7 +37,7 @@ from rewarm.recipe.facts import Machine
 from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import Resolved, resolve, training_tokens
-from rewarm.recipe.verdicts import document_end_advice
+from rewarm.recipe.verdicts import chat_advice, document_end_advice
 from rewarm.train.calendar import build_calendar
 
 
@@ -69,7 +69,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         base = locate(recipe.base_model, workspace, progress)
         texts = _texts(recipe, base, workspace)
     tokenizer = DocumentTokenizer.load(base.folder, recipe.data.document_tokens)
-    ends = document_end_advice(recipe, tokenizer)
+    ends = [*document_end_advice(recipe, tokenizer), *chat_advice(recipe, base.folder)]
     machine = Machine.here()
     resolved = resolve(recipe, base.facts, texts.sizes, machine)
     values = resolved.hyperparameters

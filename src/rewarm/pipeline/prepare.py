@@ -29,7 +29,7 @@ from rewarm.recipe.facts import Machine
 from rewarm.recipe.hyperparameters import AUTO, Hyperparameters
 from rewarm.recipe.recipe import Infrastructure
 from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
-from rewarm.recipe.verdicts import document_end_advice
+from rewarm.recipe.verdicts import chat_advice, document_end_advice
 from rewarm.train.trial import fitting
 
 
@@ -69,7 +69,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     for item in resolved.ignored:
         x.warn(str(item))
     tokenizer = DocumentTokenizer.load(base.folder, x.recipe.data.document_tokens)
-    for note in [*resolved.advice, *document_end_advice(x.recipe, tokenizer)]:
+    for note in [*resolved.advice, *document_end_advice(x.recipe, tokenizer), *chat_advice(x.recipe, base.folder)]:
         x.warn(note)
     if (reason := dataset.manifest["encoder"]["fallback"]) is not None:
         x.warn(f"text was encoded with tokenizers, which is slower, because of {reason}")

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from rewarm.core.errors import Invalid
@@ -164,6 +165,20 @@ class Tokenizer(Protocol):
     @property
     def added_tokens(self) -> list[str]: ...
     def decode(self, ids: Sequence[int], /) -> str: ...
+
+
+def chat_advice(recipe: Recipe, base: Path) -> list[str]:
+    """What to say where the base, a model's folder, was taught to chat: text without chats makes it forget that."""
+    config = base / "tokenizer_config.json"
+    chats = any(base.glob("chat_template.*")) or (config.is_file() and b'"chat_template"' in config.read_bytes())
+    if not chats:
+        return []
+    probed = "chat" in recipe.evaluation.all_tasks
+    remedy = "" if probed else "; evaluation.general_tasks: [chat] measures it"
+    return [
+        "this base has a chat template, so it was taught to follow instructions, and plain text makes it forget that: "
+        f"better take the base that it was made from{remedy}"
+    ]
 
 
 def document_end_advice(recipe: Recipe, tokenizer: Tokenizer) -> list[str]:
