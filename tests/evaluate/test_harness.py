@@ -5,13 +5,16 @@ import logging
 import math
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
-from rewarm.core.errors import DataError, UserError
+from rewarm.core.errors import DataError, ModelError, UserError
 from rewarm.evaluate.harness import TaskResult, run_tasks
 from rewarm.report.compare import compare_tasks
 
@@ -181,3 +184,21 @@ def test_results_survive_json(ours: dict[str, TaskResult]) -> None:
         assert TaskResult.from_json(json.loads(json.dumps(result.to_json()))) == result
         for figure in result.metrics.values():
             assert math.isfinite(figure.value)
+
+
+def test_a_model_that_answers_no_number_gets_no_score(folder: Path, tasks: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.norm.weight[0] = math.nan
+    broken = Path(shutil.copytree(folder, tmp_path / "broken"))
+    model.save_pretrained(broken)
+    with pytest.raises(ModelError, match="a likelihood that is not a number") as raised:
+        run_tasks(broken, ["tiny_choice"], task_path=tasks)
+    assert raised.value.where == str(broken)
+
+
+def test_several_requests_at_once_give_the_same_answers(folder: Path, tasks: Path, ours: dict[str, TaskResult]) -> None:
+    found = run_tasks(folder, NAMES[:3], task_path=tasks, limit=9, batch_size=4)
+    for name, result in found.items():
+        for metric, figure in result.metrics.items():
+            assert figure.value == pytest.approx(ours[name].metrics[metric].value, rel=1e-4), (name, metric)

@@ -1,6 +1,6 @@
 """Benchmark tasks through lm-evaluation-harness: the same figures as its own command gives.
 
-Settings are those of ``lm_eval run --model hf --model_args pretrained=FOLDER`` (batch size 1, its
+Settings are those of ``lm_eval run --model hf --model_args pretrained=FOLDER`` (batch size 1 unless asked for, its
 seeds, the weights' own precision), so a figure here can be repeated without Rewarm. A folder of
 own task files may carry Python (``!function``): that is the user's code and runs as such. Code
 that comes with a model or a data set is never run. A path in ``data_files`` of a task is seen, as
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rewarm.core.config import nearest
-from rewarm.core.errors import DataError, UserError
+from rewarm.core.errors import DataError, ModelError, UserError
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, sha256_file
 from rewarm.evaluate.own_items import ENDING, is_items_file, read_items, task_of
@@ -83,6 +84,7 @@ def run_tasks(
     add_bos: bool | None = None,
     num_fewshot: int | None = None,
     limit: int | None = None,
+    batch_size: int = 1,
     device: torch.device | str = "cpu",
     progress: Progress = lambda what, done, total, unit: None,
     evaluations: Path | None = None,
@@ -101,10 +103,11 @@ def run_tasks(
     Raises:
         UserError: for an unknown task, with the nearest name.
         DataError: if a task or its data cannot be loaded.
+        ModelError: if the model gives a likelihood that is not a number.
     """
     results: dict[str, TaskResult] = {}
     settings = {"num_fewshot": num_fewshot, "limit": limit}
-    runner = _Runner(model_folder, task_path, data_path, add_bos, settings, str(device), progress, warn)
+    runner = _Runner(model_folder, task_path, data_path, add_bos, settings, str(device), progress, warn, batch_size)
     for name in dict.fromkeys(tasks):
         facts = {
             "model": model_key,
@@ -113,6 +116,7 @@ def run_tasks(
             "computed_by": [str(device), version("torch")],
             "task_files": hash_folder(task_path),
             **settings,
+            **({} if batch_size == 1 else {"batch_size": batch_size}),
             **({} if add_bos is None else {"add_bos": add_bos}),
             **({"items": sha256_file(Path(name))} if is_items_file(name) else {}),
             **({"shipped": hash_folder(SHIPPED), "data": hash_folder(data_path)} if runner.is_shipped(name) else {}),
@@ -225,8 +229,9 @@ class _Runner:
         device: str,
         progress: Progress,
         warn: Warn = logger.warning,
+        batch_size: int = 1,
     ) -> None:
-        self.warn = warn
+        self.warn, self.batch_size = warn, batch_size
         self.task_path, self.settings, self.device, self.progress = task_path, settings, device, progress
         self._arguments: dict[str, Any] = {"pretrained": str(folder)}
         if add_bos is not None:
@@ -247,13 +252,13 @@ class _Runner:
                 manager, tasks, groups = self._load(name)
             for said in dict.fromkeys(str(one.message) for one in caught if SHIPPED in Path(one.filename).parents):
                 self.warn(said)
-            self._model = self._model or _watched_model(self._arguments, self.device)
+            self._model = self._model or _watched_model(self._arguments, self.device, self.batch_size)
             self._model.watch(lambda done, total: self.progress(what, done, total, "requests"))
             output = simple_evaluate(
                 model=self._model,
                 tasks=list(tasks.values()),
                 task_manager=manager,
-                batch_size=1,
+                batch_size=self.batch_size,
                 bootstrap_iters=0,  # its standard errors; ours are paired
                 log_samples=True,
                 **self.settings,
@@ -386,7 +391,7 @@ def _names_of_aggregations() -> dict[Any, str]:
     return {get_aggregation(name): name for name in ("mean", *_LIKELIHOODS)}
 
 
-def _watched_model(arguments: dict[str, str], device: str) -> Any:
+def _watched_model(arguments: dict[str, str], device: str, batch_size: int) -> Any:
     """The harness's Hugging Face model, that also tells how far it is."""
     from lm_eval.models.huggingface import HFLM
 
@@ -396,7 +401,14 @@ def _watched_model(arguments: dict[str, str], device: str) -> Any:
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> Any:
             self.total += len(requests)
-            return super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+            found = super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+            if any(math.isnan(likelihood) for likelihood, _ in found):
+                raise ModelError(
+                    "the model gives a likelihood that is not a number",
+                    where=arguments["pretrained"],
+                    remedy="the weights are broken: take an earlier checkpoint, or a lower learning rate",
+                )
+            return found
 
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
             self.total += len(requests)
@@ -414,7 +426,7 @@ def _watched_model(arguments: dict[str, str], device: str) -> Any:
             self.report(self.done, self.total)
             self.done += n
 
-    return Watched(**arguments, device=device, batch_size=1)
+    return Watched(**arguments, device=device, batch_size=batch_size)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,7 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
         add_bos=settings.add_bos,
         num_fewshot=settings.num_fewshot,
         limit=settings.limit,
+        batch_size=settings.batch_size,
         device=device_of(x),
         progress=x.progress,
         evaluations=x.workspace.evaluations,

@@ -238,6 +238,9 @@ class Evaluation(Frozen):
         None, ge=0, le=10_000, description="examples in the prompt; the task's own when unset"
     )
     limit: int | None = Field(None, ge=1, description="items per task; all when unset")
+    batch_size: int = Field(
+        1, ge=1, le=1024, description="requests of tasks that are answered together: faster on a GPU"
+    )
     panels: list[Panel] = Field(default_factory=list, description="texts that are measured, never trained on")
     max_bytes_per_source: int = Field(1_000_000, ge=1, description="bytes of held-out text scored per source")
     at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
