@@ -173,5 +173,5 @@ def test_every_command_answers_or_says_that_it_is_local() -> None:
     commands = {name for name, _ in _leaves(typer.main.get_command(app), ())}
     assert set(_VERBS) <= commands
     local = {name for name in commands - set(_VERBS) if name[0] not in _LOCAL}
-    data = {("data", "build"), ("data", "preview"), ("data", "thresholds")}
+    data = {("data", "build"), ("data", "cloze"), ("data", "preview"), ("data", "thresholds")}
     assert local == {("clean",), ("models", "seen"), ("compare",), ("recommend",), *data}

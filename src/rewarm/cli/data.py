@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 import typer
@@ -11,7 +11,7 @@ import typer
 from rewarm.cli.show import console, one_line, print_json, print_table, say
 from rewarm.cli.start import AsJson, Overrides, RecipePath
 from rewarm.core.amounts import amount
-from rewarm.core.errors import UserError
+from rewarm.core.errors import DataError, UserError
 from rewarm.core.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -173,6 +173,43 @@ def thresholds(
     profile = derive_thresholds(files, language, tail=tail, text_column=text_column)
     write_file(output, orjson.dumps(profile.model_dump(exclude_none=True), option=orjson.OPT_INDENT_2) + b"\n")
     say(f"{output}: {profile.origin}")
+
+
+@app.command("cloze")
+def cloze(
+    files: Annotated[list[str], typer.Argument(metavar="FILES...", help="Documents: files, folders, patterns.")],
+    output: Annotated[Path, typer.Option(help="The items to write; evaluation.tasks: [FILE] asks them.")],
+    items: Annotated[int, typer.Option(min=1, help="Items at most.")] = 500,
+    model: Annotated[str | None, typer.Option(help="A base that is asked them first.")] = None,
+    keep: Annotated[
+        Literal["unknown", "known"],
+        typer.Option(help="Of these, the items that it does not know, or those that it does."),
+    ] = "unknown",
+    text_column: Annotated[str | None, typer.Option(help="The field that holds the text.")] = None,
+) -> None:
+    """Make cloze items from documents: a number or a name is to be said from what stands before it."""
+    from rewarm.cli.show import progress_bar
+    from rewarm.core.storage import write_file
+    from rewarm.data.cloze import cloze_items
+    from rewarm.data.documents import Document, read_documents
+    from rewarm.data.files import list_files
+
+    found = list_files(files).files
+    texts = (one for path in found for one in read_documents(path, text_column=text_column))
+    made = cloze_items((one.text for one in texts if isinstance(one, Document)), items)
+    known = made
+    if model and made:
+        from rewarm.pipeline.cloze import judged  # torch and the harness
+
+        with progress_bar() as progress:
+            known = judged(made, model, keep, Workspace.default(), progress)
+    if not known:
+        raise DataError("no item could be made of these documents", where=", ".join(files))
+    write_file(output, b"".join(orjson.dumps(item) + b"\n" for item in known))
+    say(
+        f"{output}: {len(known):,} items"
+        + (f", of {len(made):,} that {model} answered, these were {keep}" if model else "")
+    )
 
 
 def _print_dataset(path: Path, manifest: dict[str, Any]) -> None:

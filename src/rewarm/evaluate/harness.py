@@ -242,8 +242,10 @@ class _Runner:
 
     def score(self, name: str) -> list[TaskResult]:
         """All tasks that ``name`` stands for."""
-        from lm_eval import simple_evaluate
+        from lm_eval import evaluator
 
+        # It would ask git for a version; where there is no repository git complains on the user's terminal.
+        evaluator.get_git_commit_hash = lambda: None
         what = f"task {name}"
         self.progress(what, 0, 0, "requests")
         with _quiet():
@@ -254,7 +256,7 @@ class _Runner:
                 self.warn(said)
             self._model = self._model or _watched_model(self._arguments, self.device, self.batch_size)
             self._model.watch(lambda done, total: self.progress(what, done, total, "requests"))
-            output = simple_evaluate(
+            output = evaluator.simple_evaluate(
                 model=self._model,
                 tasks=list(tasks.values()),
                 task_manager=manager,
