@@ -74,6 +74,8 @@ class Row(Figures):
     higher_is_better: bool
     n: int
     bytes: int | None
+    part_of: str | None
+    """The group of tasks whose own figure is of the items of this one and its other tasks."""
     flagged: int | None
     """Items that share a run of words with the training text, where these were looked for."""
     clean: Row | None
@@ -120,6 +122,7 @@ def compare(
         "higher_is_better": not likelihood if higher_is_better is None else higher_is_better,
         "n": len(scores),
         "bytes": n_bytes,
+        "part_of": None,
         "flagged": None,
         "clean": None,
         **figures,
@@ -181,12 +184,20 @@ def compare_tasks(
                     "higher_is_better": better,
                     "n": len(after.items),
                     "bytes": None,
+                    "part_of": None,
                     "flagged": None,
                     "clean": None,
                     **alone,
                 }
             )
-    return holm(rows)
+    groups = {part: name for name, one in result.items() for part in _parts(one, result)}
+    return holm([{**row, "part_of": groups.get(row["task"])} for row in rows])
+
+
+def _parts(pooled: TaskResult, results: Mapping[str, TaskResult]) -> set[str]:
+    """The tasks whose items make up a group's result: these are called TASK:ITEM there."""
+    parts = {str(item["id"]).rpartition(":")[0] for item in pooled.items}
+    return parts if parts <= results.keys() else set()
 
 
 def _with_clean(

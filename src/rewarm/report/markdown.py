@@ -69,6 +69,7 @@ def _body(report: Mapping[str, Any]) -> list[str]:
     return [
         "## Before and after",
         _table(words.RESULT_HEADS, [words.result_cells(row) for row in rows]),
+        *(part for title, heads, cells in words.task_tables(rows) for part in (f"**{title}**", _table(heads, cells))),
         *map(_plain, words.verdicts(rows)),
         *map(_plain, words.notes(rows)),
         *([f"## {words.CANDIDATES}", *map(_plain, words.choice(report)), _table(heads, others)] if others else []),

@@ -148,7 +148,10 @@ def _plots(plots: Sequence[Plot], beside: str = "") -> str:
 def _results(rows: Sequence[Row]) -> str:
     cells = [words.result_cells(row) for row in rows]
     verdicts, notes = ("".join(f"<p>{escape(one)}</p>" for one in of(rows)) for of in (words.verdicts, words.notes))
-    return _table(words.RESULT_HEADS, cells, words=3) + f'{verdicts}<div class="notes">{notes}</div>'
+    tables = "".join(
+        f"<h3>{escape(title)}</h3>{_table(heads, lines, words=1)}" for title, heads, lines in words.task_tables(rows)
+    )
+    return _table(words.RESULT_HEADS, cells, words=3) + f'{tables}{verdicts}<div class="notes">{notes}</div>'
 
 
 def _candidates(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:

@@ -157,6 +157,39 @@ def result_cells(row: Row) -> list[str]:
     ]
 
 
+def task_tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, heads and cells of the tables that people know from papers: a task a column, base and result a line each.
+
+    The tasks of a group that has a figure of its own stand in a table of theirs.
+    """
+    columns: dict[str | None, dict[str, Row]] = {}
+    for row in rows:
+        if row["kind"] == "task" and row["p"] is not None:  # shares of right answers
+            known = columns.setdefault(row.get("part_of"), {})
+            if row["metric"] == "acc" or row["task"] not in known:
+                known[row["task"]] = row
+    found = []
+    for group, tasks in columns.items():
+        cells = [
+            [name, *(number(row[key], 4) for row in tasks.values())]  # type: ignore[literal-required]
+            for name, key in (("base", "base"), ("result", "result"))
+        ]
+        cells.append(["difference", *(number(row["difference"], 4, True) + _star(row) for row in tasks.values())])
+        heads = [
+            "",
+            *(row["task"] + ("" if row["metric"] == "acc" else f" ({row['metric']})") for row in tasks.values()),
+        ]
+        title = "All tasks" if group is None else f"{group}, by task"
+        starred = any(cell.endswith("*") for cell in cells[-1])
+        found.append((title + (" (* p < 0.05, corrected for all of them)" if starred else ""), heads, cells))
+    return found
+
+
+def _star(row: Row) -> str:
+    p = row["p"] if row.get("p_holm") is None else row["p_holm"]
+    return " *" if p is not None and p < 0.05 else ""
+
+
 def _role(row: Row) -> str:
     if row["kind"] == "task":
         return "general task" if row["role"] == "forgetting" else "task"
