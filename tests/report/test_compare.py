@@ -210,18 +210,22 @@ def test_flagged_items_are_scored_apart_also_in_a_group() -> None:
 
 def test_the_tables_have_a_task_a_column_and_the_parts_of_a_group_apart() -> None:
     wrong, right = [0] * 40, [1] * 30 + [0] * 10
-    names = {"alone": "", "dia": "", "su": ""}
+    names = {"alone": "", "exams_dia_vi": "", "exams_su_vi": ""}
     base = {name: task(name, wrong) for name in names}
     result = {name: task(name, right) for name in names}
     for found, values in ((base, wrong), (result, right)):
-        items = [{**item, "id": f"{part}:{item['id']}"} for part in ("dia", "su") for item in task(part, values).items]
+        items = [
+            {**item, "id": f"{part}:{item['id']}"}
+            for part in ("exams_dia_vi", "exams_su_vi")
+            for item in task(part, values).items
+        ]
         found["exams"] = replace(task("exams", values * 2), items=items)
     rows = compare_tasks(base, result, seed=0)
     assert {row["task"]: row["part_of"] for row in rows} == {
         "alone": None,
         "exams": None,
-        "dia": "exams",
-        "su": "exams",
+        "exams_dia_vi": "exams",
+        "exams_su_vi": "exams",
     }
     (overall, heads, cells), (by_task, parts, _) = words.task_tables(rows)
     assert overall == "All tasks (* p < 0.05, corrected for all of them)" and by_task.startswith("exams, by task")

@@ -65,7 +65,7 @@ code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans 
 code { font-size: 0.9em; }
 .segment { border-left: 3px solid var(--rule); padding-left: 14px; margin-bottom: 14px; }
 .segment p { color: var(--muted); font-size: 14px; margin: 0 0 4px; } .segment pre { margin: 0; }
-details h3 { margin: 20px 0 8px; }
+details h3, h3.apart { margin: 28px 0 8px; } .verdicts { margin-top: 28px; }
 details { margin-top: 20px; } summary { cursor: pointer; color: var(--muted); font-size: 14px; margin-bottom: 8px; }
 ul { padding-left: 1.2em; margin: 0; } li { margin-bottom: 6px; }
 @media (max-width: 720px) {
@@ -149,9 +149,13 @@ def _results(rows: Sequence[Row]) -> str:
     cells = [words.result_cells(row) for row in rows]
     verdicts, notes = ("".join(f"<p>{escape(one)}</p>" for one in of(rows)) for of in (words.verdicts, words.notes))
     tables = "".join(
-        f"<h3>{escape(title)}</h3>{_table(heads, lines, words=1)}" for title, heads, lines in words.task_tables(rows)
+        f'<h3 class="apart">{escape(title)}</h3>{_table(heads, lines, words=1)}'
+        for title, heads, lines in words.task_tables(rows)
     )
-    return _table(words.RESULT_HEADS, cells, words=3) + f'{tables}{verdicts}<div class="notes">{notes}</div>'
+    return (
+        _table(words.RESULT_HEADS, cells, words=3)
+        + f'{tables}<div class="verdicts">{verdicts}</div><div class="notes">{notes}</div>'
+    )
 
 
 def _candidates(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:

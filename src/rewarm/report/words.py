@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from rewarm.core.amounts import NONE, amount, duration, size
@@ -175,14 +176,26 @@ def task_tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[list[str
             for name, key in (("base", "base"), ("result", "result"))
         ]
         cells.append(["difference", *(number(row["difference"], 4, True) + _star(row) for row in tasks.values())])
-        heads = [
-            "",
-            *(row["task"] + ("" if row["metric"] == "acc" else f" ({row['metric']})") for row in tasks.values()),
-        ]
+        names = _short(list(tasks)) if group else list(tasks)
+        metrics = ("" if row["metric"] == "acc" else f" ({row['metric']})" for row in tasks.values())
+        heads = ["", *(name + metric for name, metric in zip(names, metrics, strict=True))]
         title = "All tasks" if group is None else f"{group}, by task"
         starred = any(cell.endswith("*") for cell in cells[-1])
         found.append((title + (" (* p < 0.05, corrected for all of them)" if starred else ""), heads, cells))
     return found
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The names without the words that all begin or end with, where something is left: exams_toan_vi, toan."""
+    parts = [name.split("_") for name in names]
+    head, tail = (_alike(*(part[::step] for part in parts)) for step in (1, -1))
+    short = ["_".join(part[head : len(part) - tail]) for part in parts]
+    return short if all(short) else list(names)
+
+
+def _alike(*lists: Sequence[str]) -> int:
+    """How many words all begin with."""
+    return sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*lists, strict=False)))
 
 
 def _star(row: Row) -> str:
