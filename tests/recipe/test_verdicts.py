@@ -11,7 +11,7 @@ import pytest
 from rewarm.core.errors import UserError
 from rewarm.recipe.load import parse_recipe
 from rewarm.recipe.recipe import Recipe
-from rewarm.recipe.verdicts import advice, document_end_advice, ignored, refuse
+from rewarm.recipe.verdicts import advice, chat_advice, check_chat, document_end_advice, ignored, refuse
 
 TWELVE = {
     "checkpoint_steps", "eval_steps", "zero_stage", "lora_alpha", "lora_dropout", "lora_rank", "target_modules",
@@ -110,3 +110,15 @@ def test_refused(minimal: str, values: str, words: str) -> None:
 
 def test_not_refused(minimal: str) -> None:
     refuse(parse(minimal + "hyperparameters: {save_best_checkpoint: true}"))  # both strategies are epoch by default
+
+
+def test_a_base_that_was_taught_to_chat_is_told_apart(reference: str, tmp_path: Path) -> None:
+    plain, probed = parse(reference), parse(reference, "evaluation.general_tasks=[chat]")
+    assert chat_advice(plain, tmp_path) == []
+    check_chat(plain, tmp_path)
+    with pytest.raises(UserError, match="no chat template"):
+        check_chat(probed, tmp_path)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    check_chat(probed, tmp_path)
+    assert "[chat] measures it" in chat_advice(plain, tmp_path)[0]
+    assert "[chat] measures it" not in chat_advice(probed, tmp_path)[0]

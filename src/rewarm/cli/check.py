@@ -37,7 +37,7 @@ from rewarm.recipe.facts import Machine
 from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import Resolved, resolve, training_tokens
-from rewarm.recipe.verdicts import chat_advice, document_end_advice
+from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice
 from rewarm.train.calendar import build_calendar
 
 
@@ -68,6 +68,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)
         texts = _texts(recipe, base, workspace)
+    check_chat(recipe, base.folder)
     tokenizer = DocumentTokenizer.load(base.folder, recipe.data.document_tokens)
     ends = [*document_end_advice(recipe, tokenizer), *chat_advice(recipe, base.folder)]
     machine = Machine.here()
@@ -75,7 +76,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     values = resolved.hyperparameters
     speed = flops_per_second(machine, resolved.device)
     needs = _needs(recipe, base, texts, resolved, speed)
-    asked, bytes_on_curve = _asked(recipe, tokenizer), recipe.evaluation.bytes_on_curve
+    asked, bytes_on_curve = _asked(recipe, base.folder, tokenizer), recipe.evaluation.bytes_on_curve
     scores = {name: scored(held, recipe.evaluation.max_bytes_per_source) for name, held in texts.held.items()}
     evaluations = _evaluations(recipe, resolved, needs)
     once = scoring_seconds(base.facts, scores.values(), speed)
@@ -106,7 +107,7 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _asked(recipe: Recipe, tokenizer: DocumentTokenizer) -> dict[str, Scored]:
+def _asked(recipe: Recipe, base: Path, tokenizer: DocumentTokenizer) -> dict[str, Scored]:
     """The requests of each benchmark task, and the tokens of them all."""
     asked = recipe.evaluation
     if not asked.all_tasks:
@@ -114,7 +115,7 @@ def _asked(recipe: Recipe, tokenizer: DocumentTokenizer) -> dict[str, Scored]:
     from rewarm.evaluate.harness import sample_requests
 
     folders = (Path(folder) if folder else None for folder in (asked.task_path, asked.data_path))
-    found = sample_requests(asked.all_tasks, *folders, num_fewshot=asked.num_fewshot, limit=asked.limit)
+    found = sample_requests(base, asked.all_tasks, *folders, num_fewshot=asked.num_fewshot, limit=asked.limit)
     return {
         name: Scored(
             requests,

@@ -180,6 +180,7 @@ def task_texts(
 
 
 def sample_requests(
+    model_folder: Path,
     tasks: Sequence[str],
     task_path: Path | None,
     data_path: Path | None,
@@ -192,7 +193,7 @@ def sample_requests(
     Raises:
         UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
     """
-    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
+    runner = _Runner(model_folder, task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
     found: dict[str, tuple[int, list[str]]] = {}
     for name in dict.fromkeys(tasks):
         with _quiet():

@@ -29,7 +29,7 @@ from rewarm.recipe.facts import Machine
 from rewarm.recipe.hyperparameters import AUTO, Hyperparameters
 from rewarm.recipe.recipe import Infrastructure
 from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
-from rewarm.recipe.verdicts import chat_advice, document_end_advice
+from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice
 from rewarm.train.trial import fitting
 
 
@@ -46,6 +46,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     )
     base = locate(x.recipe.base_model, x.workspace, x.progress)
     check_length(x.recipe, base.facts)
+    check_chat(x.recipe, base.folder)
     dataset = build_dataset(
         with_items(with_replay(x, base), x.workspace, x.progress),
         base.folder,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rewarm.core.errors import Invalid
+from rewarm.core.errors import Invalid, UserError
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.recipe import Recipe
 
@@ -167,11 +167,25 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int], /) -> str: ...
 
 
-def chat_advice(recipe: Recipe, base: Path) -> list[str]:
-    """What to say where the base, a model's folder, was taught to chat: text without chats makes it forget that."""
+def chats(base: Path) -> bool:
+    """Whether the model in the folder was taught to chat: its tokenizer has a template for it."""
     config = base / "tokenizer_config.json"
-    chats = any(base.glob("chat_template.*")) or (config.is_file() and b'"chat_template"' in config.read_bytes())
-    if not chats:
+    return any(base.glob("chat_template.*")) or (config.is_file() and b'"chat_template"' in config.read_bytes())
+
+
+def check_chat(recipe: Recipe, base: Path) -> None:
+    """Raise ``UserError`` where a base without a template is to be probed for chatting."""
+    if "chat" in recipe.evaluation.all_tasks and not chats(base):
+        raise UserError(
+            "the task chat probes instruct models, and this base has no chat template",
+            where="evaluation",
+            remedy="leave chat out; in_context probes a base model",
+        )
+
+
+def chat_advice(recipe: Recipe, base: Path) -> list[str]:
+    """What to say where the base was taught to chat: text without chats makes it forget that."""
+    if not chats(base):
         return []
     probed = "chat" in recipe.evaluation.all_tasks
     remedy = "" if probed else "; evaluation.general_tasks: [chat] measures it"
