@@ -96,7 +96,7 @@ def recipe(folder: Path, name: str, base: Path, data: dict[str, Any], seed: int,
             "data": {"held_out": 0.04, **data},
             "hyperparameters": {**given, "max_sequence_length": LENGTH, "eval_strategy": "no", **values},
             "infrastructure": {"devices": "cpu"},
-            "evaluation": {"panels": [panel], "max_bytes_per_source": 60_000},
+            "evaluation": {"panels": [panel], "max_bytes_per_source": 60_000, "at": []},
         }
     )
 

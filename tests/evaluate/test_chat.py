@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rewarm.core.errors import DataError
+from rewarm.evaluate.chat_template import render
 from rewarm.evaluate.harness import run_tasks
 from rewarm.evaluate.tasks.general import chat
 
@@ -49,3 +51,35 @@ def test_the_harness_asks_and_judges(chatting: Path, folder: Path) -> None:
     assert set(found.metrics) == {"followed", "ended"} and len(found.items) == 2
     with pytest.raises(DataError, match="no chat template"):
         run_tasks(folder, ["chat"])
+
+
+TURNS = [[{"role": "user", "content": "Hi"}]]
+
+
+def test_a_template_says_what_transformers_makes_of_it() -> None:
+    path = (
+        "{{ bos_token }}{% for m in messages %}\n  {% if m.role == 'user' %}\n<u>{{ m.content | tojson }}{% endif %}\n"
+    )
+    template = path + "{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()), bos_token="<s>")
+    expected = tokenizer.apply_chat_template(
+        TURNS[0], chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    assert render(template, TURNS, {"bos_token": "<s>"}) == [expected]
+
+
+def test_a_hostile_template_does_nothing_and_ends(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    call = f"os.system('touch {canary}')"
+    for template in (
+        f"{{{{ cycler.__init__.__globals__.{call} }}}}",
+        f"{{{{ messages.__class__.__mro__[1].__subclasses__() }}}}{{{{ joiner.__init__.__globals__.{call} }}}}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception('no') }}",
+        "{% for",
+        "{% for i in range(10**5) %}{% for j in range(10**5) %}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10**10 }}",
+    ):
+        with pytest.raises(DataError, match="the model's chat template"):
+            render(template, TURNS, {})
+    assert not canary.exists()

@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 
 from rewarm.core.errors import DataError
+from rewarm.evaluate.chat_template import render
 
 MOST = 96
 """Tokens of an answer; one that is longer did not end."""
@@ -58,24 +59,27 @@ def items(pretrained: str = ".", **_: Any) -> Any:
     Raises:
         DataError: if the model has a tokenizer without a chat template.
     """
-    there = (Path(pretrained) / "tokenizer_config.json").is_file()
+    asked = [said for said, _ in CHECKS]
+    if (Path(pretrained) / "tokenizer_config.json").is_file():
+        asked = _in_template(pretrained, asked)
     rows = [
-        {"prompt": _asked(pretrained, said) if there else said, "pattern": pattern, "model": pretrained}
-        for said, pattern in CHECKS
+        {"prompt": prompt, "pattern": pattern, "model": pretrained}
+        for prompt, (_, pattern) in zip(asked, CHECKS, strict=True)
     ]
     return datasets.DatasetDict({"test": datasets.Dataset.from_list(rows)})
 
 
-def _asked(folder: str, instruction: str) -> str:
+def _in_template(folder: str, instructions: list[str]) -> list[str]:
     tokenizer = _tokenizer(folder)
-    if not tokenizer.chat_template:
+    if not isinstance(tokenizer.chat_template, str):
         raise DataError(
             "this model has no chat template, so it was never taught to chat",
             where=folder,
             remedy="leave chat out of the evaluation: it probes instruct models",
         )
-    turns = [{"role": "user", "content": instruction}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    chats = [[{"role": "user", "content": said}] for said in instructions]
+    names = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    return render(tokenizer.chat_template, chats, names)
 
 
 @functools.lru_cache(maxsize=1)
