@@ -202,3 +202,11 @@ def test_several_requests_at_once_give_the_same_answers(folder: Path, tasks: Pat
     for name, result in found.items():
         for metric, figure in result.metrics.items():
             assert figure.value == pytest.approx(ours[name].metrics[metric].value, rel=1e-4), (name, metric)
+
+
+def test_items_about_one_text_carry_its_mark(folder: Path, tmp_path: Path) -> None:
+    rows = [{"article": f"river {i // 2}", "question": "stone", "choices": [" a", " b"], "gold": 0} for i in range(6)]
+    (tmp_path / "choice.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "tiny_choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)).replace("num_fewshot: 2", ""))
+    items = run_tasks(folder, ["tiny_choice"], task_path=tmp_path)["tiny_choice"].items
+    assert len({item["passage"] for item in items}) == 3 and items[0]["passage"] == items[1]["passage"]

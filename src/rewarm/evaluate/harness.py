@@ -36,6 +36,8 @@ Progress = Callable[[str, float, float, str], None]
 logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "tasks"
 """Task files that come with Rewarm."""
+PASSAGES = ("passage", "article", "story", "context", "flores_passage")
+"""Fields of an item that hold what several items ask about, as boolq, drop, race, coqa, squad and belebele call it."""
 SAMPLED = 100
 """Items of a task from which the work of all of them is estimated."""
 _LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")
@@ -358,8 +360,9 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
 def _item(sample: Mapping[str, Any]) -> Item:
     """An item without its values; where items share a passage, with what tells which."""
     item = {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]}
-    passage = sample["doc"].get("passage") if isinstance(sample["doc"], dict) else None
-    return {**item, "passage": sha256_bytes(passage.encode())[:16]} if isinstance(passage, str) else item
+    fields = sample["doc"] if isinstance(sample["doc"], dict) else {}
+    passage = next((fields[name] for name in PASSAGES if isinstance(fields.get(name), str)), None)
+    return item if passage is None else {**item, "passage": sha256_bytes(passage.encode())[:16]}
 
 
 def _is_pooled(group: Any) -> bool:
