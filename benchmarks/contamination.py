@@ -5,7 +5,8 @@
 Items are passages of 20 to 60 words from half of the quickstart's texts (Vietnamese law, English package and language
 documentation); the corpus is the other half. A third of the items is planted into documents of it, word for word; each
 near copy is planted likewise. A flag is false where no 13 words in a row are common, by a search with plain sets. The
-peer is the 13-gram search of lm-evaluation-harness (its Janitor), on the same items and documents.
+peer is the 13-gram search of lm-evaluation-harness: its Janitor's words and runs, looked up in a
+set of Python's, on the same items and documents.
 """
 
 from __future__ import annotations

@@ -83,3 +83,11 @@ def test_a_hostile_template_does_nothing_and_ends(tmp_path: Path) -> None:
         with pytest.raises(DataError, match="the model's chat template"):
             render(template, TURNS, {})
     assert not canary.exists()
+
+
+def test_a_hostile_model_is_refused_by_the_probe(chatting: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    (chatting / "chat_template.jinja").write_text(f"{{{{ cycler.__init__.__globals__.os.system('touch {canary}') }}}}")
+    with pytest.raises(DataError, match="the model's chat template cannot be rendered"):
+        run_tasks(chatting, ["chat"])
+    assert not canary.exists()

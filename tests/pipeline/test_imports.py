@@ -110,8 +110,8 @@ def test_what_cannot_be_trusted_is_refused_and_never_run(copy: Path, workspace: 
     assert not canary.exists()
 
 
-def test_no_template_is_ever_rendered(copy: Path, workspace: Workspace, tmp_path: Path) -> None:
-    """A chat template of a model is a program of strangers: nothing here runs one."""
+def test_no_import_or_generation_renders_a_template(copy: Path, workspace: Workspace, tmp_path: Path) -> None:
+    """A chat template is a program of strangers; only the chat probe renders it (tests/evaluate/test_chat.py)."""
     canary = tmp_path / "canary"
     inject = f"{{{{ cycler.__init__.__globals__.os.system('touch {canary}') }}}}"
     endless = "{% for i in range(10**9) %}{% for j in range(10**9) %}x{% endfor %}{% endfor %}"
@@ -120,8 +120,6 @@ def test_no_template_is_ever_rendered(copy: Path, workspace: Workspace, tmp_path
     version = import_model(str(copy), "small", workspace, quiet)
     assert generate(version.path, "nhang", max_tokens=2)
     assert not canary.exists()
-    code = [path.read_text() for path in (Path(__file__).parents[2] / "src").rglob("*.py")]
-    assert not any("apply_chat_template" in text or "trust_remote_code=True" in text for text in code)
 
 
 @pytest.mark.parametrize("name", ["http://127.0.0.1/x", "name", "a/b/c", "name@1", "--help/x"])

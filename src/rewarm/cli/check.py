@@ -58,12 +58,12 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     Raises:
         UserError: if model or texts cannot be read at all.
     """
-    tasks, folders = recipe.evaluation.all_tasks, (recipe.evaluation.task_path, recipe.evaluation.data_path)
+    tasks, folders = recipe.evaluation.all_tasks, recipe.evaluation.folders
     if tasks or any(folders):
         from rewarm.evaluate.harness import check_tasks  # torch and the harness, which few checks need
         from rewarm.pipeline.items import with_items
 
-        check_tasks(tasks, *(Path(folder) if folder else None for folder in folders))
+        check_tasks(tasks, *folders)
         recipe = with_items(recipe, workspace, None)  # as a run had them when it made the dataset
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)
@@ -114,16 +114,12 @@ def _asked(recipe: Recipe, base: Path, tokenizer: DocumentTokenizer) -> dict[str
         return {}
     from rewarm.evaluate.harness import sample_requests
 
-    folders = (Path(folder) if folder else None for folder in (asked.task_path, asked.data_path))
-    found = sample_requests(base, asked.all_tasks, *folders, num_fewshot=asked.num_fewshot, limit=asked.limit)
-    return {
-        name: Scored(
-            requests,
-            sum(len(text.encode()) for text in texts),
-            round(sum(map(len, tokenizer.encode_batch(texts))) / max(1, len(texts)) * requests),
-        )
-        for name, (requests, texts) in found.items()
-    }
+    found = sample_requests(base, asked.all_tasks, *asked.folders, num_fewshot=asked.num_fewshot, limit=asked.limit)
+    work = {}
+    for name, (requests, texts) in found.items():
+        sizes = sum(len(text.encode()) for text in texts), sum(map(len, tokenizer.encode_batch(texts)))
+        work[name] = Scored(requests, *(round(size / max(1, len(texts)) * requests) for size in sizes))
+    return work
 
 
 def _texts(recipe: Recipe, base: Base, workspace: Workspace) -> _Texts:

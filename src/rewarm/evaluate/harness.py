@@ -24,8 +24,9 @@ from rewarm.core.config import nearest
 from rewarm.core.errors import DataError, ModelError, UserError
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, sha256_file
-from rewarm.evaluate.own_items import ENDING, is_items_file, read_items, task_of
+from rewarm.evaluate.own_items import read_items, task_of
 from rewarm.evaluate.store import Warn, read_scores, write_scores
+from rewarm.recipe.recipe import is_items_file
 
 if TYPE_CHECKING:
     import torch
@@ -155,9 +156,9 @@ def check_tasks(tasks: Sequence[str], task_path: Path | None, data_path: Path | 
                 read_items(Path(name))
             elif not runner.is_own(name):
                 runner.find(name)
-    files = [Path(name).name for name in tasks if is_items_file(name)]
-    if twice := {name for name in files if files.count(name) > 1 or name.removesuffix(ENDING) in tasks}:
-        raise UserError(f"evaluation.tasks: two tasks would be called {min(twice).removesuffix(ENDING)!r}")
+    files = [Path(name).stem for name in tasks if is_items_file(name)]
+    if twice := {name for name in files if files.count(name) > 1 or name in tasks}:
+        raise UserError(f"evaluation.tasks: two tasks would be called {min(twice)!r}")
 
 
 def task_texts(
@@ -207,7 +208,7 @@ def sample_requests(
                 items = min(len(task.eval_docs), limit or len(task.eval_docs))
                 task.build_all_requests(limit=min(items, SAMPLED), rank=0, world_size=1)
                 texts = ["".join(part for part in one.args if isinstance(part, str)) for one in task.instances]
-                found[own] = round(len(texts) * items / min(items, SAMPLED)), texts
+                found[own] = round(len(texts) * items / max(1, min(items, SAMPLED))), texts
     return found
 
 

@@ -19,14 +19,8 @@ import orjson
 from rewarm.core.errors import DataError
 
 Item = dict[str, Any]
-ENDING = ".jsonl"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _FORMS = 'a line is {"question", "choices", "answer"}, {"prompt", "completion"} or {"text"}'
-
-
-def is_items_file(task: str) -> bool:
-    """Whether an entry of ``evaluation.tasks`` is a file of items rather than a task's name."""
-    return task.endswith(ENDING)
 
 
 def task_of(path: Path) -> dict[str, Any]:
@@ -52,7 +46,7 @@ def task_of(path: Path) -> dict[str, Any]:
     else:
         own = {"output_type": "loglikelihood_rolling", "metric_list": [{"metric": "bits_per_byte"}]}
     return {
-        "task": path.name.removesuffix(ENDING),
+        "task": path.stem,
         "custom_dataset": lambda **_: _dataset(items),
         "test_split": "test",
         "fewshot_split": "test",

@@ -47,7 +47,7 @@ def _is_open(step: Step) -> bool:
 def _items_file(recipe: Recipe, workspace: Workspace, progress: Progress | None) -> Path | None:
     """The items of the recipe's tasks, written once for each set of tasks."""
     asked = recipe.evaluation
-    folder, data = (Path(path) if path else None for path in (asked.task_path, asked.data_path))
+    folder, data = asked.folders
     name = sha256_bytes(canonical([sorted(asked.all_tasks), hash_tasks(asked.all_tasks, folder, data)]))[:32]
     path = workspace.datasets / ".benchmarks" / f"{name}.jsonl"
     if not path.exists():

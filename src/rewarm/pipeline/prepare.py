@@ -41,9 +41,7 @@ def inputs(x: Execution) -> Any:
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     refuse_early(x)
     settings = x.recipe.evaluation
-    check_tasks(
-        settings.all_tasks, *(Path(path) if path else None for path in (settings.task_path, settings.data_path))
-    )
+    check_tasks(settings.all_tasks, *settings.folders)
     base = locate(x.recipe.base_model, x.workspace, x.progress)
     check_length(x.recipe, base.facts)
     check_chat(x.recipe, base.folder)

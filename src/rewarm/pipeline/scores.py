@@ -95,7 +95,7 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
     settings = x.recipe.evaluation
     if not settings.all_tasks:
         return {}
-    task_path, data_path = task_folders(x)
+    task_path, data_path = settings.folders
     return run_tasks(
         folder,
         settings.all_tasks,
@@ -113,15 +113,13 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
     )
 
 
-def task_folders(x: Execution) -> tuple[Path | None, Path | None]:
-    """The folders of the user's own task files, and of their data."""
-    asked = x.recipe.evaluation
-    return Path(asked.task_path) if asked.task_path else None, Path(asked.data_path) if asked.data_path else None
-
-
 def task_facts(x: Execution) -> str | None:
     """A hash of what the user's own tasks are made of."""
-    return hash_tasks(x.recipe.evaluation.all_tasks, *task_folders(x)) if x.recipe.evaluation.all_tasks else None
+    return (
+        hash_tasks(x.recipe.evaluation.all_tasks, *x.recipe.evaluation.folders)
+        if x.recipe.evaluation.all_tasks
+        else None
+    )
 
 
 def save_scores(x: Execution, name: str, texts: Scores, tasks: dict[str, TaskResult]) -> Path:

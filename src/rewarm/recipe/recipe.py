@@ -222,6 +222,11 @@ def _per_cent(value: Any) -> Any:
         raise ValueError("must be a number of per cent, such as 1 %") from None
 
 
+def is_items_file(task: str) -> bool:
+    """Whether an entry of ``evaluation.tasks`` is a file of items rather than a task's name."""
+    return task.endswith(".jsonl")
+
+
 class Evaluation(Frozen):
     tasks: list[str] = Field(
         default_factory=list, description="lm-evaluation-harness tasks, or jsonl files of own items"
@@ -260,6 +265,11 @@ class Evaluation(Frozen):
     publish: Publish | None = Field(
         None, description="the weights that are published; trained, or best where max_forgetting is set"
     )
+
+    @property
+    def folders(self) -> tuple[Path | None, Path | None]:
+        """``task_path`` and ``data_path``."""
+        return Path(self.task_path) if self.task_path else None, Path(self.data_path) if self.data_path else None
 
     @property
     def all_tasks(self) -> list[str]:
@@ -383,7 +393,7 @@ class Recipe(Frozen):
             }
         )
         tasks = {
-            key: [at(task) if task.endswith(".jsonl") else task for task in getattr(self.evaluation, key)]
+            key: [at(task) if is_items_file(task) else task for task in getattr(self.evaluation, key)]
             for key in ("tasks", "general_tasks")
         }
         folders = {key: getattr(self.evaluation, key) for key in ("task_path", "data_path")}

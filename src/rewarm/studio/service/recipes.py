@@ -23,7 +23,7 @@ from rewarm.hub.models import find
 from rewarm.recipe.facts import Machine, ModelFacts
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.load import parse_recipe, read_yaml
-from rewarm.recipe.recipe import Recipe
+from rewarm.recipe.recipe import Recipe, is_items_file
 from rewarm.recipe.resolve import Resolved, resolve
 from rewarm.recipe.verdicts import advice, ignored, refuse
 from rewarm.studio.context import Role, Studio, User
@@ -233,7 +233,7 @@ def _local_paths(recipe: Recipe) -> list[tuple[Literal["base_model", "path", "st
         found.append(("base_model", recipe.base_model))
     if recipe.evaluation.data_path is not None:
         found.append(("path", recipe.evaluation.data_path))
-    found += [("path", task) for task in recipe.evaluation.all_tasks if task.endswith(".jsonl")]
+    found += [("path", task) for task in recipe.evaluation.all_tasks if is_items_file(task)]
 
     def seen(path: str) -> str:
         found.append(("steps", path))
