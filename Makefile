@@ -22,10 +22,20 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed       ## make the environment and run the main job on real input
 	$(BIN)/rewarm quickstart
 
-test: $(VENV)/.installed-dev   ## make the environment and pass the tests
+# Pages are tested in a real browser: the system's, else Debian's package where we may install it, else Playwright's own.
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	@for browser in "$$REWARM_CHROMIUM" chromium chromium-browser google-chrome; \
+	do command -v "$$browser" >/dev/null && exit; done; \
+	echo 'installing Chromium, in which pages are tested'; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y chromium fonts-dejavu-core >/dev/null; \
+	else $(BIN)/python -m playwright install chromium-headless-shell; fi
+	touch $@
+
+test: $(VENV)/.installed-browser ## make the environment and pass the tests
 	$(BIN)/python -m pytest -m 'not nightly' -n 2 --dist loadfile --durations=10
 
-nightly: $(VENV)/.installed-dev ## the long campaigns: kills, faults, seeds
+nightly: $(VENV)/.installed-browser ## the long campaigns: kills, faults, seeds
 	$(BIN)/python -m pytest -m nightly --timeout=3600
 
 lint: $(VENV)/.installed-dev   ## format, lint, types, who imports whom
