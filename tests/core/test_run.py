@@ -16,25 +16,13 @@ import orjson
 import psutil
 import pytest
 
+from rewarm.core import control, states
 from rewarm.core import run as run_module
-from rewarm.core import states
+from rewarm.core.control import enqueue, launch, remove_run, set_priority, sole_process, stop_run
 from rewarm.core.errors import Conflict, DataError, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
-from rewarm.core.run import (
-    Run,
-    claim,
-    create_run,
-    enqueue,
-    find_run,
-    launch,
-    list_runs,
-    read_launch,
-    remove_run,
-    set_priority,
-    sole_process,
-    stop_run,
-)
+from rewarm.core.run import Run, claim, create_run, find_run, list_runs, read_launch
 from rewarm.core.workspace import Workspace
 
 
@@ -243,7 +231,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nexec sleep 30\n")
     script.chmod(0o755)
-    monkeypatch.setattr(run_module.sys, "executable", str(script))
+    monkeypatch.setattr(control.sys, "executable", str(script))
 
 
 @pytest.mark.usefixtures("slow")
@@ -297,7 +285,7 @@ def test_a_folder_that_is_not_utf_8_is_refused(workspace: Workspace) -> None:
 
 
 def test_a_process_ends_with_the_one_that_started_it() -> None:
-    child = "import time, rewarm.core.run as run; run.end_with_parent(); print(1, flush=True); time.sleep(60)"
+    child = "import time, rewarm.core.process as own; own.end_with_parent(); print(1, flush=True); time.sleep(60)"
     parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}]).wait()"
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"1\n"

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rewarm.cli.options import AsJson
 from rewarm.cli.show import print_json, progress_bar, say
-from rewarm.cli.start import AsJson
 from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
 from rewarm.core.workspace import Workspace

@@ -195,64 +195,15 @@ def _evaluations(recipe: Recipe, resolved: Resolved, needs: Estimate) -> int:
 
 def print_findings(found: dict[str, Any]) -> None:
     """The findings for people; nothing that stands in them is left out."""
-    out, base, needs = console(), found["base_model"], found["needs"]
+    out, base = console(), found["base_model"]
     out.print(f"{found['name']}: {base['reference']}, {amount(base['parameters'])} parameters, on {found['device']}\n")
-    texts = found["texts"].items()
-    print_table(
-        "texts",
-        ("name", "files", "documents", "text", "tokens", "documents scored", "dropped"),
-        [
-            (
-                name, amount(t["files"]), _about(t, t["documents"]), size(t["bytes"]), _about(t, t["tokens"]),
-                f"~{amount(found['scored'][name]['documents'])}", _dropped(t),
-            )
-            for name, t in texts
-        ],
-        right=(1, 2, 3, 4, 5),
-    )  # fmt: skip
-    about = "" if found["dataset"] else "~"
-    if found["tasks"]:
-        tasks = [
-            (name, *(f"~{amount(task[key])}" for key in ("requests", "tokens")))
-            for name, task in found["tasks"].items()
-        ]
-        print_table("the benchmark tasks", ("task", "requests", "tokens"), tasks, right=(1, 2))
-    print_table(
-        "the mixture",
-        ("source", "tokens an epoch", "share", "passes in all", "share in the end"),
-        [
-            (
-                row["name"],
-                about + amount(row["epoch_tokens"]),
-                f"{100 * row['share']:.1f} %",
-                "" if row["passes"] is None else f"{about}{row['passes']:.2f}",
-                "as before" if row["anneal_share"] is None else f"{100 * row['anneal_share']:.1f} %",
-            )
-            for row in found["mixture"]
-        ],
-        right=(1, 2, 3, 4),
-    )
-    print_table(
-        "the run",
-        ("what", "how much"),
-        [
-            ("training tokens", about + amount(needs["tokens"])),
-            ("sequences", about + amount(needs["rows"])),
-            ("steps", about + amount(needs["steps"])),
-            ("memory" + (" of each device" if found["devices"] > 1 else ""), f"~{size(needs['memory'])}"),
-            ("disk", f"~{size(needs['disk'])} (checkpoints of {size(needs['checkpoint'])})"),
-        ],
-    )
-    times = [(stage, _time(stage, seconds)) for stage, seconds in found["times"].items()]
-    if found["device_hours"] is not None:
-        times.append((f"{'GPU' if found['device'] == 'cuda' else 'CPU'}-hours", f"~{found['device_hours']:.3g}"))
-    if found["cost"]:
-        times.append(("cost", f"~{found['cost']}"))
-    print_table("the time", ("stage", "how long"), times)
+    _print_texts(found)
+    _print_plan(found)
     chosen = [
-        (name, item["value"], item["reason"]) for name, item in found["hyperparameters"].items()
+        (name, item["value"], item["reason"])
+        for name, item in found["hyperparameters"].items()
         if item["origin"] == "recommended"
-    ]  # fmt: skip
+    ]
     if chosen:
         print_table("chosen for you", ("hyperparameter", "value", "because"), chosen)
     for item in found["ignored"]:
@@ -261,6 +212,50 @@ def print_findings(found: dict[str, Any]) -> None:
         out.print(f"note: {note}")
     for problem in found["problems"]:
         out.print(f"problem: {problem}")
+
+
+def _print_texts(found: dict[str, Any]) -> None:
+    """What is read, what is asked, and how much of each text comes in training."""
+    heads = ("name", "files", "documents", "text", "tokens", "documents scored", "dropped")
+    rows: list[Any] = []
+    for name, t in found["texts"].items():
+        counts = (amount(t["files"]), _about(t, t["documents"]), size(t["bytes"]), _about(t, t["tokens"]))
+        rows.append((name, *counts, f"~{amount(found['scored'][name]['documents'])}", _dropped(t)))
+    print_table("texts", heads, rows, right=(1, 2, 3, 4, 5))
+    if found["tasks"]:
+        rows = [(name, f"~{amount(t['requests'])}", f"~{amount(t['tokens'])}") for name, t in found["tasks"].items()]
+        print_table("the benchmark tasks", ("task", "requests", "tokens"), rows, right=(1, 2))
+    heads, about = ("source", "tokens an epoch", "share", "passes in all", "share in the end"), _sure(found)
+    rows = []
+    for row in found["mixture"]:
+        passes = "" if row["passes"] is None else f"{about}{row['passes']:.2f}"
+        end = "as before" if row["anneal_share"] is None else f"{100 * row['anneal_share']:.1f} %"
+        rows.append((row["name"], about + amount(row["epoch_tokens"]), f"{100 * row['share']:.1f} %", passes, end))
+    print_table("the mixture", heads, rows, right=(1, 2, 3, 4))
+
+
+def _print_plan(found: dict[str, Any]) -> None:
+    """The size of the run, and what it takes."""
+    needs, about = found["needs"], _sure(found)
+    rows = [
+        ("training tokens", about + amount(needs["tokens"])),
+        ("sequences", about + amount(needs["rows"])),
+        ("steps", about + amount(needs["steps"])),
+        ("memory" + (" of each device" if found["devices"] > 1 else ""), f"~{size(needs['memory'])}"),
+        ("disk", f"~{size(needs['disk'])} (checkpoints of {size(needs['checkpoint'])})"),
+    ]
+    print_table("the run", ("what", "how much"), rows)
+    times = [(stage, _time(stage, seconds)) for stage, seconds in found["times"].items()]
+    if found["device_hours"] is not None:
+        times.append((f"{'GPU' if found['device'] == 'cuda' else 'CPU'}-hours", f"~{found['device_hours']:.3g}"))
+    if found["cost"]:
+        times.append(("cost", f"~{found['cost']}"))
+    print_table("the time", ("stage", "how long"), times)
+
+
+def _sure(found: dict[str, Any]) -> str:
+    """What stands before a figure that the plan of the dataset gives, once it is there."""
+    return "" if found["dataset"] else "~"
 
 
 def _dropped(text: dict[str, Any]) -> str:

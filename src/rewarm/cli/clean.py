@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated
 
 import typer
 
-from rewarm.cli.show import print_json, print_table, say
-from rewarm.cli.start import AsJson
+from rewarm.cli.options import AsJson, Yes
+from rewarm.cli.show import print_json, print_table, say, sure
 from rewarm.core.amounts import size
-from rewarm.core.errors import UserError
 from rewarm.core.workspace import Workspace
 
 
 def clean(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete; without it, show first, and ask.")] = False,
-    keep: Annotated[
-        int, typer.Option(min=0, help="Runs of each name that keep their checkpoints, of those that succeeded.")
-    ] = 3,
-    days: Annotated[float, typer.Option(min=0, help="Nothing goes that was changed in so many days.")] = 7.0,
+    yes: Yes = False,
+    keep: Annotated[int, typer.Option(min=0, help="Of each name, so many succeeded runs keep their checkpoints.")] = 3,
+    days: Annotated[float, typer.Option(min=0, help="Keep what was changed in the last so many days.")] = 7.0,
     datasets: Annotated[
-        bool, typer.Option("--datasets", help="Datasets too that no run and no version names.")
+        bool, typer.Option("--datasets", help="Delete datasets too that no run and no version uses.")
     ] = False,
     versions: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Versions too, but the last N of each model.")
+        int | None, typer.Option(min=1, metavar="N", help="Delete versions too, except the last N of each model.")
     ] = None,
     no_caches: Annotated[bool, typer.Option("--no-caches", help="Keep blocks of remote files.")] = False,
     as_json: AsJson = False,
@@ -49,10 +45,7 @@ def clean(
         print_table(
             "", ("kind", "name", "size", "why"), [(i.kind, i.name, size(i.bytes), i.reason) for i in items], (2,)
         )
-        if not yes:
-            if sys.stdin is None or not sys.stdin.isatty():
-                raise UserError("this deletes all of these, and there is no terminal to ask on", remedy="--yes")
-            typer.confirm(f"delete these and free {size(sum(i.bytes for i in items))}?", abort=True)
+        sure(f"delete these and free {size(sum(i.bytes for i in items))}?", yes)
     gone = cleaning.clean(workspace, rules, time.time()) if yes or not as_json else []
     if as_json:
         print_json({"deleted": yes, "items": [item.model_dump() for item in (gone if yes else items)]})

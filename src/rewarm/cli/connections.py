@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rewarm.cli.show import one_line, print_json, print_table, say
-from rewarm.cli.start import AsJson
+from rewarm.cli.options import AsJson, Documents, TextColumn
+from rewarm.cli.show import answer, one_line, print_list, say
 from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
 from rewarm.core.workspace import Workspace
@@ -38,7 +38,8 @@ def add(
         Kind, typer.Argument(metavar="KIND", help="s3: object storage; hf: a Hugging Face hub; http: a web server.")
     ],
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="3 to 64 letters, digits, hyphens; hf: huggingface.")
+        str | None,
+        typer.Argument(metavar="[NAME]", help="3 to 64 letters, digits, hyphens; huggingface for hf."),
     ] = None,
     endpoint: Annotated[
         str | None,
@@ -106,13 +107,13 @@ def ls(as_json: AsJson = False) -> None:
             rows.append({"connection": name, "kind": found.kind, "endpoint": found.endpoint, "problem": None})
         except UserError as error:
             rows.append({"connection": name, "kind": None, "endpoint": None, "problem": error.what})
-    if as_json:
-        print_json(rows)
-    elif rows:
-        cells = [(r["connection"], r["kind"] or "", r["endpoint"] or r["problem"] or "the usual one") for r in rows]
-        print_table("", ("connection", "kind", "address"), cells)
-    else:
-        say("no connections yet; make one with: rewarm connections add s3 NAME")
+    print_list(
+        rows,
+        as_json,
+        ("connection", "kind", "address"),
+        lambda r: (r["connection"], r["kind"] or "", r["endpoint"] or r["problem"] or "the usual one"),
+        "no connections yet; make one with: rewarm connections add s3 NAME",
+    )
 
 
 @app.command("test")
@@ -135,10 +136,8 @@ def test(
     began = time.monotonic()
     count = len(list_entries(place, name))
     seconds = time.monotonic() - began
-    if as_json:
-        print_json({"connection": name, "entries": count, "seconds": seconds})
-    else:
-        say(f"{name} works: {count} entries in {seconds:.2f} s")
+    found = {"connection": name, "entries": count, "seconds": seconds}
+    answer(found, f"{name} works: {count} entries in {seconds:.2f} s", as_json)
 
 
 @app.command("browse")
@@ -147,23 +146,20 @@ def browse(name: Name, place: Place = "s3://", as_json: AsJson = False) -> None:
     from rewarm.data.remote import browse as list_entries
     from rewarm.data.remote import hurry
 
-    found = list_entries(hurry(place, name), name)
-    if as_json:
-        print_json([{"uri": uri, "bytes": known and known.size} for uri, known in found])
-        return
-    rows = [(one_line(uri), size(known.size) if known else "") for uri, known in found]
-    if rows:
-        print_table("", ("uri", "size"), rows, right=(1,))
-    else:
-        say("there is nothing")
+    rows = [{"uri": uri, "bytes": known and known.size} for uri, known in list_entries(hurry(place, name), name)]
+
+    def cells(row: dict[str, Any]) -> tuple[str, str]:
+        return one_line(row["uri"]), "" if row["bytes"] is None else size(row["bytes"])
+
+    print_list(rows, as_json, ("uri", "size"), cells, "there is nothing", right=(1,))
 
 
 @app.command("preview")
 def preview(
     name: Name,
     place: Place,
-    documents: Annotated[int, typer.Option(min=1, help="Documents to show.")] = 3,
-    text_column: Annotated[str | None, typer.Option(help="The field that holds the text.")] = None,
+    documents: Documents = 3,
+    text_column: TextColumn = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the first documents of a file, or of the first file that a folder or pattern names."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 import typer
 
-from rewarm.cli.show import console, one_line, print_json, print_table, say
-from rewarm.cli.start import AsJson, Overrides, RecipePath
+from rewarm.cli.options import AsJson, Documents, Overrides, RecipePath, TextColumn
+from rewarm.cli.show import console, one_line, print_json, print_list, print_table, progress_bar, say
 from rewarm.core.amounts import amount
 from rewarm.core.errors import DataError, UserError
 from rewarm.core.workspace import Workspace
@@ -25,7 +25,6 @@ app = typer.Typer(help="Texts and the datasets made of them.", no_args_is_help=T
 @app.command("build")
 def build(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Read, clean and tokenize the texts of a recipe, and nothing else. The run then finds them done."""
-    from rewarm.cli.show import progress_bar
     from rewarm.data.prepare import build_dataset
     from rewarm.pipeline.base import locate
     from rewarm.recipe.load import load_recipe
@@ -54,25 +53,21 @@ def ls(as_json: AsJson = False) -> None:
 
     folder = Workspace.default().datasets
     rows = [{key: value for key, value in row.items() if key not in ("bytes", "made")} for row in list_datasets(folder)]
-    if as_json:
-        print_json(rows)
-    elif rows:
-        print_table(
-            "",
-            ("dataset", "sources", "documents", "tokens"),
-            [(r["dataset"], ", ".join(r["sources"]), amount(r["documents"]), amount(r["tokens"])) for r in rows],
-            right=(2, 3),
-        )
-    else:
-        say(f"no datasets in {folder} yet; make one with: rewarm data build recipe.yaml")
+    heads = ("dataset", "sources", "documents", "tokens")
+    empty = f"no datasets in {folder} yet; make one with: rewarm data build recipe.yaml"
+
+    def cells(row: dict[str, Any]) -> tuple[str, ...]:
+        return row["dataset"], ", ".join(row["sources"]), amount(row["documents"]), amount(row["tokens"])
+
+    print_list(rows, as_json, heads, cells, empty, right=(2, 3))
 
 
 @app.command("preview")
 def preview(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A file, folder, pattern or address.")],
     connection: Annotated[str | None, typer.Option(help="The connection that an address is read through.")] = None,
-    documents: Annotated[int, typer.Option(min=1, help="Documents to show.")] = 3,
-    text_column: Annotated[str | None, typer.Option(help="The field that holds the text.")] = None,
+    documents: Documents = 3,
+    text_column: TextColumn = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the first documents of a file, or of the first file that a folder or pattern names."""
@@ -164,7 +159,7 @@ def thresholds(
     tail: Annotated[
         float, typer.Option(min=0, max=0.2, help="Share of the documents that may lie beyond each limit.")
     ] = 0.01,
-    text_column: Annotated[str | None, typer.Option(help="The field that holds the text.")] = None,
+    text_column: TextColumn = None,
 ) -> None:
     """Derive the limits of the cleaning steps for a language from text that is known to be clean."""
     from rewarm.core.storage import write_file
@@ -180,15 +175,14 @@ def cloze(
     files: Annotated[list[str], typer.Argument(metavar="FILES...", help="Documents: files, folders, patterns.")],
     output: Annotated[Path, typer.Option(help="The items to write; evaluation.tasks: [FILE] asks them.")],
     items: Annotated[int, typer.Option(min=1, help="Items at most.")] = 500,
-    model: Annotated[str | None, typer.Option(help="A base that is asked them first.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="A base that is asked first.")] = None,
     keep: Annotated[
         Literal["unknown", "known"],
-        typer.Option(help="Of these, the items that it does not know, or those that it does."),
+        typer.Option(help="With --model: the items that it does not know, or those that it does."),
     ] = "unknown",
-    text_column: Annotated[str | None, typer.Option(help="The field that holds the text.")] = None,
+    text_column: TextColumn = None,
 ) -> None:
     """Make cloze items from documents: a number or a name is to be said from what stands before it."""
-    from rewarm.cli.show import progress_bar
     from rewarm.core.storage import write_file
     from rewarm.data.cloze import cloze_items
     from rewarm.data.documents import Document, read_documents

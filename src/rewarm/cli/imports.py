@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rewarm.cli.options import AsJson
 from rewarm.cli.show import print_json, print_table, say
-from rewarm.cli.start import AsJson
 from rewarm.core.errors import UserError
 from rewarm.core.storage import write_file
 

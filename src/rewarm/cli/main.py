@@ -13,14 +13,16 @@ from typing import Annotated, Any
 import typer
 
 import rewarm
-from rewarm.cli import backup, clean, connections, data, imports, models, runs, start, studio
+from rewarm.cli import backup, clean, connections, data, imports, models, results, runs, start, studio
 from rewarm.cli.show import plain, ready_streams
 from rewarm.core.errors import UserError
 from rewarm.core.storage import as_user_error
 
 app = typer.Typer(
     name="rewarm",
-    help="Continual pretraining: an open model and new text in; a better model, and the proof, out.",
+    help="""Continual pretraining: an open model and new text in; a better model, and the proof, out.
+
+    The workspace is the folder REWARM_HOME, by default ~/.rewarm. With REWARM_URL, commands go to a Studio there.""",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -32,8 +34,8 @@ app.command("check")(start.check)
 app.command("run")(start.run)
 app.command("resume")(runs.resume)
 app.command("stop")(runs.stop)
-app.command("report")(runs.report)
-app.command("compare")(runs.compare)
+app.command("report")(results.report)
+app.command("compare")(results.compare)
 app.command("clean")(clean.clean)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)
@@ -56,7 +58,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """The workspace is REWARM_HOME, by default ~/.rewarm."""
+    """What stands before the commands; without a docstring of its own, help would show this one."""
 
 
 def main() -> None:

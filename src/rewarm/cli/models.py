@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from rewarm.cli.show import print_json, print_table, say
-from rewarm.cli.start import AsJson, RunName
+from rewarm.cli.options import AsJson, RunName
+from rewarm.cli.show import answer, print_json, print_list, print_table, progress_bar, say
 from rewarm.core.amounts import size
 from rewarm.core.errors import UserError
 from rewarm.core.run import find_run, read_launch
@@ -30,14 +30,13 @@ def ls(as_json: AsJson = False) -> None:
     from rewarm.hub.models import list_models
 
     rows = [_row(version) for version in list_models(Workspace.default().models)]
-    if as_json:
-        print_json(rows)
-    elif rows:
-        print_table(
-            "", ("model", "base", "run", "size"), [(r["model"], r["base"], r["run"], size(r["bytes"])) for r in rows]
-        )
-    else:
-        say(f"no models in {Workspace.default().models} yet; a finished run publishes one")
+    print_list(
+        rows,
+        as_json,
+        ("model", "base", "run", "size"),
+        lambda r: (r["model"], r["base"], r["run"], size(r["bytes"])),
+        f"no models in {Workspace.default().models} yet; a finished run publishes one",
+    )
 
 
 def _row(version: Version) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def _row(version: Version) -> dict[str, Any]:
 
 
 @app.command("show")
-def show(model: Annotated[str, typer.Argument(metavar="NAME@VERSION")], as_json: AsJson = False) -> None:
+def show(model: Version_, as_json: AsJson = False) -> None:
     """Show a version: gain and forgetting, lineage, files, and whether every file is what was published."""
     from rewarm.hub.models import find
     from rewarm.report import words
@@ -85,7 +84,6 @@ def download(
     exclude: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="No files such as report/*.")] = None,
 ) -> None:
     """Fetch a model: a version into a folder, verified, going on where it broke off; a hub id into the hub's cache."""
-    from rewarm.cli.show import progress_bar
 
     if "/" in model:
         from rewarm.models.folder import check_folder, fetch
@@ -117,19 +115,18 @@ def import_(
     as_json: AsJson = False,
 ) -> None:
     """Make a model from elsewhere a version of the Model Hub: safetensors only, and no code of its own."""
-    from rewarm.cli.show import progress_bar
     from rewarm.pipeline.imports import import_model
 
     with progress_bar() as progress:
         version = import_model(source, name, Workspace.default(), progress)
-    print_json({"model": str(version)}) if as_json else say(f"{version}  in {version.path}")
+    answer({"model": str(version)}, f"{version}  in {version.path}", as_json)
 
 
 @app.command("push")
 def push(
     model: Version_,
     hub_id: Annotated[str, typer.Argument(metavar="HUB_ID", help="organisation/name")],
-    connection: Annotated[str | None, typer.Option(help="Of kind hf; huggingface when unset.")] = None,
+    connection: Annotated[str | None, typer.Option(metavar="NAME", help="Of kind hf; huggingface by default.")] = None,
     public: Annotated[bool, typer.Option("--public", help="For everybody; private when unset.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -139,14 +136,14 @@ def push(
 
     workspace = Workspace.default()
     address = put(find(workspace.models, model), hub_id, workspace, connection, private=not public)
-    print_json({"address": address}) if as_json else say(address)
+    answer({"address": address}, address, as_json)
 
 
 @app.command("gguf")
 def gguf(
     model: Version_,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")],
-    kind: Annotated[str, typer.Option("--type", help="f32, f16, bf16 or q8_0.")] = "f16",
+    kind: Annotated[str, typer.Option("--type", metavar="TYPE", help="f32, f16, bf16 or q8_0.")] = "f16",
     as_json: AsJson = False,
 ) -> None:
     """Write a version as a GGUF file, by llama.cpp's converter (REWARM_GGUF_CONVERTER, or on PATH)."""
@@ -156,7 +153,7 @@ def gguf(
     if kind not in ("f32", "f16", "bf16", "q8_0"):
         raise UserError(f"there is no type {kind!r}", remedy="take f32, f16, bf16 or q8_0")
     path = to_gguf(find(Workspace.default().models, model), file, kind)  # type: ignore[arg-type]
-    print_json({"file": str(path)}) if as_json else say(f"{path}")
+    answer({"file": str(path)}, f"{path}", as_json)
 
 
 @app.command("alias")
@@ -213,7 +210,7 @@ def lineage(model: Version_, as_json: AsJson = False) -> None:
 def export(
     run: RunName,
     target: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.")],
-    checkpoint: Annotated[str, typer.Option(help="step-N, or last.")] = "last",
+    checkpoint: Annotated[str, typer.Option(metavar="NAME", help="step-N, or last.")] = "last",
     as_json: AsJson = False,
 ) -> None:
     """Turn any checkpoint of a run into a Hugging Face folder, also while the run goes on."""
@@ -222,10 +219,8 @@ def export(
     found = find_run(Workspace.default(), run)
     read_launch(found)
     folder = export_run(found, target, checkpoint)
-    if as_json:
-        print_json({"run": found.id, "checkpoint": checkpoint, "path": str(folder)})
-    else:
-        say(f"{folder}: checkpoint {checkpoint} of {found.id}, as a Hugging Face folder")
+    told = {"run": found.id, "checkpoint": checkpoint, "path": str(folder)}
+    answer(told, f"{folder}: checkpoint {checkpoint} of {found.id}, as a Hugging Face folder", as_json)
 
 
 @app.command("seen")

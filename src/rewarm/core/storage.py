@@ -75,6 +75,27 @@ def write_file(path: Path, data: bytes | str) -> None:
         raise
 
 
+def create_file(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write a new file in one step; of several that do so at once, one succeeds.
+
+    Args:
+        mode: permissions, before the umask.
+
+    Raises:
+        FileExistsError: if ``path`` is there already.
+        FileNotFoundError: if its folder is not.
+    """
+    beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        path.hardlink_to(beside)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def staged_folder(path: Path, staging: Path | None = None, flush: bool = True) -> Iterator[Path]:
     """A new folder to fill; on leaving without an error it becomes ``path``, all at once.

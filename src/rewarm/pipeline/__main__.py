@@ -15,9 +15,10 @@ import traceback
 from pathlib import Path
 
 from rewarm.core import states
+from rewarm.core.control import sole_process
 from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_RESOURCE, EXIT_TERMINATED, Stopped, UserError
 from rewarm.core.events import EventLog
-from rewarm.core.run import STAGES, Run, claim, sole_process
+from rewarm.core.run import STAGES, Run, claim
 from rewarm.core.storage import as_user_error, is_disk_full, remove_folder, sweep
 from rewarm.pipeline.baseline import BASELINE
 from rewarm.pipeline.devices import own_devices

@@ -18,7 +18,8 @@ from typing import Any
 from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
-from rewarm.core.run import Run, end_with_parent
+from rewarm.core.process import end_with_parent
+from rewarm.core.run import Run
 from rewarm.core.storage import is_disk_full, write_file
 from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
 from rewarm.pipeline.train import build_job

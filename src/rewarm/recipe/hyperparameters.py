@@ -20,40 +20,25 @@ Many = Annotated[int, Field(ge=1, le=1_000_000)]
 # By program; LLaMA-Factory takes Hugging Face's names too. What is no bare name of ours says it in words.
 _ELSEWHERE = {
     "LLaMA-Factory": {
-        "cutoff_len": "max_sequence_length",
-        "lora_target": "target_modules",
-        "flash_attn": "flash_attention_v2",
+        "cutoff_len": "max_sequence_length", "lora_target": "target_modules", "flash_attn": "flash_attention_v2",
     },
     "Hugging Face": {
-        "bf16": "mixed_precision: bf16",
-        "block_size": "max_sequence_length",
-        "evaluation_strategy": "eval_strategy",
-        "fp16": "mixed_precision: fp16",
+        "bf16": "mixed_precision: bf16", "fp16": "mixed_precision: fp16", "optim": "optimizer",
+        "block_size": "max_sequence_length", "max_length": "max_sequence_length",
+        "max_seq_length": "max_sequence_length", "evaluation_strategy": "eval_strategy",
         "gradient_checkpointing": "disable_gradient_checkpointing (its opposite)",
-        "load_best_model_at_end": "save_best_checkpoint",
-        "max_length": "max_sequence_length",
-        "max_seq_length": "max_sequence_length",
-        "num_train_epochs": "epochs",
-        "optim": "optimizer",
-        "per_device_train_batch_size": "batch_size",
-        "save_steps": "checkpoint_steps",
-        "save_strategy": "checkpoint_strategy",
-        "save_total_limit": "number_of_checkpoints",
-        "warmup_ratio": "lr_warmup_ratio",
-        "warmup_steps": "lr_warmup_steps",
+        "load_best_model_at_end": "save_best_checkpoint", "num_train_epochs": "epochs",
+        "per_device_train_batch_size": "batch_size", "save_steps": "checkpoint_steps",
+        "save_strategy": "checkpoint_strategy", "save_total_limit": "number_of_checkpoints",
+        "warmup_ratio": "lr_warmup_ratio", "warmup_steps": "lr_warmup_steps",
     },
     "Axolotl": {
-        "adapter": "finetuning_type",
-        "flash_attention": "flash_attention_v2",
-        "lora_r": "lora_rank",
-        "lora_target_linear": "target_modules: all-linear",
-        "lora_target_modules": "target_modules",
-        "lr_scheduler": "lr_scheduler_type",
-        "micro_batch_size": "batch_size",
-        "num_epochs": "epochs",
+        "adapter": "finetuning_type", "flash_attention": "flash_attention_v2", "lora_r": "lora_rank",
+        "lora_target_linear": "target_modules: all-linear", "lora_target_modules": "target_modules",
+        "lr_scheduler": "lr_scheduler_type", "micro_batch_size": "batch_size", "num_epochs": "epochs",
         "sequence_len": "max_sequence_length",
     },
-}
+}  # fmt: skip
 
 
 def _logging_steps(value: int) -> int:

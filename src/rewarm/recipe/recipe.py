@@ -377,34 +377,33 @@ class Recipe(Frozen):
             return str(Path(glob.escape(str(folder))) / path)
 
         def text(value: Any) -> Any:
-            return value.model_copy(
-                update={
-                    "path": pattern(value.path) if isinstance(value.path, str) else [pattern(p) for p in value.path],
-                    "steps": None if value.steps is None else [step.located(at) for step in value.steps],
-                }
-            )
+            path = pattern(value.path) if isinstance(value.path, str) else [pattern(one) for one in value.path]
+            return value.model_copy(update={"path": path, "steps": value.steps and steps(value.steps)})
 
-        base = self.base_model
-        data = self.data.model_copy(
-            update={
-                "sources": [text(source) for source in self.data.sources],
-                "replay": text(self.data.replay) if self.data.replay else None,
-                "steps": [step.located(at) for step in self.data.steps],
-            }
-        )
-        tasks = {
-            key: [at(task) if is_items_file(task) else task for task in getattr(self.evaluation, key)]
-            for key in ("tasks", "general_tasks")
+        def steps(values: list[Step]) -> list[Step]:
+            return [step.located(at) for step in values]
+
+        def tasks(names: list[str]) -> list[str]:
+            return [at(name) if is_items_file(name) else name for name in names]
+
+        data, asked = self.data, self.evaluation
+        texts: dict[str, Any] = {
+            "sources": [text(source) for source in data.sources],
+            "replay": data.replay and text(data.replay),
+            "steps": steps(data.steps),
         }
-        folders = {key: getattr(self.evaluation, key) for key in ("task_path", "data_path")}
-        evaluation = self.evaluation.model_copy(
-            update={
-                "panels": [text(panel) for panel in self.evaluation.panels],
-                **tasks,
-                **{key: at(path) if path else None for key, path in folders.items()},
-            }
-        )
-        is_folder = base.startswith((".", "/", "~"))
+        evaluation: dict[str, Any] = {
+            "panels": [text(panel) for panel in asked.panels],
+            "tasks": tasks(asked.tasks),
+            "general_tasks": tasks(asked.general_tasks),
+            "task_path": asked.task_path and at(asked.task_path),
+            "data_path": asked.data_path and at(asked.data_path),
+        }
+        is_folder = self.base_model.startswith((".", "/", "~"))
         return self.model_copy(
-            update={"base_model": at(base) if is_folder else base, "data": data, "evaluation": evaluation}
+            update={
+                "base_model": at(self.base_model) if is_folder else self.base_model,
+                "data": data.model_copy(update=texts),
+                "evaluation": asked.model_copy(update=evaluation),
+            }
         )

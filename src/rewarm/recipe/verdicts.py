@@ -35,47 +35,28 @@ _LORA = (
 )
 _PREFERENCE = ("dpo_label_smoothing", "pref_beta", "pref_ftx", "pref_loss", "simpo_gamma")
 
-# (fields, whether they have no effect, why)
-_RULES: tuple[tuple[tuple[str, ...], Callable[[Hyperparameters], bool], Callable[[Hyperparameters], str]], ...] = (
-    (
-        ("checkpoint_steps",),
-        lambda h: h.checkpoint_strategy != "steps",
-        lambda h: f'checkpoint_strategy is "{h.checkpoint_strategy}"',
-    ),
-    (("eval_steps",), lambda h: h.eval_strategy != "steps", lambda h: f'eval_strategy is "{h.eval_strategy}"'),
-    (("zero_stage",), lambda h: h.distributed_backend == "ddp", lambda h: 'distributed_backend is "ddp"'),
-    (
-        ("flash_attention_v2",),
-        lambda h: h.flash_attention_v2,
-        lambda h: "packed documents always go through the fastest attention that torch has for them",
-    ),
-    (_LORA, lambda h: h.finetuning_type == "full", lambda h: 'finetuning_type is "full"'),
-    (_PREFERENCE, lambda h: True, lambda h: "the trainer is Pre-training"),
-    (
-        ("lr_warmup_ratio",),
-        lambda h: h.lr_warmup_steps > 0 and h.lr_warmup_ratio > 0,
-        lambda h: "lr_warmup_steps wins",
-    ),
-    (
-        ("number_of_checkpoints",),
-        lambda h: h.checkpoint_strategy == "no",
-        lambda h: 'checkpoint_strategy is "no"',
-    ),
+_PACKED = "packed documents always go through the fastest attention that torch has for them"
+_RULES: tuple[tuple[tuple[str, ...], str, Callable[[Hyperparameters], bool]], ...] = (
+    (("checkpoint_steps",), "checkpoint_strategy", lambda h: h.checkpoint_strategy != "steps"),
+    (("number_of_checkpoints",), "checkpoint_strategy", lambda h: h.checkpoint_strategy == "no"),
+    (("eval_steps",), "eval_strategy", lambda h: h.eval_strategy != "steps"),
+    (("zero_stage",), "distributed_backend", lambda h: h.distributed_backend == "ddp"),
+    (_LORA, "finetuning_type", lambda h: h.finetuning_type == "full"),
+    (_PREFERENCE, "the trainer is Pre-training", lambda h: True),
+    (("flash_attention_v2",), _PACKED, lambda h: h.flash_attention_v2),
+    (("lr_warmup_ratio",), "lr_warmup_steps wins", lambda h: h.lr_warmup_steps > 0 and h.lr_warmup_ratio > 0),
 )
-
-
+"""Fields, why they have no effect (the field whose value is the reason, or words), and whether that is so."""
 _ALONE = "the training runs on one device, where there is nothing to share out (infrastructure.devices)"
 
 
 def ignored(given: frozenset[str] | set[str], values: Hyperparameters, devices: int = 1) -> list[Ignored]:
     """The fields in ``given`` that do nothing when the run's hyperparameters are ``values``, on so many devices."""
-    found = {
-        field: Ignored(f"hyperparameters.{field}", because(values))
-        for fields, applies, because in _RULES
-        if applies(values)
-        for field in fields
-        if field in given
-    }
+    found = {}
+    for fields, why, applies in _RULES:
+        if applies(values):
+            because = f'{why} is "{getattr(values, why)}"' if why in Hyperparameters.model_fields else why
+            found |= {field: Ignored(f"hyperparameters.{field}", because) for field in fields if field in given}
     if devices == 1 and values.distributed_backend == "deepspeed":
         for field in given & {"distributed_backend", "zero_stage"}:
             found[field] = Ignored(f"hyperparameters.{field}", _ALONE)

@@ -19,9 +19,10 @@ from pydantic import Field
 
 from rewarm.core.amounts import size
 from rewarm.core.config import Frozen
+from rewarm.core.control import enqueue, give_up, launch
 from rewarm.core.errors import Conflict, UserError
 from rewarm.core.manifest import to_json
-from rewarm.core.run import STAGES, Run, enqueue, give_up, launch, read_launch
+from rewarm.core.run import STAGES, Run, read_launch
 from rewarm.core.slots import taken, visible
 from rewarm.core.states import LIVE, RESUMED
 from rewarm.core.storage import write_file

@@ -15,8 +15,9 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from rewarm.core.config import Frozen
+from rewarm.core.control import sole_process
 from rewarm.core.errors import UserError
-from rewarm.core.run import Run, list_runs, sole_process
+from rewarm.core.run import Run, list_runs
 from rewarm.core.states import LIVE
 from rewarm.core.storage import TEMPORARY, bytes_of, remove_folder, sweep
 from rewarm.core.workspace import Workspace

@@ -14,9 +14,10 @@ import orjson
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
+from rewarm.core.control import enqueue, remove_run, stop_run
+from rewarm.core.control import set_priority as set_queue_priority
 from rewarm.core.errors import Conflict, NotFound, UserError
-from rewarm.core.run import STAGES, Run, create_run, enqueue, read_launch, remove_run, stop_run
-from rewarm.core.run import set_priority as set_queue_priority
+from rewarm.core.run import STAGES, Run, create_run, read_launch
 from rewarm.core.states import LIVE
 from rewarm.core.storage import bytes_of
 from rewarm.studio.context import Role, Studio, User
