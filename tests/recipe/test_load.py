@@ -161,6 +161,7 @@ def test_every_hyperparameter_refuses_what_it_cannot_mean(minimal: str, field: s
     [
         ("batch_size", "0"), ("batch_size", "1.5"), ("batch_size", '"8"'), ("epochs", "0"), ("epochs", "true"),
         ("learning_rate", "0"), ("learning_rate", "1"), ("learning_rate", '"1e-5"'), ("zero_stage", "4"),
+        ("zero_stage", "true"),
         ("lr_warmup_ratio", "1"), ("lora_dropout", "1.1"), ("dpo_label_smoothing", "0.6"), ("pref_beta", "1.1"),
         ("pref_ftx", "10.5"), ("simpo_gamma", "0"), ("logging_steps", "0"), ("logging_steps", "-2"),
         ("eval_steps", "0"), ("eval_steps", "1.5"), ("seed", "9223372036854775808"), ("lora_rank", "0"),
@@ -242,6 +243,11 @@ WIDE = "a0: &a0 x\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n
 def test_hostile_yaml(text: str, words: str) -> None:
     assert words in refused(text)
     assert "ScalarNode" not in refused(text)
+
+
+def test_a_mistake_of_any_length_is_shown_briefly(minimal: str) -> None:
+    for override in (f"data.steps=[{{kind: {'x' * 50_000}}}]", f"hyperparameters.seed={'x' * 50_000}"):
+        assert len(refused(minimal, override)) < 1000
 
 
 def test_json_may_write_a_character_as_two_halves(minimal: str) -> None:

@@ -45,6 +45,12 @@ def test_the_reference_deserves_its_advice(reference: str) -> None:
         assert words in text
 
 
+def test_a_decay_that_wipes_the_weights_out_is_refused(minimal: str) -> None:
+    with pytest.raises(UserError, match=r"hyperparameters.weight_decay: times the learning_rate"):
+        refuse(parse(minimal, "hyperparameters={weight_decay: 1e308, learning_rate: 1e-5}"))
+    refuse(parse(minimal, "hyperparameters={weight_decay: 10, learning_rate: 0.01}"))
+
+
 class Ends(NamedTuple):
     """A tokenizer that ends documents with ``name``."""
 

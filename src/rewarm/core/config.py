@@ -93,11 +93,14 @@ def _line(model: type[BaseModel], item: Any, where: Callable[[Path], str]) -> st
     if item["type"] == "missing":
         return f"{place}: missing"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    message = message[:1].lower() + message[1:]
+    message = _short(message[:1].lower() + message[1:], 500)  # it may repeat what was given
     if isinstance(item["input"], dict):  # a rule over several fields: its message names them
         return f"{place}: {message}"
-    shown = repr(item["input"])
-    return f"{place}: {message}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
+    return f"{place}: {message}, got {_short(repr(item['input']), 80)}"
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _hint(model: type[BaseModel] | None, key: str) -> str:

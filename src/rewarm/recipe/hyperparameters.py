@@ -63,6 +63,12 @@ def _checkpoint_path(value: str) -> str:
     return value
 
 
+def _stage(value: Any) -> Any:
+    if isinstance(value, bool):  # to Python true is 1
+        raise ValueError("must be 1, 2 or 3")
+    return value
+
+
 def _batch_size(value: Any) -> Any:
     if value == 0 and not isinstance(value, bool):
         raise ValueError("must be at least 1, or auto")
@@ -97,7 +103,9 @@ class Hyperparameters(Frozen):
     finetuning_type: Literal["full", "lora"] = Field("lora", description="which parameters train")
     learning_rate: float = Field(1e-5, gt=0, lt=1, description="peak learning rate")
     max_sequence_length: Positive = Field(2048, description="tokens in a packed sequence")
-    zero_stage: Literal[1, 2, 3] = Field(1, description="ZeRO sharding, with distributed_backend deepspeed")
+    zero_stage: Annotated[Literal[1, 2, 3], BeforeValidator(_stage)] = Field(
+        1, description="ZeRO sharding, with distributed_backend deepspeed"
+    )
     resume_from_checkpoint: Annotated[str, AfterValidator(_checkpoint_path)] = Field(
         "last", description='"no", "last", or a path relative to the run'
     )

@@ -71,6 +71,8 @@ def refuse(recipe: Recipe) -> None:
             problems.append("quantization_bit: quantised bases train adapters only; set finetuning_type: lora")
         elif given.distributed_backend == "deepspeed" and recipe.infrastructure.world_size > 1:
             problems.append("quantization_bit: quantised weights cannot be shared out; set distributed_backend: ddp")
+    if given.weight_decay * given.learning_rate >= 1:
+        problems.append("weight_decay: times the learning_rate it must be below 1, or an update takes weights beyond 0")
     if given.dpo_label_smoothing > 0 and given.pref_loss != "sigmoid":
         problems.append('dpo_label_smoothing: above 0 it needs pref_loss "sigmoid"')
     if given.save_best_checkpoint and (given.eval_strategy == "no" or given.eval_strategy != given.checkpoint_strategy):
