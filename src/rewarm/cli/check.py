@@ -200,7 +200,7 @@ def print_findings(found: dict[str, Any]) -> None:
     _print_texts(found)
     _print_plan(found)
     chosen = [
-        (name, item["value"], item["reason"])
+        (name, str(item["value"]).lower() if isinstance(item["value"], bool) else item["value"], item["reason"])
         for name, item in found["hyperparameters"].items()
         if item["origin"] == "recommended"
     ]

@@ -43,13 +43,12 @@ class View:
     progress: Event | None = None
     trained: Event | None = None
     state: Event | None = None
-    results: dict[str, Any] = field(default_factory=dict)
 
     def take(self, event: Event) -> list[str]:
         """Learn from an event; returns lines that are worth keeping on the screen."""
         kind = event["kind"]
         if event["attempt"] != self.attempt:
-            self.attempt, self.stage, self.seconds, self.skipped, self.results = event["attempt"], "", {}, set(), {}
+            self.attempt, self.stage, self.seconds, self.skipped = event["attempt"], "", {}, set()
         if event["stage"] and event["stage"] != self.stage:
             self.stage, self.begun, self.progress, self.trained = event["stage"], event["time"], None, None
         if kind == "progress":
@@ -67,8 +66,6 @@ class View:
             self.seconds[value["name"]] = value["seconds"]
             if value["skipped"]:
                 self.skipped.add(value["name"])
-        elif kind == "result":
-            self.results[event["name"]] = event["value"]
         return []
 
     def line(self, measured: bool = True) -> str:
@@ -127,7 +124,7 @@ def follow(
     if left:
         return EXIT_INTERRUPTED, view
     if process is not None:
-        return _returned(process), view
+        return code if (code := process.wait()) >= 0 else EXIT_BUG, view  # a signal that ended it counts as our bug
     status = run.status()
     return exit_code(status.state, status.last), view
 
@@ -158,11 +155,6 @@ def watch(
                 interrupted = True
                 screen.keep("stopping: a checkpoint is written first (Ctrl-C again leaves the run to it)")
                 on_interrupt()
-
-
-def _returned(process: Popen[bytes]) -> int:
-    """The exit code of the run's process; one that a signal ended counts as our bug."""
-    return code if (code := process.wait()) >= 0 else EXIT_BUG
 
 
 def exit_code(state: str, last: Event | None) -> int:

@@ -39,6 +39,12 @@ def ls(as_json: AsJson = False) -> None:
     )
 
 
+def _found(name: str) -> Version:
+    from rewarm.hub.models import find
+
+    return find(Workspace.default().models, name)
+
+
 def _row(version: Version) -> dict[str, Any]:
     row: dict[str, Any] = {"model": str(version), "base": "", "run": "", "bytes": None, "path": str(version.path)}
     try:
@@ -53,10 +59,9 @@ def _row(version: Version) -> dict[str, Any]:
 @app.command("show")
 def show(model: Version_, as_json: AsJson = False) -> None:
     """Show a version: gain and forgetting, lineage, files, and whether every file is what was published."""
-    from rewarm.hub.models import find
     from rewarm.report import words
 
-    version = find(Workspace.default().models, model)
+    version = _found(model)
     version.verify()
     files = version.manifest["files"]
     file = version.path / "report" / "report.json"
@@ -96,11 +101,10 @@ def download(
         check_folder(folder)
         say(f"{folder}")
         return
-    from rewarm.hub.models import find
     from rewarm.hub.transfer import chosen, reader
     from rewarm.hub.transfer import download as bring
 
-    version = find(Workspace.default().models, model)
+    version = _found(model)
     files = chosen(version.manifest["files"], include, exclude)
     target = to or Path(f"{version.name}-{version.number}")
     with progress_bar() as progress:
@@ -131,11 +135,9 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Put a version on a hub: weights, tokenizer, card and report."""
-    from rewarm.hub.models import find
     from rewarm.pipeline.push import push as put
 
-    workspace = Workspace.default()
-    address = put(find(workspace.models, model), hub_id, workspace, connection, private=not public)
+    address = put(_found(model), hub_id, Workspace.default(), connection, private=not public)
     answer({"address": address}, address, as_json)
 
 
@@ -147,12 +149,11 @@ def gguf(
     as_json: AsJson = False,
 ) -> None:
     """Write a version as a GGUF file, by llama.cpp's converter (REWARM_GGUF_CONVERTER, or on PATH)."""
-    from rewarm.hub.models import find
     from rewarm.pipeline.push import to_gguf
 
     if kind not in ("f32", "f16", "bf16", "q8_0"):
         raise UserError(f"there is no type {kind!r}", remedy="take f32, f16, bf16 or q8_0")
-    path = to_gguf(find(Workspace.default().models, model), file, kind)  # type: ignore[arg-type]
+    path = to_gguf(_found(model), file, kind)  # type: ignore[arg-type]
     answer({"file": str(path)}, f"{path}", as_json)
 
 
@@ -164,9 +165,8 @@ def alias(
 ) -> None:
     """Let name@alias mean a version, if its report shows what the alias demands."""
     from rewarm.hub import aliases
-    from rewarm.hub.models import find
 
-    version = find(Workspace.default().models, model)
+    version = _found(model)
     if remove:
         aliases.unpoint(version.path.parent, name)
     else:
@@ -185,21 +185,20 @@ def gate(
 ) -> None:
     """Set what an alias demands of a report; nothing, without options."""
     from rewarm.hub.aliases import Demands, demand
-    from rewarm.hub.models import find
 
-    home = find(Workspace.default().models, name).path.parent
+    home = _found(name).path.parent
     demand(home, alias, Demands(most_forgetting=forgetting, least_gain=gain))
-    say(f"{home.name}@{alias} demands: forgetting at most {forgetting}, gain more than {gain}")
+    demands = [] if forgetting is None else [f"forgetting of at most {forgetting:g} %"]
+    demands += [] if gain is None else [f"a gain above {gain:g} %"]
+    say(f"{home.name}@{alias} demands {' and '.join(demands) or 'nothing'}")
 
 
 @app.command("lineage")
 def lineage(model: Version_, as_json: AsJson = False) -> None:
     """Show what a version was made of, and what was made of it."""
     from rewarm.hub.lineage import lineage_graph
-    from rewarm.hub.models import find
 
-    models = Workspace.default().models
-    graph = lineage_graph(models, find(models, model))
+    graph = lineage_graph(Workspace.default().models, _found(model))
     if as_json:
         print_json(graph)
     else:

@@ -24,7 +24,7 @@ from rewarm.core import process, states
 from rewarm.core.errors import DataError, NotFound, UserError
 from rewarm.core.events import Event, last_events, read_events
 from rewarm.core.manifest import to_json
-from rewarm.core.storage import TEMPORARY, write_file
+from rewarm.core.storage import TEMPORARY, At, write_file
 from rewarm.core.workspace import Workspace
 
 STAGES = ("prepare", "baseline", "train", "evaluate", "publish")
@@ -35,6 +35,16 @@ class Run:
     """One run directory."""
 
     path: Path
+    recipe = At("recipe.yaml")
+    events = At("events.jsonl")
+    log = At("log.txt")
+    system = At("system.jsonl")  # how busy the computer was meanwhile: {time, values} a line
+    stop_file = At("control/stop")
+    queue_file = At("control/queued")
+    launch_mark = At("control/launched")  # the attempt launched last and, until that writes process.json, its process
+    checkpoints = At("checkpoints")
+    results = At("results")
+    report = At("report")
 
     @property
     def id(self) -> str:
@@ -44,48 +54,6 @@ class Run:
     def recipe_name(self) -> str:
         """The name in the id."""
         return self.id.partition("-")[2].rpartition("-")[0]
-
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.yaml"
-
-    @property
-    def events(self) -> Path:
-        return self.path / "events.jsonl"
-
-    @property
-    def log(self) -> Path:
-        return self.path / "log.txt"
-
-    @property
-    def system(self) -> Path:
-        """How busy the computer was meanwhile: ``{time, values}`` a line."""
-        return self.path / "system.jsonl"
-
-    @property
-    def stop_file(self) -> Path:
-        return self.path / "control" / "stop"
-
-    @property
-    def queue_file(self) -> Path:
-        return self.path / "control" / "queued"
-
-    @property
-    def launch_mark(self) -> Path:
-        """Which attempt was launched last, and as which process, until that one has written process.json."""
-        return self.path / "control" / "launched"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
-
-    @property
-    def results(self) -> Path:
-        return self.path / "results"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report"
 
     def stage_record(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"

@@ -16,12 +16,24 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rewarm.core.errors import Conflict, ResourceError, UserError
 
 TEMPORARY = ".tmp-"
 _BLOCK = 1 << 20
 _POLL_SECONDS = 0.2
+
+
+class At:
+    """An attribute of a class that is a folder: the path of what lies there under ``name``."""
+
+    def __init__(self, name: str, folder: str = "path") -> None:
+        self.name, self.folder = name, folder
+
+    def __get__(self, owner: Any, _: type | None = None) -> Path:
+        found: Path = getattr(owner, self.folder)
+        return found / self.name
 
 
 def expand_home(path: str | Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rewarm.core.errors import UserError
-from rewarm.core.storage import expand_home
+from rewarm.core.storage import At, expand_home
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,14 @@ class Workspace:
     """The folders of one workspace. Nothing is created until something is written."""
 
     root: Path
+    runs = At("runs", "root")
+    datasets = At("datasets", "root")
+    models = At("models", "root")
+    evaluations = At("evaluations", "root")
+    replay = At("replay", "root")  # texts that base models wrote to be replayed
+    connections = At("connections", "root")
+    secret_key = At("secret.key", "root")
+    cache = At("cache", "root")  # blocks of remote files; may be deleted at any time
 
     @classmethod
     def default(cls) -> Workspace:
@@ -28,37 +36,3 @@ class Workspace:
         except (OSError, RuntimeError) as error:  # not readable, or a link that leads to itself
             there, problem = root, str(getattr(error, "strerror", None) or error).lower()
         raise UserError(f"the workspace cannot be here: {problem}", where=there, remedy="set REWARM_HOME to a folder")
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    @property
-    def datasets(self) -> Path:
-        return self.root / "datasets"
-
-    @property
-    def models(self) -> Path:
-        return self.root / "models"
-
-    @property
-    def evaluations(self) -> Path:
-        return self.root / "evaluations"
-
-    @property
-    def replay(self) -> Path:
-        """Texts that base models wrote to be replayed."""
-        return self.root / "replay"
-
-    @property
-    def connections(self) -> Path:
-        return self.root / "connections"
-
-    @property
-    def secret_key(self) -> Path:
-        return self.root / "secret.key"
-
-    @property
-    def cache(self) -> Path:
-        """Blocks of remote files; may be deleted at any time."""
-        return self.root / "cache"

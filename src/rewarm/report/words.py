@@ -107,7 +107,7 @@ def _forgetting(forgetting: Mapping[str, Any] | None) -> Line:
     if high is not None and high < 0 and worst["percent"] <= 0 and not forgetting["replayed"]:
         interval = _bounds({"low": -high, "high": -low}, sign=False)
         figure = f"{percent(-forgetting['percent'], sign=False)} better"
-        return Line("Nothing forgotten", "forgetting", figure, interval, f"fewer {over}{also}", calm=True)
+        return Line("Nothing forgotten", "forgetting", figure, interval, f"in {over}{also}", calm=True)
     text = f"in {over} {_certainty(forgetting, 'forgetting')}{also}"
     figure, calm = percent(forgetting["percent"]), low is not None and low <= 0
     return Line("Forgetting", "forgetting", figure, _bounds(forgetting), text, calm)
