@@ -222,6 +222,23 @@ def test_what_a_run_needs_is_known_without_the_weights(hub: tuple[str, type[Hub]
     assert ask(model, "http://127.0.0.1:9", tmp_path, LOCATE, HF_HUB_OFFLINE="1")["parameters"] == whole
 
 
+def test_check_fetches_no_weights(hub: tuple[str, type[Hub]], tmp_path: Path) -> None:
+    endpoint, handler = hub
+    (tmp_path / "new.jsonl").write_text("".join(f'{{"text": "line {n} of a text"}}\n' for n in range(100)))
+    (tmp_path / "recipe.yaml").write_text(
+        "name: a\nbase_model: open/model\ndata: {sources: [{name: new, path: new.jsonl}]}\n"
+        "hyperparameters: {max_sequence_length: 32}\ninfrastructure: {devices: cpu}\n"
+    )
+    script = (
+        "import json, sys; from pathlib import Path; from rewarm.cli.check import examine\n"
+        "from rewarm.core.workspace import Workspace; from rewarm.recipe.load import load_recipe\n"
+        "print(json.dumps(examine(load_recipe(Path(sys.argv[1])), Workspace(Path('none')))['base_model']))"
+    )
+    found = ask(str(tmp_path / "recipe.yaml"), endpoint, tmp_path / "cache", script)
+    assert found["reference"] == "open/model" and found["parameters"]
+    assert not any(path.startswith("all") and path.endswith(".safetensors") for path in handler.asked)
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [

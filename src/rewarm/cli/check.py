@@ -19,6 +19,7 @@ from rewarm.data.prepare import find_dataset
 from rewarm.data.sample import Estimate as Sampled
 from rewarm.data.sample import sample_texts
 from rewarm.data.tokenizer import DocumentTokenizer
+from rewarm.models.folder import is_folder
 from rewarm.pipeline.base import Base, locate
 from rewarm.recipe.estimate import (
     Estimate,
@@ -66,7 +67,8 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         check_tasks(tasks, *folders)
         recipe = with_items(recipe, workspace, None)  # as a run had them when it made the dataset
     with progress_bar() as progress:
-        base = locate(recipe.base_model, workspace, progress)
+        of_a_hub = "/" in recipe.base_model and not is_folder(recipe.base_model)
+        base = locate(recipe.base_model, workspace, progress, weights=not of_a_hub)  # those are fetched by the run
         texts = _texts(recipe, base, workspace)
     check_chat(recipe, base.folder)
     tokenizer = DocumentTokenizer.load(base.folder, recipe.data.document_tokens)
