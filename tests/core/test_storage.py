@@ -93,6 +93,16 @@ def test_a_really_full_device_is_recognised() -> None:
     assert is_disk_full(caught.value)
 
 
+def test_a_full_disk_is_told_with_the_file_that_was_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(os, "open", lambda *_: full)
+    with pytest.raises(OSError) as caught:
+        write_file(tmp_path / "a", b"x")
+    assert str(as_user_error(caught.value)).startswith(f"{tmp_path}/a: the disk is full\n  what to do: free some space")
+
+
 def test_require_space_names_the_remedy(tmp_path: Path) -> None:
     require_space(tmp_path / "not" / "yet", 1, "a test")
     with pytest.raises(ResourceError, match=r"a test needs .* GB of disk") as caught:

@@ -74,17 +74,9 @@ def sync_folder(folder: Path) -> None:
 def write_file(path: Path, data: bytes | str) -> None:
     """Replace ``path`` by ``data`` in one step; a reader sees the old content or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
-    try:
-        with beside.open("wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync(path.parent)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with _beside(path, data.encode() if isinstance(data, str) else data) as whole:
+        whole.replace(path)
+    sync(path.parent)
 
 
 def create_file(path: Path, data: bytes, mode: int = 0o666) -> None:
@@ -97,13 +89,23 @@ def create_file(path: Path, data: bytes, mode: int = 0o666) -> None:
         FileExistsError: if ``path`` is there already.
         FileNotFoundError: if its folder is not.
     """
+    with _beside(path, data, mode) as whole:
+        path.hardlink_to(whole)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, data: bytes, mode: int = 0o666) -> Iterator[Path]:
+    """``data`` in a file beside ``path``, down to the disk; what is still under that name in the end goes."""
     beside = path.parent / f"{TEMPORARY}{path.name}-{uuid.uuid4().hex[:8]}"
     try:
         with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        path.hardlink_to(beside)
+        yield beside
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -179,7 +181,8 @@ def is_disk_full(error: BaseException) -> bool:
 def as_user_error(error: OSError) -> UserError | None:
     """What the operating system refused, and what to do; None where it names no file, which is our bug."""
     if is_disk_full(error):
-        return ResourceError("the disk is full", where=error.filename, remedy="free some space")
+        remedy = "free some space, or put the workspace on a larger disk with REWARM_HOME"
+        return ResourceError("the disk is full", where=error.filename, remedy=remedy)
     if error.filename is None:
         return None
     return ResourceError(
