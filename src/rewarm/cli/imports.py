@@ -12,15 +12,16 @@ from rewarm.cli.show import print_json, print_table, say
 from rewarm.core.errors import UserError
 from rewarm.core.storage import write_file
 
+_HEADS = ("key there", "value", "here", "because")
+_SHOWN = {"mapped": (0, 1, 2), "changed": (0, 1, 2, 3), "filled": (0, 2, 3), "dropped": (0, 1, 3)}
+
 
 def import_(
     file: Annotated[
         Path,
         typer.Argument(metavar="FILE", help="A configuration of LLaMA-Factory or Axolotl, or FPT AI Studio's JSON."),
     ],
-    out: Annotated[Path, typer.Option(help="Where the recipe is written; a file that is there is kept.")] = Path(
-        "recipe.yaml"
-    ),
+    out: Annotated[Path, typer.Option(help="The recipe to write; a file that is there is kept.")] = Path("recipe.yaml"),
     as_json: AsJson = False,
 ) -> None:
     """Turn another program's configuration into a recipe, and say what became of each of its keys."""
@@ -33,16 +34,12 @@ def import_(
     if as_json:
         print_json({**imported.to_json(), "written": str(out)})
         return
-    for outcome in ("mapped", "changed", "filled", "dropped"):
+    for outcome, columns in _SHOWN.items():
         notes = [note for note in imported.notes if note.outcome == outcome]
         rows = [(note.key, _short(note.given), _field(note.field, note.value), note.because) for note in notes]
         if rows:
-            keep = [0, 2, 3] if outcome == "filled" else [0, 1, 3] if outcome == "dropped" else [0, 1, 2, 3]
-            heads = ("key there", "value", "here", "because")
-            cells = [[row[index] for index in keep] for row in rows]
-            if outcome == "mapped":
-                keep, cells = keep[:3], [row[:3] for row in cells]
-            print_table(f"{outcome}: {len(rows)}", [heads[index] for index in keep], cells)
+            cells = [[row[column] for column in columns] for row in rows]
+            print_table(f"{outcome}: {len(rows)}", [_HEADS[column] for column in columns], cells)
     say(f"{imported.program} -> {out}; look at it, then: rewarm check {out}")
 
 

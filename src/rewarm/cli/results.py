@@ -127,7 +127,7 @@ def conclude(run: Run, code: int, state: Event | None) -> int:
     name = state["state"] if state else "lost"
     if code == 0 and (published := run.stage("publish")):
         print_result(run)
-        version = find(Workspace(run.path.parent.parent).models, published["facts"]["version"])
+        version = find(run.workspace.models, published["facts"]["version"])
         say(f"model   {version}  in {version.path}")
         say(f"report  {run.report / 'report.html'}")
         say(f'next    rewarm models generate {version} "..."')

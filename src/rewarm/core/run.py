@@ -51,6 +51,10 @@ class Run:
         return self.path.name
 
     @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.path.parent.parent)
+
+    @property
     def recipe_name(self) -> str:
         """The name in the id."""
         return self.id.partition("-")[2].rpartition("-")[0]

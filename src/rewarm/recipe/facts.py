@@ -55,22 +55,17 @@ class ModelFacts:
         """From ``config.json``; ``parameters`` counted in the weight files wins over the formula."""
         inner = config.get("text_config")
         text = {**config, **(inner if isinstance(inner, dict) else {})}
-        hidden = _int(text, "hidden_size", "n_embd", "d_model")
-        layers = _int(text, "num_hidden_layers", "n_layer")
+        hidden, vocabulary = _int(text, "hidden_size", "n_embd", "d_model"), _int(text, "vocab_size")
         heads = _int(text, "num_attention_heads", "n_head", default=1)
-        kv_heads = _int(text, "num_key_value_heads", default=heads)
-        head_width = _int(text, "head_dim", default=hidden // max(heads, 1))
-        feed_forward = _int(text, "intermediate_size", "n_inner", default=4 * hidden)
-        vocabulary = _int(text, "vocab_size")
         facts = cls(
             parameters=parameters or 0,
             embedding=vocabulary * hidden * (1 if text.get("tie_word_embeddings", True) else 2),
-            layers=layers,
+            layers=_int(text, "num_hidden_layers", "n_layer"),
             hidden=hidden,
-            feed_forward=feed_forward,
+            feed_forward=_int(text, "intermediate_size", "n_inner", default=4 * hidden),
             heads=heads,
-            kv_heads=kv_heads,
-            head_width=head_width,
+            kv_heads=_int(text, "num_key_value_heads", default=heads),
+            head_width=_int(text, "head_dim", default=hidden // max(heads, 1)),
             vocabulary=vocabulary,
             positions=_int(text, "max_position_embeddings", "n_positions") or None,
         )

@@ -18,6 +18,7 @@ import yaml
 from rewarm.core.config import Path as KeyPath
 from rewarm.core.config import dotted, validate
 from rewarm.core.errors import UserError
+from rewarm.core.run import Run, read_launch
 from rewarm.recipe.recipe import Recipe
 
 MAX_BYTES = 1_000_000
@@ -37,6 +38,12 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), folder: Path | None =
         UserError: naming file, line and field of everything that is wrong.
     """
     return parse_recipe(read_text(path), overrides, folder or path.resolve().parent, str(path))
+
+
+def recipe_of(run: Run) -> Recipe:
+    """The recipe of a run, as its command line changed it and as seen from where that was. Raises ``UserError``."""
+    launch = read_launch(run)
+    return load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
 
 
 def read_text(path: Path) -> str:
