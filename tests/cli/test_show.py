@@ -44,6 +44,14 @@ def test_a_narrow_table_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(line.split() == ["1", "2"] for line in said.splitlines())
 
 
+def test_a_narrow_table_leaves_out_what_can_be_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ("", ("text", "role", "result"), [("law", "forgetting (replayed)", "0.9")], (2,), (1,))
+    assert "role" in printed(monkeypatch, 60, *table)
+    lines = [line.split() for line in printed(monkeypatch, 30, *table).splitlines()]
+    assert ["text", "result"] in lines and ["law", "0.9"] in lines
+    assert "role:" in printed(monkeypatch, 10, *table)  # too narrow for any table: everything, line by line
+
+
 def test_lines_break_between_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     with monkeypatch.context() as patch:

@@ -227,13 +227,14 @@ def _print_texts(found: dict[str, Any]) -> None:
     if found["tasks"]:
         rows = [(name, f"~{amount(t['requests'])}", f"~{amount(t['tokens'])}") for name, t in found["tasks"].items()]
         print_table("the benchmark tasks", ("task", "requests", "tokens"), rows, right=(1, 2))
-    heads, about = ("source", "tokens an epoch", "share", "passes in all", "share in the end"), _sure(found)
+    about = _sure(found)
     rows = []
     for row in found["mixture"]:
         passes = "" if row["passes"] is None else f"{about}{row['passes']:.2f}"
         end = "as before" if row["anneal_share"] is None else f"{100 * row['anneal_share']:.1f} %"
         rows.append((row["name"], about + amount(row["epoch_tokens"]), f"{100 * row['share']:.1f} %", passes, end))
-    print_table("the mixture", heads, rows, right=(1, 2, 3, 4))
+    mixture = ("source", "tokens an epoch", "share", "passes in all", "share in the end")
+    print_table("the mixture", mixture, rows, right=(1, 2, 3, 4))
 
 
 def _print_plan(found: dict[str, Any]) -> None:

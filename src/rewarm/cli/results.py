@@ -159,7 +159,7 @@ def print_rows(found: dict[str, Any], title: str = "before and after") -> None:
     from rewarm.report import words
 
     cells = [words.result_cells(row) for row in found["rows"]]
-    print_table(title, words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8))
+    print_table(title, words.RESULT_HEADS, cells, right=(3, 4, 5, 6, 7, 8), spare=(8, 7, 2, 1))
     for line in words.headlines(found):
         interval = f" ({line.interval})" if line.interval else ""
         console().print(f"{line.title}: {line.figure}{interval} {line.text}")

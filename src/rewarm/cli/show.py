@@ -53,29 +53,42 @@ def print_json(value: Any) -> None:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    right: Sequence[int] = (),
+    spare: Sequence[int] = (),
 ) -> None:
     """A table; the columns with the numbers ``right`` are aligned to the right.
 
-    Where the terminal is too narrow, each row is a block of lines ``column: value``: no word is broken.
+    Where the terminal is too narrow, columns of ``spare`` are left out, the first ones first; where that is not
+    enough, each row is a block of lines ``column: value``: no word is broken.
     """
-    from rich import box
-    from rich.table import Table
-
     out = console()
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index in right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(plain(str(cell)) for cell in row))
-    if out.measure(table, options=out.options.update(max_width=sys.maxsize)).maximum <= out.width:
-        out.print(table)
-        return
+    for left_out in range(len(spare) + 1):
+        table = _table(title, columns, rows, right, [i for i in range(len(columns)) if i not in spare[:left_out]])
+        if out.measure(table, options=out.options.update(max_width=sys.maxsize)).maximum <= out.width:
+            out.print(table)
+            return
     out.print(f"\n{title}" if title else "")
     for row in rows:
         for index, (column, cell) in enumerate(zip(columns, row, strict=True)):
             out.print(f"{'  ' if index else ''}{column}: {cell}")
     out.print()
+
+
+def _table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[int], shown: Sequence[int]
+) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index in shown:
+        table.add_column(columns[index], justify="right" if index in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(plain(str(row[index])) for index in shown))
+    return table
 
 
 def print_list(

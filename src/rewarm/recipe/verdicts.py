@@ -52,7 +52,7 @@ _ALONE = "the training runs on one device, where there is nothing to share out (
 
 def ignored(given: frozenset[str] | set[str], values: Hyperparameters, devices: int = 1) -> list[Ignored]:
     """The fields in ``given`` that do nothing when the run's hyperparameters are ``values``, on so many devices."""
-    found = {}
+    found: dict[str, Ignored] = {}
     for fields, why, applies in _RULES:
         if applies(values):
             because = f'{why} is "{getattr(values, why)}"' if why in Hyperparameters.model_fields else why
