@@ -64,6 +64,8 @@ def test_a_character_of_several_tokens_comes_whole(tmp_path: Path) -> None:
     ids = iter(writer.tokenizer(text)["input_ids"])
     pieces = list(_pieces(writer, ids))
     assert "".join(pieces) == text and "\u20ac" in pieces and not any("\ufffd" in piece for piece in pieces)
+    cut = writer.tokenizer("ab\U0001f600")["input_ids"][:-1]
+    assert "".join(_pieces(writer, iter(cut))) == "ab"  # the limit falls within a character
 
 
 def test_a_prompt_that_is_too_long_is_refused(make_model: MakeModel) -> None:

@@ -139,7 +139,8 @@ def _pieces(writer: Writer, tokens: Iterator[int]) -> Iterator[str]:
             continue
         yield now[len(before) :]
         begin, told = told, len(ids)
-    yield _text(writer, ids[begin:])[len(_text(writer, ids[begin:told])) :]
+    rest = _text(writer, ids[begin:])[len(_text(writer, ids[begin:told])) :]
+    yield rest.rstrip("\ufffd")  # a character that the limit has cut
 
 
 def _text(writer: Writer, ids: list[int]) -> str:
