@@ -118,7 +118,7 @@ def sure(question: str, yes: bool) -> None:
     if yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise UserError(f"{question} there is no terminal to ask on", remedy="--yes")
+        raise UserError(f"there is no terminal to ask on: {question}", remedy="--yes")
     import typer
 
     typer.confirm(question, abort=True)
@@ -175,16 +175,20 @@ def progress_bar() -> Iterator[Callable[[str, float, float, str], None]]:
 
     tasks: dict[str, TaskID] = {}
     columns = (text_column("{task.description}"), BarColumn(20), text_column("{task.fields[text]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    bar = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
 
-        def show(what: str, done: float, total: float, unit: str) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(plain(what), total=total or None, text="")
-            speed = next(task.speed for task in bar.tasks if task.id == tasks[what])
-            form = size if unit == "bytes" else amount
-            text = f"{form(done)} of {form(total)}" + ("" if unit == "bytes" else f" {unit}") if total > 1 else ""
-            bar.update(
-                tasks[what], completed=done, total=total or None, text=text + (f", {form(speed)}/s" if speed else "")
-            )
+    def show(what: str, done: float, total: float, unit: str) -> None:
+        bar.start()  # not before: bars of nothing would be an empty line
+        if what not in tasks:
+            tasks[what] = bar.add_task(plain(what), total=total or None, text="")
+        speed = next(task.speed for task in bar.tasks if task.id == tasks[what])
+        form = size if unit == "bytes" else amount
+        text = f"{form(done)} of {form(total)}" + ("" if unit == "bytes" else f" {unit}") if total > 1 else ""
+        text += f", {form(speed)}/s" if speed else ""
+        bar.update(tasks[what], completed=done, total=total or None, text=text)
 
+    try:
         yield show
+    finally:
+        if tasks:
+            bar.stop()
