@@ -98,7 +98,8 @@ def test_mistakes(store: Store, rewarm: Terminal) -> None:
     wrong = ("add", "s3", "store", "--endpoint", store.address, "--access-key", KEY, "--secret-stdin")
     assert rewarm(*wrong, secret="canary-wrong\n").returncode == 0
     failed(3, "secret key is not the one", "test", "store")
-    failed(2, "of that name", *wrong)
+    failed(2, "of that name", "add", "s3", "store", "--endpoint", "https://other.example", *wrong[5:])
+    failed(2, "of that name", "add", "http", "store", "--endpoint", store.address, "--secret-stdin")
     assert rewarm("add", "hf", "--secret-stdin", secret="canary").returncode == 0
     failed(2, "say what to look at", "test", "huggingface")
     failed(2, "s3://BUCKET/FOLDER", "preview", "store", "/etc/passwd")
@@ -107,6 +108,17 @@ def test_mistakes(store: Store, rewarm: Terminal) -> None:
     nowhere = ("add", "s3", "nowhere", "--endpoint", "http://127.0.0.1:1", "--access-key", KEY, "--secret-stdin")
     assert rewarm(*nowhere, secret="canary\n").returncode == 0
     failed(3, "127.0.0.1:1 fails (nothing answers there; 3 times", "test", "nowhere")
+
+
+def test_another_secret_for_a_connection_that_is_there(store: Store, rewarm: Terminal) -> None:
+    first = ("add", "s3", "store", "--endpoint", f"{store.address}/", "--access-key", "AKIAOLD", "--secret-stdin")
+    assert rewarm(*first, secret="canary-old\n").returncode == 0
+    assert rewarm("test", "store").returncode == 3
+    done = rewarm("add", "s3", "store", "--access-key", KEY, "--secret-stdin", secret=SECRET)
+    assert "has another secret now" in done.stdout, done.stderr
+    assert "store works" in rewarm("test", "store").stdout  # where it led before
+    assert rewarm(*first, secret="canary-old\n").returncode == 0
+    assert rewarm("test", "store").returncode == 3
 
 
 ECHOES = [

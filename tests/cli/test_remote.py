@@ -13,6 +13,7 @@ import typer
 from rewarm.cli.main import app
 from rewarm.cli.remote import _LOCAL, _VERBS, _leaves
 from rewarm.client import Client
+from rewarm.core.connections import S3Connection, load_connection
 from rewarm.core.errors import Conflict, Forbidden, NotFound, ResourceError, UserError
 from rewarm.core.workspace import Workspace
 from rewarm.hub.models import publish
@@ -134,6 +135,12 @@ def test_connections(far: tuple[Workspace, Client], rewarm: Rewarm, monkeypatch:
     assert code == 0, said
     code, said = rewarm("connections", "ls")
     assert code == 0 and "lake" in said and "very-secret" not in said
+    monkeypatch.setattr("sys.stdin", io.StringIO("another-secret\n"))
+    code, said = rewarm("connections", "add", "s3", "lake", "--access-key", "you", "--secret-stdin")
+    assert code == 0 and "another secret now" in said
+    kept = load_connection(far[0], "lake")
+    assert isinstance(kept, S3Connection)
+    assert (kept.access_key, kept.secret_key.get_secret_value()) == ("you", "another-secret")
     assert rewarm("connections", "rm", "lake")[0] == 0
     assert rewarm("connections", "rm", "lake")[0] == 2
 

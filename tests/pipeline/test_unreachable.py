@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from rewarm.core import space
+from rewarm.core.connections import load_connection, remove_connection, replace_secret, save_connection
 from rewarm.core.errors import DataError, Stopped
 from rewarm.core.events import EventLog, read_events
 from rewarm.core.run import create_run
@@ -119,6 +121,54 @@ def test_a_store_that_goes_and_comes_back(
     assert len(seen) >= 4 and seen == ["starting", "running"] + ["paused", "running"] * (len(seen) // 2 - 1)
     kinds = [event["kind"] for event, _ in read_events(x.run.events)]
     assert kinds[-1] != "state"  # it said so when the work went on, not when it was done
+    assert result[0]["dataset"] == clean.hash
+
+
+def test_a_key_that_expires_midway(
+    bench: Bench, store: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The run waits, also through a mistake in the new key and a connection that is gone for a moment."""
+    x = attempt(bench)
+    clean = build_dataset(x.recipe, bench.folder / "model", tmp_path / "clean", workers=1)
+    bench.workspace.cache.rename(tmp_path / "old cache")
+    monkeypatch.setattr(prepare, "build_dataset", partial(build_dataset, engine=Here))
+    store.stop()
+    store.accept("AKIAGUEST", "first")
+    store.start()
+    workspace = bench.workspace
+    remove_connection(workspace, "store")
+    store.connect(workspace, endpoint=proxy.address, access_key="AKIAGUEST", secret_key="first")
+
+    def expires(path: str, reply: Reply) -> Reply | None:
+        if path.startswith(f"/{BUCKET}/away/2"):  # in the middle of pass 1
+            proxy.fault = lambda path, reply: reply
+            store.stop()
+            store.accept("AKIANEW", "second")
+            store.start()
+            return None
+        return reply
+
+    proxy.fault = expires
+    result: list[dict[str, Any]] = []
+    run = threading.Thread(target=lambda: result.append(perform(x, prepare.PREPARE)))
+    run.start()
+    try:
+        reason = wait_for_a_pause(x)
+        assert "does not know this access key" in reason and "rewarm connections add" in reason
+        replace_secret(workspace, "store", SecretStr("a mistake"), "AKIANEW")
+        time.sleep(0.3)
+        connection = load_connection(workspace, "store")
+        remove_connection(workspace, "store")
+        time.sleep(0.3)
+        save_connection(workspace, "store", connection)
+        time.sleep(0.3)
+        assert run.is_alive() and states(x)[-1]["state"] == "paused"
+        replace_secret(workspace, "store", SecretStr("second"))
+        run.join(120)
+    finally:
+        store.stop()
+        store.accept("", "")
+        store.start()
     assert result[0]["dataset"] == clean.hash
 
 

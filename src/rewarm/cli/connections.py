@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -51,18 +52,27 @@ def add(
         bool, typer.Option("--secret-stdin", help="Read the secret key or token from standard input.")
     ] = False,
 ) -> None:
-    """Keep a server's address and secret, encrypted, in the workspace. The secret is asked for."""
-    from pydantic import TypeAdapter, ValidationError
+    """Keep a server's address and secret, encrypted, in the workspace; or give one that is there another secret.
 
-    from rewarm.core.connections import Connection, save_connection
+    The secret is asked for. Runs that wait because the old one is refused go on with the new one.
+    """
+    from pydantic import SecretStr, TypeAdapter, ValidationError
 
+    from rewarm.core.connections import Connection, connection_names, load_connection, replace_secret, save_connection
+
+    workspace = Workspace.default()
     name, values = described(kind, name, endpoint, region, access_key, secret_stdin)
+    known = load_connection(workspace, name).model_dump() if name in connection_names(workspace) else None
+    if known and (new := another_secret(known, values)):
+        replace_secret(workspace, name, SecretStr(new["secret"]), new["access_key"])
+        say(f"connection {name} has another secret now; try it with: rewarm connections test {name}")
+        return
     try:
         made = TypeAdapter[Any](Connection).validate_python(values)
     except ValidationError as error:  # what was given is not repeated: it may hold a secret in the wrong place
         wrong = [f"{found['loc'][-1]}: {found['msg'].removeprefix('Value error, ')}" for found in error.errors()]
         raise UserError("\n".join(wrong), remedy=f"rewarm connections add {kind.value} --help") from None
-    save_connection(Workspace.default(), name, made)
+    save_connection(workspace, name, made)
     say(f"connection {name} added; try it with: rewarm connections test {name}")
 
 
@@ -82,6 +92,15 @@ def described(
         values["access_key"] = access_key or typer.prompt("access key")
     values["secret_key" if kind is Kind.s3 else "token"] = _secret(kind, secret_stdin)
     return name or HUB, values
+
+
+def another_secret(known: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any] | None:
+    """What to change in a connection that is there; None where ``values`` lead elsewhere than it does."""
+    if any(
+        known.get(field) != values[field].rstrip("/") for field in ("kind", "endpoint", "region") if field in values
+    ):
+        return None
+    return {"secret": values.get("secret_key") or values["token"], "access_key": values.get("access_key")}
 
 
 def _secret(kind: Kind, from_input: bool) -> str:

@@ -449,9 +449,14 @@ def connections_ls(client: Client, as_json: bool) -> None:
 
 
 def connections_add(client: Client, **given: Any) -> None:
-    from rewarm.cli.connections import described
+    from rewarm.cli.connections import another_secret, described
 
     name, values = described(**given)
+    known = {row["name"]: row for row in client.get("/connections")}
+    if name in known and (new := another_secret(known[name], values)):
+        client.put(f"/connections/{name}/secret", new)
+        say(f"connection {name} has another secret now; try it with: rewarm connections test {name}")
+        return
     client.post("/connections", {"name": name, "connection": values})
     say(f"connection {name} added; try it with: rewarm connections test {name}")
 

@@ -100,7 +100,7 @@ def save_connection(workspace: Workspace, name: str, connection: Connection) -> 
     try:
         create_file(path, _encrypted(workspace, connection))
     except FileExistsError:
-        remedy = f"rewarm connections rm {name}"
+        remedy = f"rewarm connections rm {name}, or name its own address to give it another secret"
         raise Conflict("there is a connection of that name", where=name, remedy=remedy) from None
 
 

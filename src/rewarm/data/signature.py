@@ -18,6 +18,10 @@ class UnsettledError(DataError):
     """A file that may well be good, but could not be read now; never passed over as a damaged one."""
 
 
+class LockedError(UnsettledError):
+    """A key that the server does not accept: it never was one, or it has expired or was taken back."""
+
+
 class ChangedError(UnsettledError):
     """A file that somebody writes to while it is read."""
 

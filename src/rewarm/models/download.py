@@ -21,12 +21,13 @@ from huggingface_hub.errors import (
 )
 from tqdm import tqdm
 
-from rewarm.core.errors import ModelError, ResourceError
+from rewarm.core.errors import ModelError, ResourceError, Unreachable, UserError
 from rewarm.core.storage import require_space
 
 Progress = Callable[[str, float, float, str], None]
 
 WANTED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*", "NOTICE*", "USE_POLICY*"]
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
 _UNREACHABLE = (OfflineModeIsEnabled, LocalEntryNotFoundError, HTTPError, OSError)
 # The same weights in other formats, and the list of a version of ours, with files that are not wanted here.
 UNWANTED = ["*/*", "consolidated*", "manifest.json"]
@@ -40,7 +41,8 @@ def download(model: str, progress: Progress, *, weights: bool = True, token: str
         token: of an account that may read the model; that of ``hf auth login`` or HF_TOKEN when unset.
 
     Raises:
-        ModelError: the model is unknown, gated, without safetensors weights, or the hub cannot be reached.
+        ModelError: the model is unknown, gated, without safetensors weights, or not here and HF_HUB_OFFLINE is set.
+        Unreachable: the hub does not answer, or not for now; what was fetched is kept.
         ResourceError: the disk has too little room for it.
     """
     unwanted = UNWANTED if weights else [*UNWANTED, "*.safetensors"]
@@ -140,10 +142,15 @@ def _matches(name: str, patterns: list[str]) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-def _unreachable(model: str, error: BaseException) -> ModelError:
-    offline = constants.HF_HUB_OFFLINE or isinstance(error, OfflineModeIsEnabled)
-    why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} does not answer ({type(error).__name__})"
-    return ModelError(
+def _unreachable(model: str, error: BaseException) -> UserError:
+    """What keeps the model from being fetched: passing, so that a run waits for it, or not."""
+    seen = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
+    status = getattr(getattr(seen, "response", None), "status_code", None)
+    offline = constants.HF_HUB_OFFLINE or isinstance(seen, OfflineModeIsEnabled)
+    how = f"does not answer ({type(seen).__name__})" if status is None else f"answers HTTP {status}"
+    why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} {how}"
+    passing = not offline and (status is None or status in _PASSING)
+    return (Unreachable if passing else ModelError)(
         f"the model is not in the cache of this machine, and cannot be fetched: {why}",
         where=model,
         remedy="go online"

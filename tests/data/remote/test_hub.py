@@ -8,15 +8,17 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
+from pydantic import SecretStr
 
-from rewarm.core.connections import HubConnection, save_connection
-from rewarm.core.errors import DataError
+from rewarm.core.connections import HubConnection, replace_secret, save_connection
+from rewarm.core.errors import DataError, Unreachable
 from rewarm.core.workspace import Workspace
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.files import File, list_files
@@ -40,6 +42,9 @@ class Hub(BaseHTTPRequestHandler):
     elsewhere: str
     asked: list[tuple[str, str | None]]
     failures: int
+    faults: list[str]
+    parts: list[str]
+    token: str | None = None
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path).strip("/")
@@ -47,6 +52,8 @@ class Hub(BaseHTTPRequestHandler):
         if self.failures:
             type(self).failures -= 1
             self._answer(b"", {}, 503)
+        elif self.token and not path.startswith("lake/") and self.headers["Authorization"] != f"Bearer {self.token}":
+            self._answer(b"{}", {"X-Error-Message": "Invalid credentials in Authorization header"}, 401)
         elif path.startswith("gated/texts/") or "/gated/texts" in path:
             self._answer(b"{}", {"X-Error-Code": "GatedRepo"}, 403 if "Authorization" in self.headers else 401)
         elif found := re.fullmatch(r"api/datasets/owner/texts/tree/(main|v1)(?:/(.*))?", path):
@@ -102,7 +109,15 @@ class Hub(BaseHTTPRequestHandler):
         for key, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(key, value)
         self.end_headers()
-        self.wfile.write(body)
+        if status == 206:
+            self.parts.append(self.headers["Range"])
+        if len(body) < 1000 or not self.faults:
+            self.wfile.write(body)
+            return
+        self.wfile.write(body[:10_000])
+        if self.faults.pop() == "stall":
+            time.sleep(1)
+        self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None: ...
 
@@ -113,7 +128,7 @@ def git_hash(data: bytes) -> str:
 
 @pytest.fixture
 def hub(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    kind = type("Kind", (Hub,), {"files": dict(FILES), "asked": [], "failures": 0})
+    kind = type("Kind", (Hub,), {"files": dict(FILES), "asked": [], "failures": 0, "faults": [], "parts": []})
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), kind) for _ in range(2)]
     kind.elsewhere = f"http://127.0.0.1:{servers[1].server_address[1]}"
     for server in servers:
@@ -171,6 +186,40 @@ def test_another_kind_of_server_is_said(hub: type[Hub], workspace: Workspace) ->
 def test_failures_in_passing(hub: type[Hub]) -> None:
     hub.failures = 3
     assert texts("hf://datasets/owner/texts/data/vi/c.txt") == ["plain"]
+    hub.failures = 1000
+    with pytest.raises(Unreachable, match="HTTP 503"):  # and not: there is no such folder
+        list_files(["hf://datasets/owner/texts/data"])
+
+
+def test_cut_and_stalled_answers_are_gone_on_with_from_where_they_ended(
+    hub: type[Hub], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the hub itself and where it leads; each time the hub is asked anew where the bytes lie."""
+    monkeypatch.setattr("rewarm.data.remote.place._PROGRESS", 100)
+    data = "".join(f"Câu số {n}, khác với mọi câu kia.\n" for n in range(20_000)).encode()
+    for name in ("data/big.txt", "data/big.parquet"):
+        hub.files, hub.faults = {name: data}, ["cut", "stall"] * 6
+        known = File.at(f"hf://datasets/owner/texts/{name}")
+        hub.asked.clear()
+        with known.open() as source:
+            assert source.read() == data
+        assert not hub.faults
+        starts = [int(part[6:].partition("-")[0]) for part in hub.parts[-13:]]
+        assert starts == sorted(set(starts)) and starts[0] == 0
+        assert len(hub.asked) == 13 * (2 if name.endswith("parquet") else 1)
+
+
+def test_a_token_that_is_taken_back_midway(hub: type[Hub], workspace: Workspace) -> None:
+    root = "hf://datasets/owner/texts"
+    listing = list_files([f"{root}/data"])
+    hub.token = "another"
+    for name in listing.files:
+        with pytest.raises(Unreachable, match="does not accept this token, and accepted the connection before"):
+            File(name, listing.signatures[name]).head()
+    with pytest.raises(Unreachable):
+        list_files([root])
+    replace_secret(workspace, "huggingface", SecretStr("another"))
+    assert texts(f"{root}/data/vi/c.txt") == ["plain"]
 
 
 @pytest.mark.parametrize(

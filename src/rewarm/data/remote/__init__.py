@@ -8,7 +8,7 @@ import re
 from functools import lru_cache
 from typing import BinaryIO, cast
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import Unreachable, UserError
 from rewarm.core.workspace import Workspace
 from rewarm.data.remote.cache import BlockCache
 from rewarm.data.remote.file import RemoteFile
@@ -92,11 +92,12 @@ def open_remote(uri: str, connection: str | None, known: Signature) -> BinaryIO:
 
 
 def place_of(uri: str, connection: str | None) -> Place:
-    """The server that a URI names, through the connection of that name.
+    """The server that a URI names, through the connection of that name; another object once that was changed.
 
     Raises:
         UserError: if it is no URI, or one with a secret in it; if there is no such connection, or it
             leads to servers of another kind.
+        Unreachable: if the connection was there and is gone: it may be on its way to another key.
     """
     from rewarm.core.connections import HUB, refuse_secret  # pydantic: a tenth of a second, and local files need none
 
@@ -107,11 +108,22 @@ def place_of(uri: str, connection: str | None) -> Place:
     workspace = Workspace.default()
     path = workspace.connections / f"{connection or HUB}.json"
     written = path.stat().st_mtime_ns if path.is_file() else 0
-    return _place(uri.partition("://")[0].replace("https", "http"), connection, workspace, written)
+    key = uri.partition("://")[0].replace("https", "http"), connection, workspace
+    before = _places.get(key)
+    if before is not None and before[0] == written:
+        return before[1]
+    if before is not None and connection is not None and not written:
+        raise Unreachable(f"connection {connection!r} was removed", where=uri, remedy="rewarm connections add")
+    place = _place(*key)
+    place.accepted = before is not None and before[1].accepted  # of a new key with a mistake in it, too, a run waits
+    _places[key] = written, place
+    return place
 
 
-@lru_cache
-def _place(kind: str, name: str | None, workspace: Workspace, written: int) -> Place:
+_places: dict[tuple[str, str | None, Workspace], tuple[int, Place]] = {}
+
+
+def _place(kind: str, name: str | None, workspace: Workspace) -> Place:
     from rewarm.core.connections import S3Connection, WebConnection, hub_connection, load_connection
 
     if kind == "hf":

@@ -10,9 +10,9 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from rewarm.core.connections import HubConnection
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, Unreachable
 from rewarm.data.remote.place import QUESTION, Entry, Place, T
-from rewarm.data.signature import Signature, UnsettledError
+from rewarm.data.signature import LockedError, Signature, UnsettledError
 
 
 class HubPlace(Place):
@@ -49,9 +49,12 @@ class HubPlace(Place):
             remedy = (
                 f"accept them at {self.endpoint}/datasets/{name}, then rewarm connections add hf (or hf auth login)"
             )
-        elif code in ("RepoNotFound", "RevisionNotFound") or status in (401, 403):
+        elif code in ("RepoNotFound", "RevisionNotFound") or status == 403 or (status == 401 and not self.token):
             what = "the hub has no such data set or revision, or it is private"
             remedy = "compare the spelling; for a private one: rewarm connections add hf"
+        elif status == 401 and self.token:
+            remedy = "rewarm connections add hf"
+            return LockedError("the hub does not accept this token", where=uri, remedy=remedy)
         else:
             return super().refused(uri, status, code)
         return UnsettledError(what, where=uri, remedy=remedy)
@@ -80,7 +83,7 @@ def _if_there(ask: Callable[[], T]) -> T | None:
     """What the hub answers; None where it says that there is no such thing."""
     try:
         return ask()
-    except UnsettledError:
+    except (UnsettledError, Unreachable):
         raise
     except DataError:
         return None

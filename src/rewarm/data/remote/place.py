@@ -29,7 +29,7 @@ from urllib3.exceptions import NameResolutionError
 from rewarm.core.errors import DataError, Unreachable
 from rewarm.core.network import allowed, check_address, is_guarded
 from rewarm.core.workspace import Workspace
-from rewarm.data.signature import ChangedError, Signature, UnsettledError
+from rewarm.data.signature import ChangedError, LockedError, Signature, UnsettledError
 
 T = TypeVar("T")
 QUESTION = "\0?"
@@ -77,6 +77,8 @@ class Place(ABC):
     """Failures one behind the other after which the server counts as gone: 20 seconds at least."""
     gone = False
     """It was given up; until it answers again it is asked twice and no more, so that whoever waits can be stopped."""
+    accepted = False
+    """It took the connection's key before: one that it refuses now has expired, and work waits for another."""
 
     @abstractmethod
     def ask(self, uri: str, headers: Mapping[str, str]) -> tuple[str, dict[str, str]]:
@@ -141,9 +143,9 @@ class Place(ABC):
 
         Raises:
             ChangedError: if the file has another version by now. UnsettledError: if it may not be read.
-            Unreachable: if the server fails for good.
+            Unreachable: if the server fails for good, or no longer accepts the key.
         """
-        data = bytearray()
+        data, self.accepted = bytearray(), True  # or there would be no signature
 
         def go_on() -> None:
             before = len(data)
@@ -232,14 +234,19 @@ class Place(ABC):
         """What ``action`` returns; after a ``PassingError`` or a broken line it is tried again.
 
         Raises:
-            Unreachable: if it fails again and again.
+            Unreachable: if it fails again and again, or refuses a key that it accepted before.
         """
         patience = 2 if self.gone else self.patience
         for failed in range(patience):
             try:
                 answer = action()
-                self.gone = False
+                self.gone, self.accepted = False, True
                 return answer
+            except LockedError as error:
+                if not self.accepted:
+                    raise
+                what = f"{error.what}, and accepted the connection before: give it another key (rewarm connections add)"
+                raise Unreachable(what, where=error.where, remedy="a run that waits for it goes on by itself") from None
             except (PassingError, *_ERRORS) as error:
                 name = type(error).__name__
                 problem = str(error) if isinstance(error, PassingError) else _WORDS.get(name, name)

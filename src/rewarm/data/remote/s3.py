@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote_plus, urlencode, urlsplit
 from rewarm.core.connections import S3Connection
 from rewarm.core.errors import DataError, UserError
 from rewarm.data.remote.place import QUESTION, Entry, PassingError, Place
-from rewarm.data.signature import Signature, UnsettledError
+from rewarm.data.signature import LockedError, Signature, UnsettledError
 
 _WORDS = {
     "InvalidAccessKeyId": "the server does not know this access key",
@@ -26,8 +26,10 @@ _WORDS = {
     "PermanentRedirect": "the bucket lies in another region or at another endpoint",
     "AuthorizationHeaderMalformed": "the region of the connection is wrong",
 }
+_KEYS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"}
+"""What is wrong with the key itself, rather than with what it may do."""
 _PAGE = 1000
-_REMEDY = "correct the connection: rewarm connections rm, then add it again with the right endpoint, region and key"
+_REMEDY = "rewarm connections add gives it another key; for another endpoint or region: rewarm connections rm first"
 
 
 class S3Place(Place):
@@ -59,7 +61,7 @@ class S3Place(Place):
 
     def refused(self, uri: str, status: int, code: str) -> DataError:
         if code in _WORDS:
-            return UnsettledError(_WORDS[code], where=uri, remedy=_REMEDY)
+            return (LockedError if code in _KEYS else UnsettledError)(_WORDS[code], where=uri, remedy=_REMEDY)
         if status in (401, 403):
             return UnsettledError(_WORDS["AccessDenied"], where=uri, remedy=_REMEDY)
         return super().refused(uri, status, code)

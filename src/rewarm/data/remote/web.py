@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urlsplit
 
 from rewarm.core.connections import WebConnection
+from rewarm.core.errors import DataError
 from rewarm.data.remote.place import Entry, Place
-from rewarm.data.signature import Signature
+from rewarm.data.signature import LockedError, Signature
 
 
 class WebPlace(Place):
@@ -29,6 +30,12 @@ class WebPlace(Place):
 
     def condition(self, signature: Signature) -> dict[str, str]:
         return {"If-Match": signature.version} if signature.version.startswith('"') else {}
+
+    def refused(self, uri: str, status: int, code: str) -> DataError:
+        if status == 401 and self._connection:
+            what = "the server does not accept the token of the connection"
+            return LockedError(what, where=uri, remedy="rewarm connections add gives it another one")
+        return super().refused(uri, status, code)
 
     def entries(self, uri: str, deep: bool) -> Iterator[Entry]:
         yield Entry(uri, self.signature(uri))
