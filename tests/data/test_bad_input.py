@@ -88,6 +88,9 @@ CASES: dict[str, tuple[str, bytes, Found]] = {
     "CP1251": txt("строка\nвторая".encode("cp1251"), Reject(1, d.NOT_UTF8)),
     "CP1258 behind a line": txt(b"first\n" + "Điều".encode("cp1258", "ignore") + b"\xff", Reject(2, d.NOT_UTF8)),
     "UTF-16": txt("điều".encode("utf-16"), Reject(1, d.NOT_UTF8)),
+    "lines of JSON under another name": ("a.parquet", b'{"text": "a"}\n{"text": "b"}\n', ["a", "b"]),
+    "JSON under the name of csv": ("a.csv", b'[{"text": "a"}, {"text": "b"}]', ["a", "b"]),
+    "a table under the name of text": ("a.txt", table(["a", "b"]), ["a", "b"]),
     "lines in UTF-16": (
         "a.jsonl", '{"text": "a"}\n{"text": "b"}'.encode("utf-16"), [Reject(1, d.NOT_UTF8), Reject(2, d.NOT_JSON)]
     ),
@@ -197,6 +200,16 @@ def refused() -> Iterator[tuple[str, str, bytes, str]]:
     yield "parquet footer alone", "a.parquet", b"PAR1" + tables[-50:], "damaged"
     yield "parquet with a flipped byte", "a.parquet", flipped(tables, tables.index(b"third") + 1), "CRC checksum"
     yield "no column of text", "a.parquet", table(TEXTS, "prose"), "no text column: .* 'n', 'prose'"
+    yield "csv of one line", "a.csv", b"id,text\r1,one\r2,two\r", "lines end in CR alone"
+    yield "csv without a header", "a.csv", b"just words\n", "no text column"
+    yield (
+        "text that is numbers",
+        "a.parquet",
+        table([1, 2], kind=pyarrow.int64()),
+        "column 'text' holds int64, not text",
+    )
+    yield "text that is lists", "a.parquet", table([["a"]], kind=pyarrow.list_(pyarrow.string())), "not text"
+    yield "a packer that is not read", "a", b"BZh91AY&SY", "bzip2 is not read"
     yield "unknown kind", "a.bin", b"\x00\x01\x02", "neither its name nor its content"
 
 

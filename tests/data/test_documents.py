@@ -314,10 +314,13 @@ def test_text_within_structures_of_a_table(tmp_path: Path) -> None:
             list(read_documents(path, text_column=column))
 
 
-def test_a_file_that_shrinks_or_grows_while_it_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+def test_a_file_that_shrinks_or_grows_while_it_is_read(tmp_path: Path, kind: str) -> None:
+    """Also where it then looks damaged, which ``on_bad_file: skip`` would pass over."""
+    path, texts = tmp_path / f"a.{kind}", [os.urandom(50).hex() for _ in range(80_000)]
+    whole = table(texts) if kind == "parquet" else gzip.compress(jsonl(texts), 1) if "gz" in kind else jsonl(texts)
     for change in (lambda: os.truncate(path, 100), lambda: path.open("ab").write(b"x")):
-        path.write_bytes(jsonl(["some text"] * 80_000))
+        path.write_bytes(whole)
         named = SliceFile(str(path), "hash", File.at(path).signature)
         reading = Slice("law", 0, (named,), "auto", None).documents(0, Meter())
         next(reading)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, UserError
 from rewarm.data.documents import read_documents
 from rewarm.data.files import list_files
 from rewarm.data.prepare import build_dataset
 from rewarm.data.sample import sample_texts
+from rewarm.recipe.recipe import Recipe
 from tests.data.conftest import MakeRecipe
 from tests.data.test_documents import zipped
 
@@ -104,3 +105,18 @@ def test_a_misspelt_column_of_a_large_file_and_in_a_check(
         with pytest.raises(DataError, match="no column 'bodyy'; the columns are 'title', 'body'") as caught:
             read()
         assert caught.value.where == str(law)
+
+
+@pytest.mark.parametrize(
+    "path", ["S3://b/x", "s3:/b/x", "s3//b", "hf:/datasets/a/b", "https//h/x", "gs://b/x", "file:///tmp/x", "ftp://h/x"]
+)
+def test_misspelt_addresses_are_no_paths(path: str) -> None:
+    with pytest.raises(UserError, match="no address that can be read") as caught:
+        list_files([path])
+    assert "s3://" in str(caught.value.remedy)
+    source = {"name": "a", "path": path}
+    with pytest.raises(UserError, match="no address that can be read"):
+        Recipe.model_validate({"name": "t", "base_model": "none", "data": {"sources": [source]}})
+    with pytest.raises(UserError, match="has a password") as caught:
+        list_files(["ftp://me:canary@h/x"])
+    assert "canary" not in str(caught.value)

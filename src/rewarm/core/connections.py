@@ -25,18 +25,26 @@ HUB = "huggingface"
 """The name of the connection that hub ids and hf:// use when none is named."""
 _SECRETS = "secrets"
 _IN_ADDRESS = re.compile(
-    r"(?i)\s*(https?|s3|hf)://([^/]*@|[^#]*[?&]((x-amz-|x-goog-)?signature|sig|(access_)?token|api_?key|password)=)"
+    r"(?i)\s*[a-z][a-z0-9+.-]+://([^/]*@|[^#]*[?&]((x-amz-|x-goog-)?signature|sig|(access_)?token|api_?key|password)=)"
 )
+SCHEMES = ("s3://", "hf://", "http://", "https://")
+_ALMOST = re.compile(r"(?i)\s*(?:[a-z][a-z0-9+.-]+:/|(?:s3|hf|https?)//)")
 
 
-def refuse_secret(uri: str) -> None:
-    """Raise ``UserError`` for an address with a secret in it, which every recipe, message and manifest would repeat."""
+def check_uri(uri: str) -> None:
+    """Raise ``UserError`` for an address of a kind that is not read, or misspelt, or with a secret in it.
+
+    A secret there would be repeated by every recipe, message and manifest.
+    """
     if _IN_ADDRESS.match(uri):
         raise UserError(
             "this address has a password or a signature in it, and would be shown wherever the text is named",
             where=re.sub(r"^[^/]*//([^/]*@)?", "", uri).partition("?")[0],
             remedy="give the address alone, and the secret to a connection: rewarm connections add",
         )
+    if _ALMOST.match(uri) and not uri.startswith(SCHEMES):
+        remedy = f"an address begins with {', '.join(SCHEMES)} as it stands here; all else is a local path"
+        raise UserError("this is no address that can be read", where=uri, remedy=remedy)
 
 
 def _address(value: str) -> str:

@@ -45,6 +45,10 @@ CAP = 64 << 20
 _TABLE_CAP = 256 << 20
 _PAGE_CAP = 384 << 20
 """Bytes of a page of a table, which is unpacked as a whole and takes twice its size of memory."""
+_UNREAD = {
+    **{b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7-Zip", b"Rar!": "RAR", b"\x04\x22\x4d\x18": "lz4"},
+    **{b"ARROW1": "Arrow", b"ORC": "ORC", b"Obj\x01": "Avro", b"SQLite format 3": "SQLite"},
+}
 _BOM = codecs.BOM_UTF8
 _BLANK = re.compile(r"[ \t\r\n]*")
 _AHEAD = 1 << 20
@@ -148,10 +152,16 @@ def detect_format(head: bytes, name: str, where: str) -> str:
     if promised is None and head.startswith(b"%PDF-"):
         return "pdf"
     begin = head.removeprefix(_BOM).lstrip()
+    if promised in ("csv", "parquet", "pdf") and begin.startswith((b'{"', b'[{"')):
+        promised = None  # the name is wrong
     if promised in ("jsonl", "json") or (promised is None and begin[:1] in (b"[", b"{")):
         return _json_or_jsonl(begin, promised)
     if promised is None and begin[:14].lower().startswith((b"<!doctype html", b"<html")):
         return "txt"
+    if promised is None and (packer := next((name for magic, name in _UNREAD.items() if head.startswith(magic)), None)):
+        raise DataError(
+            f"{packer} is not read", where=where, remedy="write it as jsonl or Parquet, or pack it with zstd"
+        )
     if promised is None:
         raise DataError(
             "neither its name nor its content says how documents lie in it",
@@ -437,11 +447,12 @@ def _csv(blocks: Blocks, name: str, column: str | None, where: str, meter: Meter
         return
     csv.field_size_limit(CAP)
     names = COLUMNS if column is None else (column,)
-    reader = csv.reader(itertools.chain((first,), source), delimiter=_delimiter(first, name, names), strict=True)
     try:
+        reader = csv.reader(itertools.chain((first,), source), delimiter=_delimiter(first, name, names), strict=True)
         header = next(reader)
     except csv.Error as error:
-        raise DataError(f"the header is broken: {error}", where=where, remedy="repair its first line") from None
+        what = "its lines end in CR alone" if "\r" in first.rstrip() else f"the header is broken: {error}"
+        raise DataError(what, where=where, remedy="write its first line again, with LF behind each line") from None
     wanted = next((c for c in names if c in header), None)
     if wanted is None:
         raise _no_column(header, where, column)
@@ -600,7 +611,8 @@ def _parquet_column(schema: Any, column: str | None, where: str) -> str:
     names = COLUMNS if column is None else (column,)
     if twice := [name for name in names if schema.names.count(name) > 1]:
         raise DataError(f"two columns are named {twice[0]!r}", where=where, remedy="rename one of them")
-    found = column or next((name for name in names if _is_text(_type_at(schema, name))), None)
+    there = [name for name in names if _type_at(schema, name) is not None]
+    found = column or next((name for name in there if _is_text(_type_at(schema, name))), next(iter(there), None))
     if found is None or (kind := _type_at(schema, found)) is None:
         raise _no_column(schema.names, where, column)
     if not _is_text(kind):

@@ -145,6 +145,9 @@ def list_files(paths: Iterable[str], format: str = "auto", connection: str | Non
         plain = path if _is_there(path) else _ESCAPED.sub(r"\1", path)
         here = [plain] if _is_there(plain) else glob.glob(path, recursive=True)  # noqa: PTH207  (sorted as text below)
         if not here:
+            from rewarm.core.connections import check_uri  # pydantic: a tenth of a second, and few paths need it
+
+            check_uri(path)
             raise DataError("there is no such file or folder", where=plain, remedy="correct the path in the recipe")
         for name in here:
             if _is_folder(name):
@@ -218,7 +221,8 @@ def errors_named(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError("the file is not there (or is a link that leads nowhere)", where=path) from None
+        what = "the file is not there (or is a link that leads nowhere)"
+        raise DataError(what, where=path, remedy="correct the path, or remove the link") from None
     except OSError as error:
         if error.errno is None:  # gzip, pyarrow
             raise DataError(f"the file is damaged: {error}", where=path, remedy=_REMEDY) from None

@@ -87,7 +87,11 @@ class Slice:
         named = self.files[index]
         file = File(named.path, named.signature, self.connection)
         _check_unchanged(file)
-        yield from read_documents(file, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
+        try:
+            yield from read_documents(file, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
+        except DataError:
+            _check_unchanged(file)  # it looks damaged because somebody writes to it
+            raise
         _check_unchanged(file)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from rewarm.core.config import Frozen
-from rewarm.core.connections import refuse_secret
+from rewarm.core.connections import SCHEMES, check_uri
 from rewarm.core.errors import UserError
 from rewarm.core.storage import expand_home
 from rewarm.recipe.hyperparameters import Hyperparameters
@@ -49,7 +49,7 @@ class Text(Frozen):
         if not value or (isinstance(value, list) and not all(value)):
             raise ValueError("must name at least one file, folder or glob")
         for path in [value] if isinstance(value, str) else value:
-            refuse_secret(path)
+            check_uri(path)
         return value
 
 
@@ -369,7 +369,7 @@ class Recipe(Frozen):
             return str(folder / expand_home(path))
 
         def pattern(path: str) -> str:
-            if re.match(r"(s3|hf|https?)://", path):
+            if path.startswith(SCHEMES):
                 return path
             # What looks like a pattern in the name of the recipe's own folder is none.
             if path.startswith(("/", "~")) or not glob.has_magic(path) or Path(at(path)).exists():

@@ -99,9 +99,9 @@ def place_of(uri: str, connection: str | None) -> Place:
             leads to servers of another kind.
         Unreachable: if the connection was there and is gone: it may be on its way to another key.
     """
-    from rewarm.core.connections import HUB, refuse_secret  # pydantic: a tenth of a second, and local files need none
+    from rewarm.core.connections import HUB, check_uri  # pydantic: a tenth of a second, and local files need none
 
-    refuse_secret(uri)
+    check_uri(uri)
     if not _ADDRESS.match(uri):
         remedy = "write s3://BUCKET/FOLDER, hf://datasets/OWNER/NAME or https://HOST/FILE"
         raise UserError("this is no address on a server", where=uri, remedy=remedy)
