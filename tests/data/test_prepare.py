@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow.parquet
 import pytest
 
 from rewarm.core.errors import DataError, ResourceError, Stopped
@@ -215,6 +216,35 @@ def test_large_files_are_read_in_ranges_with_true_line_numbers(
     assert entry["accepted"] + entry["held_out"] == 3999
     train, held = texts_of(dataset, tokenizer_folder)
     assert sorted(train + held) == sorted(texts[:3500] + texts[3501:])
+
+
+def test_large_tables_are_read_in_row_groups_with_true_row_numbers(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
+) -> None:
+    texts: list[str | None] = [f"{n} " + os.urandom(400).hex() for n in range(6000)]
+    texts[4500] = None
+    path = tmp_path / "a.parquet"
+    columns = pyarrow.table({"n": range(6000), "text": texts})
+    pyarrow.parquet.write_table(columns, path, row_group_size=250, write_page_checksum=True)
+    recipe = make_recipe(path)
+    one, three = (build_dataset(recipe, tokenizer_folder, tmp_path / f"d{n}", workers=n) for n in (1, 3))
+    assert bytes_of(one.path) == bytes_of(three.path)
+    entry = entry_of(one)
+    assert len(entry["shards"]) >= 4
+    assert [(p["line"], p["reason"]) for p in entry["reject_places"]] == [(4501, "null text")]
+    train, held = texts_of(one, tokenizer_folder)
+    assert sorted(train + held) == sorted(text for text in texts if text)
+    broken = bytearray(path.read_bytes())
+    middle = len(broken) // 2
+    broken[middle : middle + 4000] = bytes(4000)
+    path.write_bytes(broken)
+    with pytest.raises(DataError, match="damaged"):
+        build_dataset(recipe, tokenizer_folder, tmp_path / "d1", workers=1)
+    write_jsonl(tmp_path / "b.jsonl", [f"{n} another text" for n in range(200)])
+    source = {"name": "law", "path": [str(path), str(tmp_path / "b.jsonl")], "on_bad_file": "skip"}
+    skipping = Recipe.model_validate({"name": "t", "base_model": "none", "data": {"sources": [source]}})
+    entry = entry_of(build_dataset(skipping, tokenizer_folder, tmp_path / "d1", workers=1))
+    assert (entry["documents_in"], len(entry["bad_files"])) == (200, 1)  # whole or not at all
 
 
 def test_the_number_of_workers_does_not_change_a_byte(

@@ -92,7 +92,7 @@ def read_documents(
     end: int | None = None,
     meter: Meter | None = None,
 ) -> Iterator[Document | Reject]:
-    """The documents of a file (or, of an unpacked jsonl file, those whose lines begin in a byte range).
+    """The documents of a file (or, of an unpacked one, those whose lines or row groups begin in a byte range).
 
     A line of a jsonl file is one record, whatever lies within it. In a json file each object with a
     text is one, at any depth: a chapter that has a text and a list of articles gives its own text
@@ -100,6 +100,7 @@ def read_documents(
 
     Args:
         format: jsonl, json, txt, csv, parquet or pdf; ``auto`` goes by the content and then by the name.
+        end: behind the range; a file that is read in ranges is one of jsonl, or of ``parquet`` where that is said.
         text_column: the field that holds the text, with dots between the names of objects within
             objects; None takes the first of ``COLUMNS`` that is there.
         meter: is told how far the reading has come.
@@ -111,6 +112,9 @@ def read_documents(
     file = file if isinstance(file, File) else File.at(file)
     meter = meter or Meter()
     with errors_named(file.uri):
+        if end is not None and format == "parquet":
+            yield from _parquet(None, file, text_column, meter, range(start, end))
+            return
         if end is not None:  # slices_of has looked for the column: a range alone need not hold one record with it
             yield from _jsonl(lines_of_range(file, meter, CAP, start, end), text_column, file.uri, meter, whole=False)
             return
@@ -486,7 +490,10 @@ def _delimiter(header: str, name: str, columns: Sequence[str]) -> str:
     return max(alone or ",\t;", key=header.count)
 
 
-def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter: Meter) -> Iterator[Document | Reject]:
+def _parquet(
+    unpacked: io.BytesIO | None, file: File, column: str | None, meter: Meter, part: range | None = None
+) -> Iterator[Document | Reject]:
+    """The cells of a column; with ``part``, of the row groups that begin there."""
     import pyarrow  # a third of a second, and only tables need it
     import pyarrow.parquet
 
@@ -498,9 +505,11 @@ def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter:
             wanted = _parquet_column(schema, column, file.uri)
             meter.columns.add(wanted)
             names = [wanted, *[name for name in URLS if _is_text(_type_at(schema, name))][:1]]
-            rows, given = max(1, table.metadata.num_rows), 0
-            for group in range(table.metadata.num_row_groups):
-                together = _rows_together(source, table.metadata.row_group(group), names, file)
+            every = [table.metadata.row_group(number) for number in range(table.metadata.num_row_groups)]
+            chosen = [n for n, group in enumerate(every) if part is None or _begin(group.column(0)) in part]
+            rows, given = max(1, sum(every[n].num_rows for n in chosen)), 0
+            for group in chosen:
+                together = _rows_together(source, every[group], names, file)
                 for batch in table.iter_batches(together, [group], names):
                     for text, *urls in zip(*(_cells(batch, name) for name in names), strict=True):
                         meter.lines += 1
@@ -508,12 +517,30 @@ def _parquet(unpacked: io.BytesIO | None, file: File, column: str | None, meter:
                         yield _accept_cell(text, meter.lines, urls[0] if urls else None)
                     refuse_bomb(file.signature.size, given, file.uri)
                     if unpacked is None:
-                        meter.bytes = file.signature.size * min(rows, meter.lines) // rows
+                        meter.bytes = len(part or range(file.signature.size)) * meter.lines // rows
     except pyarrow.ArrowException as error:
         what = str(error).partition("\n")[0]
         raise DataError(
             f"the file is damaged: {what}", where=file.uri, remedy="get it again, or on_bad_file: skip"
         ) from None
+
+
+def _begin(chunk: Any) -> int:
+    """The first byte of a column in a row group."""
+    return min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
+
+
+def row_groups(file: File) -> list[int]:
+    """Where the row groups of an unpacked Parquet file begin. Raises ``DataError`` where it is damaged."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with file.open() as source, pyarrow.parquet.ParquetFile(source, pre_buffer=False) as table:
+            about = table.metadata
+            return sorted(_begin(about.row_group(number).column(0)) for number in range(about.num_row_groups))
+    except (pyarrow.ArrowException, OSError, IndexError) as error:  # the last: a table without columns
+        raise DataError(f"the file is damaged: {error}", where=file.uri) from None
 
 
 def _rows_together(source: BinaryIO, group: Any, names: Sequence[str], file: File) -> int:
@@ -527,7 +554,7 @@ def _rows_together(source: BinaryIO, group: Any, names: Sequence[str], file: Fil
         if chunk.path_in_schema in names:
             whole = chunk.total_uncompressed_size
             refuse_bomb(file.signature.size, whole, file.uri)
-            begin = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)
+            begin = _begin(chunk)
             pages = _pages(source, begin, begin + chunk.total_compressed_size, file.uri)
             kind, size = next(pages, (0, 0))
             if whole > _PAGE_CAP and (longest := max([size, *(size for _, size in pages)])) > _PAGE_CAP:

@@ -43,7 +43,7 @@ _ABOUT_THE_DATA = {
 }
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 _NO_ZIP_ENTRIES, _ZIP_MEMBER = b"PK\x05\x06", b"PK\x01\x02"
-PACKED_MAGIC = (_GZIP, _ZSTD, _ZIP, b"PAR1")
+PACKED_MAGIC = (_GZIP, _ZSTD, _ZIP)
 _BOMB_BYTES, _BOMB_RATIO = 256 << 20, 500
 _MAX_MEMBERS = 100_000
 _MAX_LIST = 64 << 20  # bytes of the list of members of a zip archive

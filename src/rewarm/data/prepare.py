@@ -165,7 +165,8 @@ def _list(recipe: Recipe, index: Path, cores: int, progress: Progress, stop: Sto
         found = [(path, hashed[path]) for path in listing.files]
         bad = [{"file": shown(path), "reason": str(r.what)} for path, r in found if isinstance(r, DataError)]
         good = [r for _, r in found if not isinstance(r, DataError)]
-        slices = slices_of(text.name, good, text.format, text.text_column, text.connection)
+        cut_tables = text.on_bad_file == "stop"
+        slices = slices_of(text.name, good, text.format, text.text_column, text.connection, cut_tables)
         sources.append(SourceWork(text, recipe.steps_of(text), listing, slices, bad))
     return sources
 

@@ -1,6 +1,7 @@
 """How the files of a source are cut into the parts that workers read: by the files alone.
 
-A slice holds small files together, one large file, or a byte range of a large unpacked jsonl file.
+A slice holds small files together, one large file, or a byte range of a large unpacked file of jsonl, or of row
+groups of a Parquet file.
 Where one group of small files ends and the next begins is drawn by lot from the name and size of
 each file, so a file that comes or goes changes its own group, or splits one, and no other. The size
 that slices aim at grows with the source, in steps of four: at 256 MiB, 1 GiB and 4 GiB, and at no
@@ -13,16 +14,17 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, Unreachable
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes
 from rewarm.data import remote
-from rewarm.data.documents import Document, Reject, column_of_head, detect_format, read_documents
+from rewarm.data.documents import Document, Reject, column_of_head, detect_format, read_documents, row_groups
 from rewarm.data.files import PACKED_MAGIC, File, Meter, signature, stem_and_format
 from rewarm.data.pdf import pdf_reader
-from rewarm.data.signature import ChangedError, Signature
+from rewarm.data.signature import ChangedError, Signature, UnsettledError
 
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
 _MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
@@ -44,7 +46,7 @@ class SliceFile:
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a source that one worker reads: some whole files, or a byte range of a large jsonl file."""
+    """A part of a source that one worker reads: some whole files, or a byte range of a large one."""
 
     source: str
     number: int
@@ -114,18 +116,28 @@ def slice_bytes(total: int) -> int:
 
 
 def slices_of(
-    source: str, files: Sequence[SliceFile], format: str, text_column: str | None, connection: str | None = None
+    source: str,
+    files: Sequence[SliceFile],
+    format: str,
+    text_column: str | None,
+    connection: str | None = None,
+    cut_tables: bool = True,
 ) -> list[Slice]:
-    """The slices of a source, in reading order."""
+    """The slices of a source, in reading order.
+
+    Args:
+        cut_tables: whether a damaged table may stop the build: one that is to be passed over is read as a whole.
+    """
     size = slice_bytes(sum(file.signature.size for file in files))
     parts: list[Slice] = []
-    for group, ranges in _groups(files, size, format, connection):
-        # one file cut into ranges has one text column, as its first records show it
-        column = text_column
-        if len(ranges) > 1:
-            column = column_of_head(_file(group[0], connection).head(), group[0].path, column)
+    for group, ranges in _groups(files, size, format, connection, cut_tables):
+        column, kind = text_column, format
+        if len(ranges) > 1:  # they are of one file, and have one text column, as its first records show it
+            head = _file(group[0], connection).head()
+            kind = "parquet" if head.startswith(b"PAR1") else format
+            column = column if kind == "parquet" else column_of_head(head, group[0].path, column)
         for start, end in ranges:
-            parts.append(Slice(source, len(parts), group, format, column, start, end, connection))
+            parts.append(Slice(source, len(parts), group, kind, column, start, end, connection))
     return parts
 
 
@@ -133,16 +145,17 @@ def _file(file: SliceFile, connection: str | None) -> File:
     return File(file.path, file.signature, connection)
 
 
-def _groups(files: Sequence[SliceFile], size: int, format: str, connection: str | None) -> Iterator[_Group]:
+def _groups(
+    files: Sequence[SliceFile], size: int, format: str, connection: str | None, cut_tables: bool
+) -> Iterator[_Group]:
     run: list[SliceFile] = []
     for file in files:
-        length = file.signature.size
-        cut = length > size and _can_be_cut(_file(file, connection), format)
-        if cut or _lot(file) < 1 / size:  # a lot for each byte: runs have `size` bytes on average
+        cuts = _cuts(_file(file, connection), format, size, cut_tables) if file.signature.size > size else []
+        if cuts or _lot(file) < 1 / size:  # a lot for each byte: runs have `size` bytes on average
             yield from _not_too_large(run, size)
             run = []
-        if cut:
-            yield (file,), [(start, min(start + size, length)) for start in range(0, length, size)]
+        if cuts:
+            yield (file,), list(pairwise([*cuts, file.signature.size]))
         else:
             run.append(file)
     yield from _not_too_large(run, size)
@@ -165,17 +178,32 @@ def _lot(file: SliceFile) -> float:
     return int.from_bytes(hashlib.blake2b(name, digest_size=7).digest()) / 2**56 / max(1, file.signature.size)
 
 
-def _can_be_cut(file: File, format: str) -> bool:
-    """Whether lines can be read from the middle: an unpacked jsonl file. Other names are not opened for it."""
+def _cuts(file: File, format: str, size: int, tables: bool) -> list[int]:
+    """Where ranges of about ``size`` bytes begin, if it can be read from the middle: by lines, or by row groups.
+
+    Files with other names are not opened for it.
+    """
     _, promised, packed = stem_and_format(file.name)
-    if packed or promised in ("txt", "csv", "parquet", "pdf"):
-        return False
+    if packed or promised in ("txt", "csv", "pdf") or (promised == "parquet" and not tables):
+        return []
     head = file.head()
     if head.startswith(PACKED_MAGIC) or head[257:262] == b"ustar":
-        return False
-    if format != "auto":
-        return format == "jsonl"
+        return []
     try:
-        return detect_format(head, file.name, file.uri) == "jsonl"
-    except DataError:
-        return False
+        kind = detect_format(head, file.name, file.uri) if format == "auto" else format
+        if kind == "parquet" and tables and head.startswith(b"PAR1"):
+            return _spaced(row_groups(file), size)
+    except (UnsettledError, Unreachable):
+        raise
+    except DataError:  # pass 1 says so
+        return []
+    return list(range(0, file.signature.size, size)) if kind == "jsonl" else []
+
+
+def _spaced(starts: list[int], size: int) -> list[int]:
+    """The first of these places, taken to be that of the file, and others that lie at least ``size`` bytes apart."""
+    found = [0]
+    for start in starts[1:]:
+        if start - found[-1] >= size:
+            found.append(start)
+    return found if len(found) > 1 else []
