@@ -300,8 +300,15 @@ def test_missing_and_empty_sources(tmp_path: Path, tokenizer_folder: Path, make_
     (tmp_path / "nothing.jsonl").touch()
     write_jsonl(tmp_path / "other" / "a.rst", ["not read"])
     for path in ("absent.jsonl", "absent/*.jsonl", "empty", "nothing.jsonl", "other"):
-        with pytest.raises(DataError, match=path.partition("*")[0]):
+        with pytest.raises(DataError, match=path.partition("*")[0]) as caught:
             build_dataset(make_recipe(tmp_path / path), tokenizer_folder, tmp_path / "d", workers=1)
+        assert "correct the path" in str(caught.value.remedy)
+    (tmp_path / "other" / "a.jsonl.gz").write_bytes(gzip.compress(b"cut")[:-4])
+    for settings, remedy in (({"format": "csv"}, "leave out format: csv"), ({"on_bad_file": "skip"}, "get them again")):
+        recipe = make_recipe(tmp_path / "other", **settings)
+        with pytest.raises(DataError, match="no document in it") as caught:
+            build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1)
+        assert remedy in str(caught.value.remedy)
 
 
 def test_a_damaged_file_stops_or_is_skipped_whole_and_reported(

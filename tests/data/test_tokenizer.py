@@ -17,8 +17,11 @@ from rewarm.data import tokenizer as module
 from rewarm.data.tokenizer import FAST, STOCK, DocumentTokenizer
 from rewarm.recipe.recipe import DocumentTokens
 
-LLAMA = next(p for p in module._PATTERNS if "{1,3}" in p)
-QWEN = next(p for p in module._PATTERNS if p.startswith("(?i:") and "{1,3}" not in p)
+WORDS, REST = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+)
+LLAMA, QWEN = rf"{WORDS}|\p{{N}}{{1,3}}|{REST}", rf"{WORDS}|\p{{N}}|{REST}"
 # characters on which the patterns differ: letters, marks, digits, punctuation and white space of all kinds
 ALPHABET = "aZđờ한漢ก\u0301 09٣½_.,!'s<|>[]\n\n\r\t   \u00a0\u2028\x0b\x1f\x85🙂"
 
@@ -224,38 +227,13 @@ def test_both_libraries_make_the_same_ids(patterned: dict[str, DocumentTokenizer
     assert inner(patterned[kind].with_encoder(FAST), [text]) == inner(patterned[kind], [text])
 
 
-@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen", "smollm"])
-@settings(max_examples=150, deadline=None)
-@given(text=st.text(st.sampled_from(ALPHABET), min_size=10, max_size=120), size=st.integers(1, 10))
-def test_cutting_a_long_text_does_not_change_its_ids(
-    patterned: dict[str, DocumentTokenizer], kind: str, text: str, size: int
-) -> None:
-    tokenizer = patterned[kind]
-    assert tokenizer._definition.in_parts
-    whole = tokenizer._definition.stock.encode(text, add_special_tokens=False).ids
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_PART", size)
-        patch.setattr(module, "_GROUP", 3 * size)
-        assert inner(tokenizer, ["x", text, "", text])[1] == whole
-
-
-def test_long_texts_are_cut(tokenizer_folder: Path, english: list[str]) -> None:
-    text = "\n".join(english * 2)
-    assert len(text) > 2 * module._PART
-    assert len(module._parts(text)) > 1
+def test_groups_of_texts_are_encoded_as_one_by_one(tokenizer_folder: Path, english: list[str]) -> None:
     tokenizer = DocumentTokenizer.load(tokenizer_folder)
-    whole = tokenizer._definition.stock.encode(text, add_special_tokens=False).ids
-    assert inner(tokenizer, [text])[0] == whole
-
-
-def test_a_tokenizer_of_another_kind_is_left_alone(tmp_path: Path, english: list[str]) -> None:
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.train_from_iterator(
-        english, trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], show_progress=False)
-    )
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    assert not DocumentTokenizer.load(tmp_path)._definition.in_parts
+    texts = ["", *english[:30], "x" * 5000, ""]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_GROUP", 3000)
+        found = tokenizer.encode_batch(texts)
+    assert [ids.tolist() for ids in found] == [tokenizer.encode_batch([text])[0].tolist() for text in texts]
 
 
 def test_ids_fit_their_type(tokenizer_folder: Path) -> None:

@@ -62,7 +62,7 @@ class Encoder(NamedTuple):
 
 def choose_encoder(tokenizer: DocumentTokenizer, parts: Sequence[Slice], folder: Path) -> Encoder:
     """The encoder for the texts of ``parts``; what was found is kept in ``folder``."""
-    if sum(part.bytes for part in parts) < SMALL:
+    if sum(part.text_bytes for part in parts) < SMALL:
         return Encoder(STOCK, version(STOCK), 0, None)
     chosen = _chosen(parts)
     facts = [VERSION, tokenizer.hash, version(STOCK), version(FAST), unicodedata.unidata_version]

@@ -130,11 +130,16 @@ def _refuse(source: SourceWork, found: Tally, max_rejected: float) -> None:
         )
     if found.documents_in == bad:
         ignored = len(source.listing.ignored) + len(found.ignored)
-        looked = f"{len(source.listing.files)} files read, {ignored} ignored"
+        files, format, damaged = len(source.listing.files), source.text.format, len(source.bad_files)
+        remedy = f"correct the path; files must end in {', '.join(FORMATS)} (or these and {', '.join(PACKED)})"
+        if damaged == files > 0:
+            remedy = f"get them again; the first: {source.bad_files[0]['file']}: {source.bad_files[0]['reason']}"
+        elif not files and format != "auto":
+            remedy = f"leave out format: {format}, or name the files themselves"
         raise DataError(
-            f"there is no document in it ({looked}, {len(source.bad_files)} damaged)",
+            f"there is no document in it ({files} files read, {ignored} ignored, {damaged} damaged)",
             where=f"{where}: {', '.join(source.text.paths)}",
-            remedy=f"correct the path; files must end in {', '.join(FORMATS)} (or these and {', '.join(PACKED)})",
+            remedy=remedy,
         )
     if found.dropped.total() == found.documents_in - bad:
         raise DataError(

@@ -323,12 +323,14 @@ def _tokenize(
 ) -> None:
     """Make every shard that is not there yet."""
     tasks: dict[Path, dict[str, Any]] = {}
+    text = 0
     for source, paths in zip(sources, shards, strict=True):
         choice = building / f"choice-{source.text.name}.bin"
         write_file(choice, b"".join(c.tobytes() for c in source.choices))
         offset = 0
         for part, scan, flags, path in zip(source.slices, source.scans, source.choices, paths, strict=True):
             if not path.exists():
+                text += part.text_bytes
                 tasks[path] = {
                     "do": "tokenize", "slice": part.to_json(), "steps": source.steps_json(), "scan": str(scan),
                     "choice": str(choice), "offset": offset, "shard": str(path), "staging": str(building),
@@ -336,9 +338,8 @@ def _tokenize(
                 }  # fmt: skip
             offset += len(flags)
     total = sum(int(task["bytes"]) for task in tasks.values())
-    spec = (
-        tokenizer if total >= SMALL else tokenizer.with_encoder(STOCK)
-    ).spec  # which is sooner done; the ids are equal
+    stock = text < SMALL  # which is sooner done; the ids are equal
+    spec = (tokenizer.with_encoder(STOCK) if stock else tokenizer).spec
     ordered = sorted((task | {"tokenizer": spec} for task in tasks.values()), key=lambda task: -int(task["bytes"]))
     for _ in pool.run(ordered, lambda done: progress("tokenize", done, total, "bytes")):
         pass

@@ -28,6 +28,7 @@ from rewarm.data.signature import ChangedError, Signature, UnsettledError
 
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
 _MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
+_UNPACKED = 16
 VERSION = 3
 """Goes up whenever the same file would be read as other documents."""
 
@@ -70,6 +71,16 @@ class Slice:
         """Bytes on disk."""
         whole = sum(file.signature.size for file in self.files)
         return whole if self.end is None else min(self.end, whole) - self.start
+
+    @property
+    def text_bytes(self) -> int:
+        """Bytes of text that it may well hold: what is packed holds several times its size."""
+        packed = [
+            packed or name in ("parquet", "pdf")
+            for _, name, packed in (stem_and_format(file.path) for file in self.files)
+        ]
+        sizes = [file.signature.size for file in self.files] if self.end is None else [self.bytes]
+        return sum(size * (_UNPACKED if more else 1) for size, more in zip(sizes, packed, strict=True))
 
     def key(self) -> str:
         """The hash of everything that the result of reading depends on."""

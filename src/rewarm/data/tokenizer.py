@@ -9,19 +9,7 @@ Ids are made by ``tokenizers``, or ten to forty times faster by ``fastokens`` wh
 found that it makes the same. The other one then makes those of a text that ``fastokens`` refuses,
 which is one with a byte that the vocabulary lacks.
 
-With ``tokenizers`` a long document is encoded in parts where that provably gives the same ids. ``tokenizers`` needs
-about 160 bytes of memory for each byte of one text (``fastokens`` 4), and is faster on short ones. The common
-pre-tokenizers (``_PATTERNS``) cut text into words by a regular expression whose matches are then
-encoded one by one, and in each of those expressions
-
-- a space is the first character of a match or stands inside a run of white space, so where a space
-  follows something else, a match ends before it;
-- a newline is the last character of a match or stands inside a run of white space, so a newline
-  between two characters that are no white space ends a match, whichever alternative takes it;
-- only ``\\s+(?!\\S)`` looks beyond its match, and for that one newline ``\\s+`` steps in.
-
-So before such a space and behind such a newline a match ends in the whole text as in the part, and
-the rest of the text is matched from there on as if it stood alone.
+``tokenizers`` needs about 160 bytes of memory for each byte of a text, ``fastokens`` 4.
 """
 
 from __future__ import annotations
@@ -49,18 +37,8 @@ if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quart
 Ids = npt.NDArray[np.uint32]
 STOCK, FAST = "tokenizers", "fastokens"
 """The libraries that encode."""
-_PART = 32_768
-"""Characters from which a document is encoded in parts, and about what each part has."""
 _GROUP = 1 << 19
 """Characters that are encoded together."""
-_CUT = re.compile(r"(?<=\S)(?= )|(?<=\S\n)(?=\S)")
-_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
-_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_PATTERNS = {
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",  # GPT-2, also inside ByteLevel
-    rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",  # Llama 3
-    rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|{_WORDS}|\p{{N}}|{_REST}",  # Qwen
-}
 _CONTROL = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]|<\|.*\|>", re.DOTALL)
 
 
@@ -143,20 +121,13 @@ class DocumentTokenizer:
         if self.encoder == FAST:
             return self._encode_fast(texts)
         before, after = ([] if i is None else [np.array([i], np.uint32)] for i in (self.bos_id, self.eos_id))
-        pieces = [_parts(text) if self._definition.in_parts and len(text) > _PART else [text] for text in texts]
-        ids = iter(self._encode([part for parts in pieces for part in parts]))
-        return [np.concatenate([*before, *(next(ids) for _ in parts), *after]) for parts in pieces]
-
-    def _encode(self, texts: list[str]) -> list[Ids]:
-        """The ids of each text, in groups: an encoding takes far more memory than its ids."""
-        stock = self._definition.stock
         found: list[Ids] = []
         begin = size = 0
         for index, text in enumerate(texts):
             size += len(text)
-            if size >= _GROUP or index == len(texts) - 1:
-                encodings = stock.encode_batch_fast(texts[begin : index + 1], add_special_tokens=False)
-                found.extend(np.array(encoding.ids, np.uint32) for encoding in encodings)
+            if size >= _GROUP or index == len(texts) - 1:  # an encoding takes far more memory than its ids
+                some = self._definition.stock.encode_batch_fast(texts[begin : index + 1], add_special_tokens=False)
+                found += [np.concatenate([*before, np.array(one.ids, np.uint32), *after]) for one in some]
                 begin, size = index + 1, 0
         return found
 
@@ -190,41 +161,6 @@ class DocumentTokenizer:
         return text
 
 
-def _parts(text: str) -> list[str]:
-    """The text cut at places that cannot change its ids."""
-    parts, begin = [], 0
-    while len(text) - begin > _PART and (cut := _CUT.search(text, begin + _PART)):
-        parts.append(text[begin : cut.start()])
-        begin = cut.start()
-    return [*parts, text[begin:]]
-
-
-def _can_be_cut(value: dict[str, Any]) -> bool:
-    """Whether a tokenizer is of the kind that the note at the top speaks about."""
-    if value.get("normalizer") not in (None, {"type": "NFC"}) or value["model"].get("dropout"):
-        return False
-    pre = value.get("pre_tokenizer") or {}
-    steps = pre["pretokenizers"] if pre.get("type") == "Sequence" else [pre]
-    by_words = False
-    for step in steps:
-        if step.get("type") == "ByteLevel":
-            if step.get("add_prefix_space", True):
-                return False
-            by_words |= step.get("use_regex", True)
-        elif step.get("type") == "Split":
-            if step["behavior"] != "Isolated" or step["invert"] or step["pattern"].get("Regex") not in _PATTERNS:
-                return False
-            by_words = True
-        elif step.get("type") != "Digits":
-            return False
-    # an added token that is looked for in text must neither reach over a cut nor care about its neighbours
-    looked_for = [token for token in value.get("added_tokens") or [] if not token["special"]]
-    return by_words and not any(
-        token["lstrip"] or token["rstrip"] or token["single_word"] or re.search(r"\S |\n\S", token["content"])
-        for token in looked_for
-    )
-
-
 @dataclass
 class _Definition:
     """What ``tokenizer.json`` says, without the parts that would find control tokens in text.
@@ -238,7 +174,6 @@ class _Definition:
     ids: dict[str, int]  # of all tokens
     added: dict[str, int]  # of those that are no part of the model's own vocabulary
     adds: dict[str, Any] | None  # its post-processor
-    in_parts: bool
 
     @property
     def vocab_size(self) -> int:
@@ -284,7 +219,7 @@ def _read(folder: Path) -> _Definition:
         own = value["model"]["vocab"]
         ids = own if isinstance(own, dict) else {token: index for index, (token, _) in enumerate(own)}
         names = {token["content"]: token["id"] for token in sorted(added, key=lambda token: token["id"])}
-        return _Definition(path, digest, text, ids | names, names, value.get("post_processor"), _can_be_cut(value))
+        return _Definition(path, digest, text, ids | names, names, value.get("post_processor"))
     except Exception as error:  # whatever a broken file may hold
         raise ModelError(f"the tokenizer is broken: {error}", where=path) from None
 

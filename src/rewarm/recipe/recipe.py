@@ -35,7 +35,9 @@ class Text(Frozen):
     path: str | list[str] = Field(description="file, folder, glob or URI, or a list; relative to the recipe")
     connection: str | None = Field(None, description="the connection that s3://, hf:// and https:// are read through")
     format: Format = Field("auto", description="how documents lie in the files")
-    text_column: str | None = Field(None, description="the field that holds the text; detected when unset")
+    text_column: str | None = Field(
+        None, min_length=1, description="the field that holds the text; detected when unset"
+    )
     on_bad_file: Literal["stop", "skip"] = Field("stop", description="what a damaged file does")
     steps: list[Step] | None = Field(None, description="how this text is cleaned; data.steps for sources when unset")
 
