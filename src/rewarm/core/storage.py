@@ -110,6 +110,20 @@ def _beside(path: Path, data: bytes, mode: int = 0o666) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+def write_checked(path: Path, content: bytes) -> None:
+    """Write a file that ``read_checked`` can tell from a damaged one: its SHA-256, a newline, and the content."""
+    write_file(path, sha256_bytes(content).encode() + b"\n" + content)
+
+
+def read_checked(path: Path, check: bool = True) -> bytes | None:
+    """What ``write_checked`` wrote; None where it is not there or (if that is to be checked) damaged."""
+    try:
+        digest, _, content = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    return content if not check or sha256_bytes(content).encode() == digest else None
+
+
 @contextlib.contextmanager
 def staged_folder(path: Path, staging: Path | None = None, flush: bool = True) -> Iterator[Path]:
     """A new folder to fill; on leaving without an error it becomes ``path``, all at once.

@@ -191,24 +191,18 @@ def _json_or_jsonl(head: bytes, promised: str | None) -> str:
 
 
 def accept(value: object, line: int, url: str = "") -> Document | Reject:
-    """The NFC form of a text, or why it is none."""
+    """The NFC form of a text, or why it is none; a lone surrogate stands for a broken byte, or a broken escape."""
     if not isinstance(value, str):
         return Reject(line, NULL if value is None else NOT_STRING)
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        return Reject(line, NOT_UTF8)
+    if size > CAP:
+        return Reject(line, TOO_LONG)
     if not value or value.isspace():
         return Reject(line, EMPTY)
-    return Document(unicodedata.normalize("NFC", value), url)
-
-
-def _accept_decoded(value: object, line: int, url: str = "") -> Document | Reject:
-    """``accept`` for text that may hold lone surrogates: broken bytes, or escapes that JSON should not have."""
-    if isinstance(value, str):
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError:
-            return Reject(line, NOT_UTF8)
-        if size > CAP:
-            return Reject(line, TOO_LONG)
-    return accept(value, line, url.encode(errors="replace").decode())
+    return Document(unicodedata.normalize("NFC", value), url.encode(errors="replace").decode())
 
 
 def _url(record: dict[str, Any]) -> str:
@@ -322,7 +316,7 @@ def _one(blocks: Blocks, pdf: bool, where: str) -> Iterator[Document | Reject]:
         return
     try:
         text = pdf_text(b"".join(parts), CAP, where) if pdf else b"".join(parts).decode()
-        yield Reject(1, TOO_LONG) if text is None else _accept_decoded(text, 1)
+        yield Reject(1, TOO_LONG) if text is None else accept(text, 1)
     except PdfError as error:
         yield Reject(1, str(error))
     except UnicodeDecodeError as error:
@@ -342,7 +336,7 @@ def _json(blocks: Blocks, column: str | None, where: str, meter: Meter) -> Itera
                 wanted[:] = [choose_column([record], where)]
             if len(wanted) == 1 and (holder := _holder(record, wanted[0])):
                 meter.columns.add(wanted[0])
-                yield _accept_decoded(holder[0][holder[1]], meter.lines, _url(holder[0]) or _url(record))
+                yield accept(holder[0][holder[1]], meter.lines, _url(holder[0]) or _url(record))
             else:
                 strange = strange or _no_column(list(record), where, column, meter.lines)
                 yield Reject(meter.lines, MISSING)
@@ -477,7 +471,7 @@ def _csv(blocks: Blocks, name: str, column: str | None, where: str, meter: Meter
         if not row:
             continue
         if len(row) == len(header):
-            yield _accept_decoded(row[index], began, "" if link is None else row[link][:_LONGEST_URL])
+            yield accept(row[index], began, "" if link is None else row[link][:_LONGEST_URL])
         else:
             yield Reject(began, FIELDS)
 

@@ -23,10 +23,11 @@ import orjson
 
 from rewarm.core.errors import DataError, Unreachable
 from rewarm.core.manifest import canonical
-from rewarm.core.storage import sha256_bytes, write_file
+from rewarm.core.storage import read_checked, sha256_bytes, write_checked
 from rewarm.data.documents import Document
 from rewarm.data.files import Meter
 from rewarm.data.slices import Slice
+from rewarm.data.steps.words import grouped
 from rewarm.data.tokenizer import FAST, STOCK, DocumentTokenizer
 
 SMALL = 4 << 20
@@ -83,15 +84,9 @@ def english_bytes_per_token(tokenizer: DocumentTokenizer, folder: Path) -> float
 def _kept(folder: Path, facts: list[Any], find: Callable[[], Any]) -> Any:
     """What ``find`` returns (JSON), looked up where it was found before with the same facts."""
     path = folder / f"{sha256_bytes(canonical(facts))[:32]}.json"
-    try:
-        digest, content = path.read_bytes().split(b"\n", 1)
-        if sha256_bytes(content).encode() == digest:
-            return orjson.loads(content)
-    except (FileNotFoundError, ValueError):
-        pass
-    content = canonical(found := find())
-    write_file(path, sha256_bytes(content).encode() + b"\n" + content)
-    return found
+    if (content := read_checked(path)) is None:
+        write_checked(path, content := canonical(find()))
+    return orjson.loads(content)
 
 
 def check_encoder(tokenizer: DocumentTokenizer, parts: Sequence[Slice]) -> Encoder:
@@ -112,7 +107,7 @@ def check_encoder(tokenizer: DocumentTokenizer, parts: Sequence[Slice]) -> Encod
 
 
 def _different(stock: DocumentTokenizer, fast: DocumentTokenizer, texts: Sequence[str]) -> int:
-    batches = [texts[begin : begin + _BATCH] for begin in range(0, len(texts), _BATCH)]
+    batches = grouped(texts, lambda text: 1, _BATCH)
     pairs = (zip(stock.encode_batch(batch), fast.encode_batch(batch), strict=True) for batch in batches)
     return sum(not np.array_equal(a, b) for a, b in itertools.chain.from_iterable(pairs))
 

@@ -18,7 +18,7 @@ from rewarm.core.errors import DataError
 from rewarm.data.dataset import HELD_OUT
 from rewarm.data.documents import TOO_LONG
 from rewarm.data.files import FORMATS, PACKED, Listing
-from rewarm.data.scan import PLACES, SAMPLES, Scan
+from rewarm.data.scan import PLACES, SAMPLES, loaded
 from rewarm.data.shards import DUPLICATE, HELD, NEAR_DUPLICATE, TRAIN, TRAINED, Choice
 from rewarm.data.slices import Slice
 from rewarm.recipe.recipe import Panel, Replay, Text
@@ -69,18 +69,6 @@ class Tally:
 def shown(path: Path | str) -> str:
     """A path as JSON can hold it: file names need not be UTF-8."""
     return str(path).encode("utf-8", "backslashreplace").decode()
-
-
-def loaded(path: Path) -> Scan:
-    """A scan that must be there.
-
-    Raises:
-        DataError: if it is not, or is damaged.
-    """
-    scan = Scan.load(path)
-    if scan is None:
-        raise DataError("the record of the first pass is gone or damaged", where=path, remedy="run again")
-    return scan
 
 
 def tally(source: SourceWork, max_rejected: float) -> Tally:
@@ -169,6 +157,7 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
             sums[kind].update(record[kind])
             shards[kind] += [f"{number:05d}"] if record[kind]["documents"] else []
     train, held = sums[TRAINED], sums[HELD_OUT]
+    tokens = train["tokens"] + held["tokens"]
     ignored = [*map(shown, source.listing.ignored), *found.ignored]
     copies = {"duplicate": int(flags[DUPLICATE]), "near duplicate": int(flags[NEAR_DUPLICATE])}
     filtered = in_order(source.steps, found.dropped) | {rule: n for rule, n in copies.items() if n}
@@ -195,7 +184,7 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
         "sites": _most(found.sites),
         "bytes": train["bytes"],
         "tokens": train["tokens"],
-        "bytes_per_token": _ratio(train["bytes"] + held["bytes"], train["tokens"] + held["tokens"]),
+        "bytes_per_token": (train["bytes"] + held["bytes"]) / tokens if tokens else None,
         "held_out_bytes": held["bytes"],
         "held_out_tokens": held["tokens"],
         "scans": [path.stem for path in source.scans],
@@ -214,7 +203,3 @@ def _most(sites: Counter[str]) -> list[dict[str, Any]]:
     """The largest sites, by the bytes of what came from them, where records have URLs."""
     named = sorted(((site, n) for site, n in sites.items() if site), key=lambda item: (-item[1], item[0]))
     return [{"site": site, "bytes": n} for site, n in named[:_SITES]]
-
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None

@@ -77,6 +77,10 @@ class Listing:
     ignored: list[str] = field(default_factory=list)
     signatures: dict[str, Signature] = field(default_factory=dict)
 
+    def file(self, uri: str, connection: str | None) -> File:
+        """One of them, as its server listed it or as it is now. Raises ``DataError`` as ``signature`` does."""
+        return File(uri, self.signatures.get(uri) or signature(uri, connection), connection)
+
 
 @dataclass(frozen=True)
 class File:

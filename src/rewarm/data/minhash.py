@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from rewarm.data.steps.words import UNSPACED_BLOCKS, Places
+from rewarm.data.steps.words import UNSPACED_BLOCKS, Places, grouped
 
 if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
     from rewarm.recipe.steps import NearDuplicates
@@ -52,8 +52,9 @@ _TOGETHER = (4, 1 << 14)  # hash functions and shingles whose 512 KiB of product
 def signatures(texts: Sequence[str], settings: NearDuplicates) -> Signatures:
     """The signature of each text, (texts, bands * rows); of any text the same, whatever its neighbours."""
     found = np.full((len(texts), settings.bands * settings.rows), EMPTY)
-    for pieces, owners in _batches(texts, settings.words - 1):
-        np.minimum.at(found, owners, _signatures(pieces, settings))
+    pieces = ((owner, piece) for owner, text in enumerate(texts) for piece in _pieces(text, settings.words - 1))
+    for some in grouped(pieces, lambda one: len(one[1]), _BATCH):  # what is made of them stays in a core's caches
+        np.minimum.at(found, [owner for owner, _ in some], _signatures([piece for _, piece in some], settings))
     return found
 
 
@@ -101,21 +102,6 @@ class _Tokens(dict[str, bytes]):
 
 _LETTERS = _Letters()
 _KNOWN = _Tokens()
-
-
-def _batches(texts: Sequence[str], shared: int) -> Iterator[tuple[list[bytes], list[int]]]:
-    """The words of the texts, some half a megabyte at a time, so that what is made of them stays in the caches."""
-    batch, owners, size = list[bytes](), list[int](), 0
-    for owner, text in enumerate(texts):
-        for piece in _pieces(text, shared):
-            batch.append(piece)
-            owners.append(owner)
-            size += len(piece)
-            if size >= _BATCH:
-                yield batch, owners
-                batch, owners, size = [], [], 0
-    if batch:
-        yield batch, owners
 
 
 def _pieces(text: str, shared: int) -> Iterator[bytes]:

@@ -27,11 +27,11 @@ from rewarm.core.manifest import MANIFEST, canonical, is_whole, write_manifest
 from rewarm.core.storage import link_or_copy, locked, sha256_bytes, sweep, write_file
 from rewarm.data.dataset import HELD_OUT, TOKENIZER, Dataset
 from rewarm.data.encoder import SMALL, Encoder, choose_encoder, english_bytes_per_token
-from rewarm.data.figures import SourceWork, Tally, entry, loaded, shown, tally
+from rewarm.data.figures import SourceWork, Tally, entry, shown, tally
 from rewarm.data.files import list_files
 from rewarm.data.hashing import hash_files
 from rewarm.data.minhash import VERSION as SIGNATURES
-from rewarm.data.scan import Scan, minhash_path
+from rewarm.data.scan import Scan, loaded, minhash_path
 from rewarm.data.selection import (
     Chosen,
     TextScans,

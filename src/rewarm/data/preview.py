@@ -9,7 +9,7 @@ from typing import Any
 from rewarm.core.errors import DataError
 from rewarm.data import remote
 from rewarm.data.documents import Document, read_documents
-from rewarm.data.files import File, list_files
+from rewarm.data.files import list_files
 
 SHOWN = 2000
 """Characters of a document."""
@@ -32,11 +32,9 @@ def preview(
             where=", ".join(paths),
             remedy="name a file, or see what is there with: rewarm connections browse",
         )
-    uri = listing.files[0]
-    known = listing.signatures.get(uri)
-    file = File(uri, known, connection) if known else File.at(uri)
+    file = listing.file(listing.files[0], connection)
     items = itertools.islice(read_documents(file, text_column=text_column), documents)
-    return {"file": uri, "documents": [_shown(item) for item in items]}
+    return {"file": file.uri, "documents": [_shown(item) for item in items]}
 
 
 def _shown(item: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from rewarm.core.errors import DataError
 from rewarm.data.documents import Document, read_documents
 from rewarm.data.figures import in_order
-from rewarm.data.files import File, Meter, list_files, signature
+from rewarm.data.files import File, Meter, list_files
 from rewarm.data.minhash import signatures
 from rewarm.data.near_duplicates import near_duplicates, write_signatures
 from rewarm.data.remote import is_remote
@@ -89,7 +89,7 @@ def _sample(text: Text, recipe: Recipe, budget: int) -> _Sample:
     found: list[File] = []
     for path in listing.files:
         try:
-            found.append(File(path, listing.signatures.get(path) or signature(path), text.connection))
+            found.append(listing.file(path, text.connection))
         except DataError:
             if text.on_bad_file == "stop":
                 raise

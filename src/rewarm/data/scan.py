@@ -23,7 +23,7 @@ import numpy.typing as npt
 import orjson
 
 from rewarm.core.errors import DataError, Unreachable
-from rewarm.core.storage import sha256_bytes, sha256_file, write_file
+from rewarm.core.storage import read_checked, sha256_file, write_checked
 from rewarm.data.documents import Document, Reject
 from rewarm.data.files import Meter
 from rewarm.data.minhash import Signatures, signatures
@@ -81,23 +81,19 @@ class Scan:
         body = self.ids.tobytes() + self.sizes.astype("<u4").tobytes() + np.packbits(self.kept).tobytes()
         header = {f.name: getattr(self, f.name) for f in fields(self)[3:]}  # what comes before is in the body
         header["samples"] = {rule: [list(sample) for sample in some] for rule, some in self.samples.items()}
-        content = orjson.dumps(header | {"minhash": minhash and sha256_file(minhash)}) + b"\n" + body
-        write_file(path, sha256_bytes(content).encode() + b"\n" + content)
+        write_checked(path, orjson.dumps(header | {"minhash": minhash and sha256_file(minhash)}) + b"\n" + body)
 
     @classmethod
     def load(cls, path: Path, check: bool = True) -> Scan | None:
         """A saved scan; None where there is none, or (if that is to be checked) a damaged one."""
-        try:
-            digest, _, content = path.read_bytes().partition(b"\n")
-            if check and sha256_bytes(content).encode() != digest:
-                return None
-            head, _, body = content.partition(b"\n")
-            header = orjson.loads(head)
-            minhash = header.pop("minhash")
-            if check and minhash is not None and sha256_file(minhash_path(path)) != minhash:
-                return None
-        except (FileNotFoundError, orjson.JSONDecodeError):
+        if (content := read_checked(path, check)) is None:
             return None
+        head, _, body = content.partition(b"\n")
+        header = orjson.loads(head)
+        if (minhash := header.pop("minhash")) is not None and check:
+            there = minhash_path(path)
+            if not there.exists() or sha256_file(there) != minhash:
+                return None
         count, read = sum(header["documents"]), sum(header["read"])
         header["places"] = [tuple(place) for place in header["places"]]
         header["samples"] = {rule: [Sample(*s) for s in some] for rule, some in header["samples"].items()}
@@ -107,6 +103,14 @@ class Scan:
             np.unpackbits(np.frombuffer(body, np.uint8, offset=count * (ID_BYTES + 4)), count=read).astype(bool),
             **header,
         )
+
+
+def loaded(path: Path, check: bool = True) -> Scan:
+    """A scan that must be there. Raises ``DataError`` if it is not, or is damaged."""
+    scan = Scan.load(path, check)
+    if scan is None:
+        raise DataError("the record of the first pass is gone or damaged", where=path, remedy="run again")
+    return scan
 
 
 def minhash_path(scan: Path) -> Path:

@@ -24,9 +24,9 @@ import orjson
 
 from rewarm.core.errors import DataError
 from rewarm.core.manifest import canonical, to_json
-from rewarm.core.storage import sha256_bytes, write_file
+from rewarm.core.storage import read_checked, sha256_bytes, write_checked, write_file
 from rewarm.data.near_duplicates import Progress, cluster_sizes, near_duplicates, silent
-from rewarm.data.scan import ID_BYTES, Scan, minhash_path
+from rewarm.data.scan import ID_BYTES, loaded, minhash_path
 from rewarm.data.shards import DUPLICATE, HELD, NEAR_DUPLICATE, TRAIN, Choice
 from rewarm.recipe.steps import NearDuplicates
 
@@ -69,7 +69,7 @@ def choose(
         trained: the signatures of documents that the base model has learned.
         progress: told how far the search for near-duplicates is, and of how much.
     """
-    counts = [[len(_load(path).sizes) for path in text.scans] for text in texts]
+    counts = [[len(loaded(path, check=False).sizes) for path in text.scans] for text in texts]
     ends = np.cumsum([0, *(sum(c) for c in counts)])
     choice = np.full(int(ends[-1]), TRAIN, np.uint8)
     known = _as_void(earlier)
@@ -103,7 +103,7 @@ def _drop_near_duplicates(
     choice: Choice, texts: Sequence[TextScans], settings: NearDuplicates, trained: Sequence[Path], progress: Progress
 ) -> dict[int, int]:
     scans = [path for text in texts for path in text.scans]
-    sizes = np.concatenate([np.zeros(0, np.uint32), *(_load(path).sizes for path in scans)])
+    sizes = np.concatenate([np.zeros(0, np.uint32), *(loaded(path, check=False).sizes for path in scans)])
     kept = near_duplicates(
         [minhash_path(path) for path in scans],
         sizes,
@@ -147,20 +147,13 @@ class _TopUp:
         return picked
 
 
-def _load(path: Path) -> Scan:
-    scan = Scan.load(path, check=False)
-    if scan is None:
-        raise FileNotFoundError(path)
-    return scan
-
-
 def _gather(
     texts: Sequence[TextScans], part: int, parts: int
 ) -> tuple[Identities, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Identities, places in reading order and sizes of the documents whose identity falls into a part."""
     found, places, sizes, before = [], [], [], 0
     for path in (path for text in texts for path in text.scans):
-        scan = _load(path)
+        scan = loaded(path, check=False)
         identities = scan.ids.view(">u8").astype(np.uint64).reshape(-1, 2)
         # the top 16 bits are enough to share out: parts are few
         here = (identities[:, 0] >> np.uint64(48)) * np.uint64(parts) >> np.uint64(16) == part
@@ -216,19 +209,16 @@ def write_choice(path: Path, chosen: Chosen) -> None:
     """Keep what became of each document, so that a dataset can be made again as it was."""
     lengths = [[len(choice) for choice in choices] for choices in chosen.choices]
     head = canonical([lengths, list(chosen.clusters.items())])
-    packed = zlib.compress(b"".join(choice.tobytes() for choices in chosen.choices for choice in choices), 1)
-    write_file(path, head + b"\n" + sha256_bytes(packed).encode() + b"\n" + packed)
+    every = b"".join(choice.tobytes() for choices in chosen.choices for choice in choices)
+    write_checked(path, head + b"\n" + zlib.compress(every, 1))
 
 
 def read_choice(path: Path) -> Chosen | None:
     """What ``write_choice`` kept; None where there is nothing, or it is damaged."""
-    try:
-        head, digest, packed = path.read_bytes().split(b"\n", 2)
-        if sha256_bytes(packed).encode() != digest:
-            return None
-        lengths, clusters = orjson.loads(head)
-    except (FileNotFoundError, ValueError):
+    if (content := read_checked(path)) is None:
         return None
+    head, packed = content.split(b"\n", 1)
+    lengths, clusters = orjson.loads(head)
     every, place = np.frombuffer(zlib.decompress(packed), np.uint8), 0
     choices: list[list[Choice]] = []
     for counts in lengths:

@@ -30,6 +30,7 @@ from tokenizers import Tokenizer
 from rewarm.core.errors import DataError, ModelError
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes
+from rewarm.data.steps.words import grouped
 
 if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
     from rewarm.recipe.recipe import DocumentTokens
@@ -122,13 +123,9 @@ class DocumentTokenizer:
             return self._encode_fast(texts)
         before, after = ([] if i is None else [np.array([i], np.uint32)] for i in (self.bos_id, self.eos_id))
         found: list[Ids] = []
-        begin = size = 0
-        for index, text in enumerate(texts):
-            size += len(text)
-            if size >= _GROUP or index == len(texts) - 1:  # an encoding takes far more memory than its ids
-                some = self._definition.stock.encode_batch_fast(texts[begin : index + 1], add_special_tokens=False)
-                found += [np.concatenate([*before, np.array(one.ids, np.uint32), *after]) for one in some]
-                begin, size = index + 1, 0
+        for some in grouped(texts, len, _GROUP):  # an encoding takes far more memory than its ids
+            encodings = self._definition.stock.encode_batch_fast(some, add_special_tokens=False)
+            found += [np.concatenate([*before, np.array(one.ids, np.uint32), *after]) for one in encodings]
         return found
 
     def _encode_fast(self, texts: Sequence[str]) -> list[Ids]:

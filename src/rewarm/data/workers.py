@@ -26,7 +26,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from rewarm.core.errors import DataError, ModelError, ResourceError, Stopped, Unreachable, UserError
-from rewarm.data.scan import Scan, scan_slice
+from rewarm.data.scan import loaded, scan_slice
 from rewarm.data.shards import tokenize_slice
 from rewarm.data.slices import Slice
 from rewarm.data.steps import Rule, build_steps
@@ -240,9 +240,7 @@ def perform(task: Task, report: Callable[[int], None]) -> None:
             near = NearDuplicates.model_validate(task["near"])
         scan_slice(part, rules, near, Path(task["scan"]), report)
         return
-    scan = Scan.load(Path(task["scan"]))
-    if scan is None:
-        raise DataError("the record of the first pass is gone", where=task["scan"], remedy="run again")
+    scan = loaded(Path(task["scan"]))
     choice = np.fromfile(task["choice"], np.uint8, len(scan.ids), offset=task["offset"])
     tokenizer = _tokenizer(json.dumps(task["tokenizer"]))
     with contextlib.suppress(FileExistsError):  # another build made the same shard meanwhile

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from rewarm.core.errors import DataError
 from rewarm.core.storage import sha256_file
 from rewarm.data.steps.rule import Apply, Drop
-from rewarm.data.steps.words import JUDGED, Hashes, measure, n_grams
+from rewarm.data.steps.words import JUDGED, Hashes, grouped, measure, n_grams
 from rewarm.recipe.steps import Decontaminate
 
 VERSION = 4
@@ -53,33 +53,23 @@ class BenchmarkNgrams:
     def matches(self, texts: Sequence[str]) -> list[list[tuple[str, str]]]:
         """For each text, task and id of the items that share a run with it, in the order of the file."""
         found: list[set[int]] = [set() for _ in texts]
-        for pieces, owners in _grouped(texts):
-            words = measure(pieces, inner_punctuation=False).words
+        for some in grouped(_pieces(texts), lambda piece: len(piece[0]) + 1, JUDGED):
+            words = measure([piece for piece, _ in some], inner_punctuation=False).words
             for n, (keys, items) in self.grams.items():
                 wanted = n_grams(words.hashes, n)
                 begins = np.searchsorted(keys[:-1], wanted)
                 hits = np.flatnonzero(keys[begins] == wanted)
                 for hit in hits[words.owners[hits] == words.owners[hits + n - 1]]:  # not from one text into the next
                     end = np.searchsorted(keys, wanted[hit], "right")
-                    found[owners[words.owners[hit]]].update(items[begins[hit] : end].tolist())
+                    found[some[words.owners[hit]][1]].update(items[begins[hit] : end].tolist())
         return [[self.items[index] for index in sorted(some)] for some in found]
 
 
-def _grouped(texts: Sequence[str]) -> Iterator[tuple[list[str], list[int]]]:
-    """The texts in pieces, as many together as are measured at once, and which text each piece is of."""
-    pieces, owners, size = list[str](), list[int](), 0
-    for number, text in enumerate(texts):
-        text = _folded(text)
+def _pieces(texts: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The texts, folded, in pieces that are measured at once, and which text each is of."""
+    for number, text in enumerate(map(_folded, texts)):
         for begin in range(0, max(1, len(text) - _OVERLAP), JUDGED - _OVERLAP):
-            piece = text[begin : begin + JUDGED]
-            if pieces and size + len(piece) > JUDGED:
-                yield pieces, owners
-                pieces, owners, size = [], [], 0
-            pieces.append(piece)
-            owners.append(number)
-            size += len(piece) + 1
-    if pieces:
-        yield pieces, owners
+            yield text[begin : begin + JUDGED], number
 
 
 def _folded(text: str) -> str:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import compress
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,7 @@ STEP = np.uint64(0xD1342543DE82EF95)  # from the hash of n words in a row to tha
 _BASE = np.uint64(0x9E3779B97F4A7C15)  # odd, so that it can be divided by modulo 2**64
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
 
+T = TypeVar("T")
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -129,15 +130,20 @@ class Texts:
 
 def batches(texts: Iterable[str]) -> Iterator[Texts]:
     """Texts by the batch."""
-    batch, size = list[str](), 0
-    for text in texts:
-        batch.append(text)
-        size += min(len(text), JUDGED)
-        if size >= BATCH:
-            yield Texts(batch)
-            batch, size = [], 0
-    if batch:
-        yield Texts(batch)
+    return map(Texts, grouped(texts, lambda text: min(len(text), JUDGED), BATCH))
+
+
+def grouped(items: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
+    """Items in their order, together until they have ``most`` in all; the last of a group may go beyond."""
+    group, held = list[T](), 0
+    for item in items:
+        group.append(item)
+        held += size(item)
+        if held >= most:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
 
 
 @functools.cache
