@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import uuid
 from pathlib import Path
 
 from rewarm.core.storage import TEMPORARY, free_bytes
 
 _CHECK = 16
-_NOTED = 1 << 20  # bytes that one byte of the journal stands for
-_JOURNAL = "written"
+_SWEEPS = 64
+"""How often a process sweeps while it writes as much as the cache may hold; of many processes one soon does."""
 
 
 class BlockCache:
@@ -29,7 +30,7 @@ class BlockCache:
     def __init__(self, folder: Path, limit: int | None = None) -> None:
         self._folder = folder
         self.limit = min(20_000_000_000, free_bytes(folder) // 10) if limit is None else limit
-        self._unnoted = 0
+        self._written = int(random.random() * self.limit) // _SWEEPS  # so that they do not all sweep at once
 
     def _path(self, uri: str, version: str, block: int) -> Path:
         name = hashlib.sha256(f"{uri}\0{version}\0{block}".encode("utf-8", "surrogateescape")).hexdigest()
@@ -65,24 +66,13 @@ class BlockCache:
             except BaseException:
                 beside.unlink(missing_ok=True)
                 raise
-            self._note(len(data) + 4096)
-
-    def _note(self, size: int) -> None:
-        """Count what all processes wrote since the last sweep: the journal has a byte for every MiB."""
-        self._unnoted += size
-        count, self._unnoted = divmod(self._unnoted, _NOTED)
-        if not count:
-            return
-        with (self._folder / _JOURNAL).open("ab") as journal:
-            journal.write(b"." * count)
-            written = journal.tell() * _NOTED
-        if written > self.limit // 8:
-            self._sweep()
+            self._written += len(data) + 4096
+            if self._written > self.limit // _SWEEPS:
+                self._sweep()
 
     def _sweep(self) -> None:
-        """Delete the oldest blocks, so that with the next eighth the cache still is within its limit."""
-        os.truncate(self._folder / _JOURNAL, 0)  # first, so that no other process sweeps meanwhile
-        found = []
+        """Delete the oldest blocks, so that with what is written until the next sweep it still is within its limit."""
+        self._written, found = 0, []
         for folder in self._folder.glob("??"):
             for entry in os.scandir(folder):
                 with contextlib.suppress(FileNotFoundError):
