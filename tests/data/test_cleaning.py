@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from rewarm.core.errors import DataError
 from rewarm.data.prepare import build_dataset
+from rewarm.report.words import concentration_notes, text_figures
 from tests.data.conftest import MakeRecipe, write_jsonl
 from tests.data.test_prepare import entry_of, texts_of
 
@@ -39,6 +41,24 @@ def test_what_a_step_changes_is_what_is_known_and_tokenized(
     kept, held = texts_of(dataset, tokenizer_folder)
     assert entry_of(dataset)["filtered"] == {"duplicate": 1}  # equal once they are masked
     assert not any("@example.org" in text for text in kept + held)
+
+
+def test_how_much_comes_from_few_sites_and_sources_is_said(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str]
+) -> None:
+    """Shares are of what the rules kept, copies among it: no site can have more than all."""
+    texts = [*english[:20], *english[:10], *english[20:40]]
+    urls = ["https://www.a.example/1"] * 30 + ["http://b.example/x"] * 10 + [""] * 10
+    path = tmp_path / "web.jsonl"
+    path.write_text("".join(json.dumps({"text": t, "url": u}) + "\n" for t, u in zip(texts, urls, strict=True)))
+    other = write_jsonl(tmp_path / "other.jsonl", english[40:60])
+    dataset = build_dataset(make_recipe(path, sources={"other": other}), tokenizer_folder, tmp_path / "d", workers=1)
+    sizes = [len(text.encode()) for text in texts]
+    found = {site["site"]: site["share"] for site in entry_of(dataset)["sites"]}
+    assert found == {"a.example": sum(sizes[:30]) / sum(sizes), "b.example": sum(sizes[30:40]) / sum(sizes)}
+    first, second = concentration_notes([text_figures(entry) for entry in dataset.manifest["sources"]])
+    assert first.startswith("Of the sources' tokens, before weights: law ") and ", other " in first
+    assert second.startswith("Largest sites of law, by bytes: a.example ") and "the 2 largest: " in second
 
 
 def test_steps_are_for_sources_unless_a_text_has_its_own(

@@ -61,7 +61,8 @@ class Tally:
     places: list[dict[str, Any]] = field(default_factory=list)  # of rejects: file, line, reason
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # by rule and reason
     flagged: dict[str, set[str]] = field(default_factory=dict)  # benchmark items, by rule and reason
-    sites: Counter[str] = field(default_factory=Counter)  # bytes by host
+    sites: Counter[str] = field(default_factory=Counter)  # bytes by host, before copies are dropped
+    kept: int = 0  # bytes that the rules kept, of whatever host
     ignored: list[str] = field(default_factory=list)  # members of archives
     columns: set[str] = field(default_factory=set)  # that texts were found in
 
@@ -85,6 +86,7 @@ def tally(source: SourceWork, max_rejected: float) -> Tally:
         found.rejected.update(scan.rejected)
         found.dropped.update(scan.dropped)
         found.sites.update(scan.sites)
+        found.kept += int(scan.sizes.sum())
         found.ignored += [shown(f"{part.files[index].path}:{member}") for index, member in scan.ignored]
         found.columns.update(scan.columns)
         for index, member, line, reason in scan.places[: PLACES - len(found.places)]:
@@ -181,7 +183,7 @@ def entry(source: SourceWork, found: Tally, records: Sequence[dict[str, Any]]) -
         "reject_places": found.places,
         "samples": found.samples,
         "flagged": {rule: sorted(items) for rule, items in sorted(found.flagged.items())},
-        "sites": _most(found.sites),
+        "sites": _most(found.sites, found.kept),
         "bytes": train["bytes"],
         "tokens": train["tokens"],
         "bytes_per_token": (train["bytes"] + held["bytes"]) / tokens if tokens else None,
@@ -199,7 +201,7 @@ def in_order(steps: Sequence[Step], dropped: Counter[str]) -> dict[str, int]:
     return dict(sorted(dropped.items(), key=lambda item: (place.get(item[0].partition(":")[0], 99), -item[1], item[0])))
 
 
-def _most(sites: Counter[str]) -> list[dict[str, Any]]:
-    """The largest sites, by the bytes of what came from them, where records have URLs."""
+def _most(sites: Counter[str], kept: int) -> list[dict[str, Any]]:
+    """The largest sites where records have URLs: bytes of what came from each, and their share of all that was kept."""
     named = sorted(((site, n) for site, n in sites.items() if site), key=lambda item: (-item[1], item[0]))
-    return [{"site": site, "bytes": n} for site, n in named[:_SITES]]
+    return [{"site": site, "bytes": n, "share": n / kept} for site, n in named[:_SITES]]

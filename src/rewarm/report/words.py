@@ -348,12 +348,7 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
             "those accepted or held out."
         )
     found += tokenizer_notes(data["texts"], data.get("english_bytes_per_token"))
-    for text in data["texts"]:
-        if sites := text.get("sites"):
-            largest = ", ".join(
-                f"{site['site']} {percent(100 * site['bytes'] / text['bytes'], False)}" for site in sites[:3]
-            )
-            found.append(f"Largest sites of {text['name']}, by bytes: {largest}.")
+    found += concentration_notes(data["texts"])
     weights = [f"{text['name']} {text['weight']:.3g}" for text in data["texts"] if text["weight"] is not None]
     if weights:
         found.append(f"Weights (times seen an epoch): {', '.join(weights)}.")
@@ -362,6 +357,21 @@ def data_notes(data: Mapping[str, Any]) -> list[str]:
     if anneal := data.get("anneal"):
         shares = [f"{name} {100 * share:.3g} %" for name, share in anneal["shares"] if share]
         found.append(f"The last {100 * anneal['share']:g} % of the training tokens: {', '.join(shares)}.")
+    return found
+
+
+def concentration_notes(texts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much of the corpus comes from few places: each source's part of all, and each source's largest sites."""
+    found, sources = [], {text["name"]: text["tokens"] for text in texts if text["role"] == "source"}
+    if len(sources) > 1 and (total := sum(sources.values())):
+        most = sorted(sources.items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{name} {percent(100 * tokens / total, False)}" for name, tokens in most)
+        found.append(f"Of the sources' tokens, before weights: {shares}.")
+    for text in texts:
+        if sites := [site for site in text.get("sites", ()) if "share" in site]:  # datasets of before say none
+            each = ", ".join(f"{site['site']} {percent(100 * site['share'], False)}" for site in sites[:3])
+            whole = percent(100 * sum(site["share"] for site in sites), False)
+            found.append(f"Largest sites of {text['name']}, by bytes: {each}; the {len(sites)} largest: {whole}.")
     return found
 
 
