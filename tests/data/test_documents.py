@@ -29,7 +29,7 @@ from rewarm.data import documents as d
 from rewarm.data.documents import Document, Reject, read_documents
 from rewarm.data.files import File, Meter, lines, lines_of_range, list_files
 from rewarm.data.signature import ChangedError
-from rewarm.data.slices import Slice, SliceFile
+from rewarm.data.slices import Slice
 
 TEXTS = ["Điều 1.\nPhạm vi", "second", "third one", 'quote " and , comma', "U+2028 \u2028 and \x0b and \x85 stay"]
 
@@ -321,7 +321,7 @@ def test_a_file_that_shrinks_or_grows_while_it_is_read(tmp_path: Path, kind: str
     whole = table(texts) if kind == "parquet" else gzip.compress(jsonl(texts), 1) if "gz" in kind else jsonl(texts)
     for change in (lambda: os.truncate(path, 100), lambda: path.open("ab").write(b"x")):
         path.write_bytes(whole)
-        named = SliceFile(str(path), "hash", File.at(path).signature)
+        named = File.at(path)
         reading = Slice("law", 0, (named,), "auto", None).documents(0, Meter())
         next(reading)
         change()

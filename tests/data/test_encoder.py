@@ -11,10 +11,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from rewarm.data import encoder as module
 from rewarm.data.encoder import check_encoder, choose_encoder
-from rewarm.data.files import signature
+from rewarm.data.files import File, signature
 from rewarm.data.prepare import build_dataset
 from rewarm.data.signature import Signature
-from rewarm.data.slices import Slice, SliceFile, slices_of
+from rewarm.data.slices import Slice, slices_of
 from rewarm.data.tokenizer import FAST, STOCK, DocumentTokenizer
 
 from .conftest import MakeRecipe, write_jsonl
@@ -22,7 +22,7 @@ from .test_prepare import bytes_of
 
 
 def parts_of(*files: Path) -> list[Slice]:
-    named = [SliceFile(str(file), "0" * 64, signature(str(file))) for file in files]
+    named = [File(str(file), signature(str(file)), sha256="0" * 64) for file in files]
     return slices_of("law", named, "auto", None)
 
 
@@ -109,7 +109,7 @@ def test_a_small_corpus_is_not_checked(tokenizer_folder: Path, tmp_path: Path, p
 
 def test_a_corpus_that_grows_has_the_same_sample_most_of_the_time() -> None:
     def part(source: str, index: int) -> Slice:
-        file = SliceFile(f"{index}.jsonl", f"{source} {index}", Signature(9, ""))
+        file = File(f"{index}.jsonl", Signature(9, ""), sha256=f"{source} {index}")
         return Slice(source, index, (file,), "auto", None)
 
     parts = [part(source, index) for source, count in (("web", 400), ("law", 3)) for index in range(count)]

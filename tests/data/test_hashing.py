@@ -14,7 +14,6 @@ from rewarm.data import hashing
 from rewarm.data.files import File
 from rewarm.data.hashing import hash_files
 from rewarm.data.signature import Signature
-from rewarm.data.slices import SliceFile
 
 AN_HOUR = 3600 * 10**9
 
@@ -37,7 +36,7 @@ class Hashes:
         honest = hashing._hash
         patch.setattr(hashing, "_hash", lambda file, *rest: (self.read.append(file.uri), honest(file, *rest))[1])
 
-    def __call__(self, paths: list[str], skip: set[str] | None = None) -> dict[str, SliceFile | DataError]:
+    def __call__(self, paths: list[str], skip: set[str] | None = None) -> dict[str, File | DataError]:
         self.read.clear()
         return hash_files(paths, {}, skip or set(), self.index, 2, lambda *_: None, lambda: False)
 
@@ -54,7 +53,7 @@ def true_hash(path: str) -> str:
 def test_what_has_not_changed_is_not_read_again(files: list[str], hashes: Hashes) -> None:
     first = hashes(files)
     assert sorted(hashes.read) == sorted(files)
-    assert {path: file.sha256 for path, file in first.items() if isinstance(file, SliceFile)} == {
+    assert {path: file.sha256 for path, file in first.items() if isinstance(file, File)} == {
         path: true_hash(path) for path in files
     }
     assert hashes(files) == first
@@ -79,7 +78,7 @@ def test_a_change_is_noticed(files: list[str], hashes: Hashes, change: str) -> N
     else:
         hashes.index.write_bytes(hashes.index.read_bytes()[:-5])
     found = hashes(files)[files[0]]
-    assert isinstance(found, SliceFile) and found.sha256 == true_hash(files[0])
+    assert isinstance(found, File) and found.sha256 == true_hash(files[0])
     assert files[0] in hashes.read
 
 
@@ -95,7 +94,7 @@ def test_remote_files_are_not_read_and_known_by_what_their_server_says(hashes: H
 
     def known(signature: Signature, at: str = uri) -> str:
         found = hash_files([at], {at: signature}, set(), hashes.index, 1, lambda *_: None, lambda: False)[at]
-        assert isinstance(found, SliceFile)
+        assert isinstance(found, File)
         return found.sha256
 
     assert known(Signature(5, "v")) == known(Signature(5, "v"))

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from rewarm.data.files import File
 from rewarm.data.signature import Signature
-from rewarm.data.slices import Slice, SliceFile, slice_bytes, slices_of
+from rewarm.data.slices import Slice, slice_bytes, slices_of
 
 
-def file_of(name: str, size: int = 0) -> SliceFile:
+def file_of(name: str, size: int = 0) -> File:
     size = size or 5_000 + int(hashlib.sha256(name.encode()).hexdigest()[:6], 16) % 200_000
-    return SliceFile(f"/corpus/{name}", hashlib.sha256(name.encode()).hexdigest(), Signature(size, "1"))
+    return File(f"/corpus/{name}", Signature(size, "1"), sha256=hashlib.sha256(name.encode()).hexdigest())
 
 
-def keys(files: list[SliceFile]) -> list[str]:
-    return [part.key() for part in slices_of("law", sorted(files, key=lambda f: f.path), "txt", None)]
+def keys(files: list[File]) -> list[str]:
+    return [part.key() for part in slices_of("law", sorted(files, key=lambda f: f.uri), "txt", None)]
 
 
 @pytest.mark.parametrize("same_name", [False, True])
@@ -39,7 +40,7 @@ def test_a_file_more_or_less_changes_its_own_slice(same_name: bool) -> None:
 
 
 def test_slices_hold_every_file_once_in_order_and_none_is_far_too_large() -> None:
-    files = sorted((file_of(f"{n}.txt") for n in range(3000)), key=lambda f: f.path)
+    files = sorted((file_of(f"{n}.txt") for n in range(3000)), key=lambda f: f.uri)
     parts = slices_of("law", files, "txt", None)
     assert [file for part in parts for file in part.files] == files
     assert [part.number for part in parts] == list(range(len(parts)))
@@ -49,7 +50,7 @@ def test_slices_hold_every_file_once_in_order_and_none_is_far_too_large() -> Non
 
 
 def test_empty_files_are_shared_out_by_their_number() -> None:
-    files = [SliceFile(f"/c/{n:06d}.txt", f"{n}", Signature(0, "1")) for n in range(25_000)]
+    files = [File(f"/c/{n:06d}.txt", Signature(0, "1"), sha256=f"{n}") for n in range(25_000)]
     counts = [len(part.files) for part in slices_of("law", files, "txt", None)]
     assert sum(counts) == 25_000
     assert max(counts) <= 10_000
@@ -65,8 +66,8 @@ def test_the_size_that_slices_aim_at_changes_three_times_at_most() -> None:
 def test_a_large_file_is_cut_and_its_neighbours_stay(tmp_path: Path) -> None:
     large = tmp_path / "m.jsonl"
     large.write_bytes(b'{"text": "a line"}\n' * 200_000)
-    cut = SliceFile(str(large), "large", Signature(large.stat().st_size, "1"))
-    small = [SliceFile(str(tmp_path / f"{n}.jsonl"), f"{n}", Signature(10, "1")) for n in "anz"]
+    cut = File(str(large), Signature(large.stat().st_size, "1"), sha256="large")
+    small = [File(str(tmp_path / f"{n}.jsonl"), Signature(10, "1"), sha256=n) for n in "anz"]
     parts = slices_of("law", [small[0], cut, *small[1:]], "auto", None)
     assert [(part.start, part.end) for part in parts[1:-1]] == [
         (start, min(start + (1 << 20), cut.signature.size)) for start in range(0, cut.signature.size, 1 << 20)

@@ -87,22 +87,22 @@ def tally(source: SourceWork, max_rejected: float) -> Tally:
         found.dropped.update(scan.dropped)
         found.sites.update(scan.sites)
         found.kept += int(scan.sizes.sum())
-        found.ignored += [shown(f"{part.files[index].path}:{member}") for index, member in scan.ignored]
+        found.ignored += [shown(f"{part.files[index].uri}:{member}") for index, member in scan.ignored]
         found.columns.update(scan.columns)
         for index, member, line, reason in scan.places[: PLACES - len(found.places)]:
-            name = part.files[index].path
+            name = part.files[index].uri
             place = shown(f"{name}:{member}" if member else name)
             found.places.append({"file": place, "line": lines[name] + line, "reason": reason})
         for rule, some in scan.samples.items():
             kept = found.samples.setdefault(rule, [])
             for sample in some[: SAMPLES - len(kept)]:
-                name = part.files[sample.file].path
+                name = part.files[sample.file].uri
                 about = {"file": shown(name), "line": lines[name] + sample.line}
                 kept.append({**about, "value": sample.value, "text": sample.text})
         for rule, items in scan.flagged.items():
             found.flagged.setdefault(rule, set()).update(items)
         if part.end is not None:
-            lines[part.files[0].path] += scan.lines
+            lines[part.files[0].uri] += scan.lines
     _refuse(source, found, max_rejected)
     return found
 

@@ -84,11 +84,15 @@ class Listing:
 
 @dataclass(frozen=True)
 class File:
-    """A file to read, wherever it lies, as it was when it had that signature."""
+    """A file to read, wherever it lies, as it was when it had that signature.
+
+    ``sha256``, where that is known, is of a local file's content, and of a remote one's URI, size and version.
+    """
 
     uri: str
     signature: Signature
     connection: str | None = None
+    sha256: str = ""
 
     @classmethod
     def at(cls, uri: str | Path, connection: str | None = None) -> File:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -21,7 +22,6 @@ from rewarm.core.storage import sha256_bytes, write_file
 from rewarm.data.files import File, Meter, errors_named, raw_blocks, signature
 from rewarm.data.remote import is_remote
 from rewarm.data.signature import ChangedError, Signature, UnsettledError
-from rewarm.data.slices import SliceFile
 
 _RACY = 2_000_000_000
 """Nanoseconds after a change in which another one may leave the same timestamp."""
@@ -36,7 +36,7 @@ def hash_files(
     cores: int,
     progress: Callable[[float, float], None],
     stop: Callable[[], bool],
-) -> dict[str, SliceFile | DataError]:
+) -> dict[str, File | DataError]:
     """Each file with its hash, or, for those in ``skip``, the error that it could not be read with.
 
     Args:
@@ -46,7 +46,7 @@ def hash_files(
     Raises:
         DataError: if another file is no regular file or cannot be read. Stopped: if ``stop`` said so.
     """
-    found: dict[str, SliceFile | DataError] = {}
+    found: dict[str, File | DataError] = {}
     known, fresh = _read_index(index), dict[str, tuple[int, str, str]]()
     wanted: dict[str, Signature] = {}
     for path in paths:
@@ -59,9 +59,9 @@ def hash_files(
             continue
         size, version, digest = known.get(path, (-1, "", ""))
         if is_remote(path):
-            found[path] = SliceFile(path, sha256_bytes(canonical([path, *now])), now)
+            found[path] = File(path, now, sha256=sha256_bytes(canonical([path, *now])))
         elif now == (size, version):
-            found[path] = SliceFile(path, digest, now)
+            found[path] = File(path, now, sha256=digest)
         else:
             wanted[path] = now
     meter, halt, saved = Meter(), threading.Event(), time.monotonic()
@@ -95,7 +95,7 @@ def hash_files(
     return found
 
 
-def _hash(file: File, meter: Meter, halt: threading.Event) -> tuple[SliceFile, bool]:
+def _hash(file: File, meter: Meter, halt: threading.Event) -> tuple[File, bool]:
     """The hash of a file, and whether the time of its change will show the next one."""
     own, digest = Meter(), hashlib.sha256()
     settled = time.time_ns() - int(file.signature.version.rpartition("-")[0]) > _RACY
@@ -107,7 +107,7 @@ def _hash(file: File, meter: Meter, halt: threading.Event) -> tuple[SliceFile, b
                 raise Stopped
     if signature(file.uri) != file.signature:
         raise ChangedError(file.uri)
-    return SliceFile(file.uri, digest.hexdigest(), file.signature), settled
+    return replace(file, sha256=digest.hexdigest()), settled
 
 
 def _read_index(path: Path) -> dict[str, tuple[int, str, str]]:

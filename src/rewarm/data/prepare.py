@@ -16,6 +16,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -164,9 +165,9 @@ def _list(recipe: Recipe, index: Path, cores: int, progress: Progress, stop: Sto
     for text, listing in zip(recipe.texts, listings, strict=True):
         found = [(path, hashed[path]) for path in listing.files]
         bad = [{"file": shown(path), "reason": str(r.what)} for path, r in found if isinstance(r, DataError)]
-        good = [r for _, r in found if not isinstance(r, DataError)]
+        good = [replace(r, connection=text.connection) for _, r in found if not isinstance(r, DataError)]
         cut_tables = text.on_bad_file == "stop"
-        slices = slices_of(text.name, good, text.format, text.text_column, text.connection, cut_tables)
+        slices = slices_of(text.name, good, text.format, text.text_column, cut_tables)
         sources.append(SourceWork(text, recipe.steps_of(text), listing, slices, bad))
     return sources
 
@@ -228,8 +229,8 @@ def _refuse_bad_files(source: SourceWork, part: Slice, path: Path) -> list[dict[
             continue
         what, _, remedy = error.partition("\n")
         if source.text.on_bad_file == "stop" or part.end is not None:
-            raise DataError(what, where=shown(file.path), remedy=remedy or None)
-        bad.append({"file": shown(file.path), "reason": what})
+            raise DataError(what, where=shown(file.uri), remedy=remedy or None)
+        bad.append({"file": shown(file.uri), "reason": what})
     return bad
 
 

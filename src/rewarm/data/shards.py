@@ -141,7 +141,7 @@ def _batches(
         data = text.encode()
         mark = position * ID_BYTES
         if identity(data) != known[mark : mark + ID_BYTES]:
-            raise ChangedError(part.files[int(np.searchsorted(np.cumsum(scan.documents), position, "right"))].path)
+            raise ChangedError(part.files[int(np.searchsorted(np.cumsum(scan.documents), position, "right"))].uri)
         flag = int(choice[position])
         if flag in (DUPLICATE, NEAR_DUPLICATE):
             continue
@@ -172,14 +172,14 @@ def _kept(part: Slice, scan: Scan, rules: Sequence[Rule]) -> Iterator[tuple[str,
             if isinstance(item, Reject):
                 continue
             if position >= len(kept):
-                raise ChangedError(file.path)
+                raise ChangedError(file.uri)
             if kept[position]:
                 (text,) = clean([item.text], changing)
                 if not isinstance(text, str):
-                    raise ChangedError(file.path)
+                    raise ChangedError(file.uri)
                 yield text, done + meter.bytes
             position += 1
         if position != len(kept):
-            raise ChangedError(file.path)
+            raise ChangedError(file.uri)
         first += len(kept)
         done += file.signature[0]

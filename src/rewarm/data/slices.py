@@ -34,33 +34,20 @@ VERSION = 3
 
 
 @dataclass(frozen=True)
-class SliceFile:
-    """A file of a slice, and the hash that it is known by.
-
-    ``sha256`` is that of a local file's content, and of a remote one's URI, size and version.
-    """
-
-    path: str
-    sha256: str
-    signature: Signature
-
-
-@dataclass(frozen=True)
 class Slice:
     """A part of a source that one worker reads: some whole files, or a byte range of a large one."""
 
     source: str
     number: int
-    files: tuple[SliceFile, ...]
+    files: tuple[File, ...]
     format: str
     text_column: str | None
     start: int = 0
     end: int | None = None
-    connection: str | None = None
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Slice:
-        files = tuple(SliceFile(f["path"], f["sha256"], Signature(*f["signature"])) for f in value["files"])
+        files = tuple(File(**{**file, "signature": Signature(*file["signature"])}) for file in value["files"])
         return cls(**{**value, "files": files})
 
     def to_json(self) -> dict[str, Any]:
@@ -77,14 +64,14 @@ class Slice:
         """Bytes of text that it may well hold: what is packed holds several times its size."""
         packed = [
             packed or name in ("parquet", "pdf")
-            for _, name, packed in (stem_and_format(file.path) for file in self.files)
+            for _, name, packed in (stem_and_format(file.uri) for file in self.files)
         ]
         sizes = [file.signature.size for file in self.files] if self.end is None else [self.bytes]
         return sum(size * (_UNPACKED if more else 1) for size, more in zip(sizes, packed, strict=True))
 
     def key(self) -> str:
         """The hash of everything that the result of reading depends on."""
-        names = [stem_and_format(file.path)[1:] for file in self.files]
+        names = [stem_and_format(file.uri)[1:] for file in self.files]
         facts = [VERSION, unicodedata.unidata_version, [f.sha256 for f in self.files], names, self.format]
         if any(name in ("pdf", None) for name, _ in names) or self.format == "pdf":
             facts.append(pdf_reader())
@@ -97,8 +84,7 @@ class Slice:
             ChangedError: if the file is not what it was when it was hashed. Unreachable: if its
                 server fails. DataError: if it cannot be read to its end.
         """
-        named = self.files[index]
-        file = File(named.path, named.signature, self.connection)
+        file = self.files[index]
         _check_unchanged(file)
         try:
             yield from read_documents(file, self.format, self.text_column, start=self.start, end=self.end, meter=meter)
@@ -114,7 +100,7 @@ def _check_unchanged(file: File) -> None:
         raise ChangedError(file.uri)
 
 
-_Group = tuple[tuple[SliceFile, ...], list[tuple[int, int | None]]]
+_Group = tuple[tuple[File, ...], list[tuple[int, int | None]]]
 """Files, and the byte ranges that they are read in."""
 
 
@@ -127,12 +113,7 @@ def slice_bytes(total: int) -> int:
 
 
 def slices_of(
-    source: str,
-    files: Sequence[SliceFile],
-    format: str,
-    text_column: str | None,
-    connection: str | None = None,
-    cut_tables: bool = True,
+    source: str, files: Sequence[File], format: str, text_column: str | None, cut_tables: bool = True
 ) -> list[Slice]:
     """The slices of a source, in reading order.
 
@@ -141,27 +122,21 @@ def slices_of(
     """
     size = slice_bytes(sum(file.signature.size for file in files))
     parts: list[Slice] = []
-    for group, ranges in _groups(files, size, format, connection, cut_tables):
+    for group, ranges in _groups(files, size, format, cut_tables):
         column, kind = text_column, format
         if len(ranges) > 1:  # they are of one file, and have one text column, as its first records show it
-            head = _file(group[0], connection).head()
+            head = group[0].head()
             kind = "parquet" if head.startswith(b"PAR1") else format
-            column = column if kind == "parquet" else column_of_head(head, group[0].path, column)
+            column = column if kind == "parquet" else column_of_head(head, group[0].uri, column)
         for start, end in ranges:
-            parts.append(Slice(source, len(parts), group, kind, column, start, end, connection))
+            parts.append(Slice(source, len(parts), group, kind, column, start, end))
     return parts
 
 
-def _file(file: SliceFile, connection: str | None) -> File:
-    return File(file.path, file.signature, connection)
-
-
-def _groups(
-    files: Sequence[SliceFile], size: int, format: str, connection: str | None, cut_tables: bool
-) -> Iterator[_Group]:
-    run: list[SliceFile] = []
+def _groups(files: Sequence[File], size: int, format: str, cut_tables: bool) -> Iterator[_Group]:
+    run: list[File] = []
     for file in files:
-        cuts = _cuts(_file(file, connection), format, size, cut_tables) if file.signature.size > size else []
+        cuts = _cuts(file, format, size, cut_tables) if file.signature.size > size else []
         if cuts or _lot(file) < 1 / size:  # a lot for each byte: runs have `size` bytes on average
             yield from _not_too_large(run, size)
             run = []
@@ -172,7 +147,7 @@ def _groups(
     yield from _not_too_large(run, size)
 
 
-def _not_too_large(run: list[SliceFile], size: int) -> Iterator[_Group]:
+def _not_too_large(run: list[File], size: int) -> Iterator[_Group]:
     """The run, or parts of it, cut where the lots are lowest, so that the cuts too stay where they are."""
     held = sum(file.signature.size for file in run)
     if len(run) > 1 and (held > _TOO_LARGE * size or len(run) > _MOST_FILES):
@@ -183,9 +158,9 @@ def _not_too_large(run: list[SliceFile], size: int) -> Iterator[_Group]:
         yield tuple(run), [(0, None)]
 
 
-def _lot(file: SliceFile) -> float:
+def _lot(file: File) -> float:
     """A number drawn by the name of a file and of the two folders above it, lower for larger files."""
-    name = "/".join(file.path.split("/")[-3:]).encode("utf-8", "surrogateescape")
+    name = "/".join(file.uri.split("/")[-3:]).encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(name, digest_size=7).digest()) / 2**56 / max(1, file.signature.size)
 
 
