@@ -42,7 +42,7 @@ def download(model: str, progress: Progress, *, weights: bool = True, token: str
 
     Raises:
         ModelError: the model is unknown, gated, without safetensors weights, or not here and HF_HUB_OFFLINE is set.
-        Unreachable: the hub does not answer, or not for now; what was fetched is kept.
+        Unreachable: the hub does not answer, or not for now; files that have come whole are kept.
         ResourceError: the disk has too little room for it.
     """
     unwanted = UNWANTED if weights else [*UNWANTED, "*.safetensors"]
