@@ -305,7 +305,8 @@ def test_missing_and_empty_sources(tmp_path: Path, tokenizer_folder: Path, make_
         assert "correct the path" in str(caught.value.remedy)
     (tmp_path / "other" / "a.jsonl.gz").write_bytes(gzip.compress(b"cut")[:-4])
     for settings, remedy in (({"format": "csv"}, "leave out format: csv"), ({"on_bad_file": "skip"}, "get them again")):
-        recipe = make_recipe(tmp_path / "other", **settings)
+        source = {"name": "law", "path": str(tmp_path / "other"), **settings}
+        recipe = Recipe.model_validate({"name": "t", "base_model": "none", "data": {"sources": [source]}})
         with pytest.raises(DataError, match="no document in it") as caught:
             build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1)
         assert remedy in str(caught.value.remedy)

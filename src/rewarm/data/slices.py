@@ -28,7 +28,7 @@ from rewarm.data.signature import ChangedError, Signature, UnsettledError
 
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
 _MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
-_UNPACKED = 16
+_UNPACKED, _LARGE_TABLE = 16, 4
 VERSION = 3
 """Goes up whenever the same file would be read as other documents."""
 
@@ -167,9 +167,11 @@ def _lot(file: File) -> float:
 def _cuts(file: File, format: str, size: int, tables: bool) -> list[int]:
     """Where ranges of about ``size`` bytes begin, if it can be read from the middle: by lines, or by row groups.
 
-    Files with other names are not opened for it.
+    Files with other names are not opened for it, nor tables that are small, or on a server, where a look at the
+    end of each takes longer than it saves.
     """
     _, promised, packed = stem_and_format(file.name)
+    tables &= file.signature.size > _LARGE_TABLE * size and not remote.is_remote(file.uri)
     if packed or promised in ("txt", "csv", "pdf") or (promised == "parquet" and not tables):
         return []
     head = file.head()
