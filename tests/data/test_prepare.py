@@ -457,7 +457,7 @@ def start(recipe: Recipe, folder: Path, datasets: Path, scratch: Path) -> subpro
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=5)
+    _, alive = psutil.wait_procs(processes, timeout=60)  # they begin to listen once they have imported
     assert not alive
 
 
