@@ -134,17 +134,14 @@ def show(
 
 
 def _rows_of(run: Run, dataset: Dataset, count: int) -> list[list[Segment]]:
-    from rewarm.core.run import read_launch
     from rewarm.data.catalogue import resolved_of
     from rewarm.data.rows import first_rows
     from rewarm.recipe.hyperparameters import Hyperparameters
-    from rewarm.recipe.load import load_recipe
+    from rewarm.recipe.load import recipe_of
 
-    launch = read_launch(run)
-    recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
     chosen = (resolved_of(run) or {})["hyperparameters"]
     values = Hyperparameters.model_validate({field: item["value"] for field, item in chosen.items()})
-    return first_rows(recipe, dataset, values, count)
+    return first_rows(recipe_of(run), dataset, values, count)
 
 
 @app.command("upload")

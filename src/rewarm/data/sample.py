@@ -72,6 +72,21 @@ def sample_texts(recipe: Recipe, tokenizer_folder: Path, max_bytes: int = 2_000_
     return {t.name: _estimate(samples[t.name], tokenizer, recipe.steps_of(t)) for t in recipe.texts}
 
 
+def sample_corpus(recipe: Recipe, max_bytes: int, characters: int) -> list[str]:
+    """Beginnings of so many ``characters`` of cleaned documents of the sources, from all over them.
+
+    Raises:
+        DataError: if a text is missing, a file of the sample cannot be read, or the steps drop all of it.
+    """
+    found, each = list[str](), max_bytes // len(recipe.data.sources)
+    for source in recipe.data.sources:
+        read = _sample(source, recipe, 4 * each).cleaned
+        texts = [text for one in read if one and (text := one[:characters].strip())]
+        share = min(1.0, each / max(1, sum(len(text.encode()) for text in texts)))
+        found += [text for n, text in enumerate(texts) if int(n * share) < int((n + 1) * share) or not n]
+    return found
+
+
 def _estimate(sample: _Sample, tokenizer: DocumentTokenizer, steps: Sequence[Step]) -> Estimate:
     kept = [text for text in sample.cleaned if text is not None]
     kept_bytes = sum(len(text.encode()) for text in kept)

@@ -18,12 +18,12 @@ from rewarm.core.errors import DataError, Stopped, UserError
 from rewarm.core.events import Event, EventLog
 from rewarm.core.lines import log_line
 from rewarm.core.manifest import MANIFEST, canonical, to_json, verify
-from rewarm.core.run import Run, read_launch
+from rewarm.core.run import Run
 from rewarm.core.space import with_space
 from rewarm.core.storage import sha256_bytes, sha256_file, write_file
 from rewarm.core.workspace import Workspace
 from rewarm.models.ranks import any_rank
-from rewarm.recipe.load import load_recipe
+from rewarm.recipe.load import recipe_of
 from rewarm.recipe.recipe import Recipe
 
 logger = logging.getLogger("rewarm")
@@ -113,6 +113,10 @@ class Execution:
         self._shown = replace(begun, done=done, at=now)
         self.log.progress(done, total, unit, what=what, speed=speed)
 
+    def given(self) -> Recipe:
+        """The recipe without what a stage has settled."""
+        return recipe_of(self.run, settled=False)
+
     def warn(self, message: str, **fields: Any) -> None:
         self.log.warning(message, **fields)
 
@@ -136,9 +140,7 @@ class Execution:
 
 def open_run(run: Run, log: EventLog, stop: StopSignal, hangs: tuple[int, int] = (0, -1)) -> Execution:
     """An attempt at ``run``, as its recipe and the command that started it say."""
-    launch, workspace = read_launch(run), Workspace(run.path.parent.parent)
-    recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
-    return Execution(run, workspace, recipe, log, stop, hangs=hangs)
+    return Execution(run, Workspace(run.path.parent.parent), recipe_of(run), log, stop, hangs=hangs)
 
 
 def echo(event: Event) -> None:

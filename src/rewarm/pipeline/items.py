@@ -36,7 +36,7 @@ def with_items(recipe: Recipe, workspace: Workspace, progress: Progress | None) 
 
     sources = [source.model_copy(update={"steps": filled(source.steps)}) for source in recipe.data.sources]
     replay = recipe.data.replay and recipe.data.replay.model_copy(update={"steps": filled(recipe.data.replay.steps)})
-    changes = {"steps": filled(recipe.data.steps), "sources": sources, "replay": replay}
+    changes = {"steps": filled(recipe.data.steps), "sources": sources, **({"replay": replay} if replay else {})}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from rewarm.core.errors import DataError, UserError
-from rewarm.core.run import Run, read_launch
+from rewarm.core.run import Run
 from rewarm.core.workspace import Workspace
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import Plan, build_plan
@@ -23,7 +23,7 @@ from rewarm.data.selection import read_choice
 from rewarm.data.shards import HELD, TRAIN
 from rewarm.hub.models import list_models
 from rewarm.recipe.hyperparameters import Hyperparameters
-from rewarm.recipe.load import load_recipe
+from rewarm.recipe.load import recipe_of
 from rewarm.train.checkpoint import list_checkpoints, read_state
 from rewarm.train.guard import was_skipped
 
@@ -51,8 +51,7 @@ def order_of(run: Run) -> Order:
     prepared, trained = run.stage("prepare"), run.stage("train")
     if prepared is None:
         raise UserError("has not prepared its data yet", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
-    facts, launch = prepared["facts"], read_launch(run)
-    recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
+    facts, recipe = prepared["facts"], recipe_of(run)
     values = Hyperparameters.model_validate(facts["hyperparameters"])
     dataset = Dataset.open(Workspace(run.path.parent.parent).datasets / facts["dataset"], verify=False)
     rows = values.batch_size * values.gradient_accumulation_steps * recipe.infrastructure.world_size

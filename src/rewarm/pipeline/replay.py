@@ -19,18 +19,47 @@ import torch
 from rewarm.core.errors import ModelError
 from rewarm.core.manifest import canonical, is_whole, write_manifest
 from rewarm.core.storage import locked, remove_folder, sha256_bytes, staged_folder, sweep, write_file
+from rewarm.data.sample import sample_texts
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.models.sampling import Sampler, load_sampler, sample
 from rewarm.pipeline.base import Base
+from rewarm.pipeline.distance import measure_shift
 from rewarm.pipeline.execution import Execution
 from rewarm.recipe.facts import Machine, usable_cores
 from rewarm.recipe.recipe import Generate, Recipe
-from rewarm.recipe.resolve import device_for
+from rewarm.recipe.resolve import Origin, device_for, training_tokens
+from rewarm.recipe.shift import own_replay
 
 CORPUS = "corpus.jsonl"
 PART = 128
 """Texts of a part: a minute's work or two, which is what a kill may cost."""
 VERSION = 1
+
+
+def settle_replay(x: Execution, base: Base) -> Origin | None:
+    """Put into ``x.recipe`` the replay that it leaves open, and say why: its share follows the measured shift.
+
+    Where no text is named, the base writes it; where it can write none, there is a warning and no replay.
+
+    Raises:
+        DataError: the corpus cannot be read.
+    """
+    recipe, replay = x.recipe, x.recipe.data.replay
+    if not recipe.leaves_replay_open and (replay is None or "share" in replay.model_fields_set):
+        return None
+    try:
+        shift = measure_shift(recipe, base, x.progress)
+    except ModelError as error:
+        x.warn(f"how far the corpus lies from the base cannot be measured: {error}")
+        return None
+    if replay is None:
+        sizes = {name: text.tokens for name, text in sample_texts(recipe, base.folder).items()}
+        tokens = training_tokens(recipe, sizes, recipe.hyperparameters.epochs)
+        chosen = own_replay(shift.share, tokens, [text.name for text in recipe.texts])
+    else:
+        chosen = replay.model_copy(update={"share": shift.share})
+    x.recipe = recipe.replaying(chosen)
+    return Origin(chosen.model_dump(mode="json", exclude_unset=True), "recommended", shift.reason)
 
 
 def with_replay(x: Execution, base: Base) -> Recipe:

@@ -139,6 +139,18 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
     return notes
 
 
+def replay_advice(recipe: Recipe) -> list[str]:
+    """What there is to say before a run where it is to choose the replay, or its share, itself."""
+    replay = recipe.data.replay
+    if not recipe.leaves_replay_open and (replay is None or "share" in replay.model_fields_set):
+        return []
+    what = "data.replay.share is left out" if replay else "data.replay is left out: the base writes it (null: none)"
+    return [
+        f"{what}; the share, 5 % of the tokens for an update, 15 % for a domain, 25 % for a language, follows what the "
+        "base pays for the corpus, measured when the run begins; the figures here are those of 25 %"
+    ]
+
+
 def best_advice(values: Hyperparameters, steps: int) -> list[str]:
     """What there is to say where no checkpoint before the last is evaluated, so that there is no best to choose."""
     if not values.save_best_checkpoint or values.eval_strategy != "steps":

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from rewarm.core.connections import HubConnection
-from rewarm.core.errors import DataError
+from rewarm.core.errors import DataError, Unreachable
 from rewarm.data.remote.place import QUESTION, Entry, Place, T
 from rewarm.data.signature import Signature, UnsettledError
 
@@ -80,7 +80,7 @@ def _if_there(ask: Callable[[], T]) -> T | None:
     """What the hub answers; None where it says that there is no such thing."""
     try:
         return ask()
-    except UnsettledError:
+    except (UnsettledError, Unreachable):
         raise
     except DataError:
         return None
