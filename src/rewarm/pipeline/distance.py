@@ -15,7 +15,7 @@ from rewarm.data.sample import sample_corpus
 from rewarm.data.steps.language import languages
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents, window_of
-from rewarm.models.causal import load_model
+from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import Progress
 from rewarm.models.sampling import load_sampler, sample
 from rewarm.pipeline.base import Base
@@ -52,21 +52,31 @@ def measure_shift(recipe: Recipe, base: Base, progress: Progress) -> Shift:
     if not own:
         raise ModelError("the base model writes nothing but empty texts", where=folder)
     model = load_model(folder, device=device)
-    bits = []
-    for texts in (corpus, own):
-        items = score_documents(
-            model,
-            _Texts(texts, tokenizer),
-            context_id=start,
-            bos_id=tokenizer.bos_id,
-            eos_id=tokenizer.eos_id,
-            window=window_of(WINDOW, model.config),
-            max_bytes=BYTES,
-            device=device,
-            progress=progress,
-        )
-        bits.append(bits_per_byte(items))
+    bits = [bits_of(texts, model, tokenizer, device, BYTES, progress) for texts in (corpus, own)]
     return shift_of(bits[0], bits[1], languages(corpus), languages(own))
+
+
+def bits_of(
+    texts: Sequence[str],
+    model: CausalModel,
+    tokenizer: DocumentTokenizer,
+    device: torch.device,
+    max_bytes: int,
+    progress: Progress,
+) -> float:
+    """Bits per byte of ``texts``, each a document of its own, as those that are held out are scored."""
+    items = score_documents(
+        model,
+        _Texts(texts, tokenizer),
+        context_id=tokenizer.context_id,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        window=window_of(WINDOW, model.config),
+        max_bytes=max_bytes,
+        device=device,
+        progress=progress,
+    )
+    return bits_per_byte(items)
 
 
 class _Texts:
