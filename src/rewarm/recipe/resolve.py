@@ -200,12 +200,15 @@ def _finetuning_type(q: _Question) -> Answer:
     return "lora", "training all parameters does not fit into memory"
 
 
+_RATE_OR_REPLAY = "a judgement; half the rate keeps as much of the old as twice the replay (arXiv 2404.03608)"
+
+
 def _learning_rate(q: _Question) -> Answer:
     if q.values.finetuning_type == "lora":
-        return 2e-4, "LoRA takes about ten times the rate of full training"
+        return 2e-4, "LoRA takes about ten times the rate of full training (arXiv 2405.09673)"
     if q.model.parameters <= 3e9:
-        return 4e-5, "the middle of 2e-5 to 1e-4 for an annealed base of up to 3B parameters"
-    return 2e-5, "bases above 3B parameters take about half"
+        return 4e-5, f"the middle of 2e-5 to 1e-4 for an annealed base of up to 3B parameters; {_RATE_OR_REPLAY}"
+    return 2e-5, f"bases above 3B parameters take about half; {_RATE_OR_REPLAY}"
 
 
 def _sequence_length(q: _Question) -> Answer:
@@ -215,7 +218,10 @@ def _sequence_length(q: _Question) -> Answer:
 
 
 def _schedule(q: _Question) -> Answer:
-    return "wsd", "warm-up, stable, decay over the last 20 %: a later run can go on from the stable part"
+    return (
+        "wsd",
+        "warm-up, stable, decay to 0 over the last 20 % (arXiv 2405.18392): a later run can go on from the stable part",
+    )
 
 
 def _warm_up(q: _Question) -> Answer:
@@ -225,7 +231,11 @@ def _warm_up(q: _Question) -> Answer:
 
 
 def _weight_decay(q: _Question) -> Answer:
-    return (0.1, "the usual value in pretraining") if q.values.finetuning_type == "full" else None
+    return (
+        (0.1, "as in 2403.08763; it makes repeated text cost less (arXiv 2605.01640)")
+        if q.values.finetuning_type == "full"
+        else None
+    )
 
 
 def _precision(q: _Question) -> Answer:
@@ -266,7 +276,7 @@ def _accumulation(q: _Question) -> Answer:
     passes = max(1, round(_rows_per_update(q) / q.values.batch_size))
     if "gradient_accumulation_steps" in q.given:
         return passes, "batch_size: auto keeps the sequences of an update"
-    return passes, "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many"
+    return passes, "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many: a judgement"
 
 
 def _logging(q: _Question) -> Answer:

@@ -120,7 +120,7 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
     elif recipe.data.replay.generate is not None:
         notes.append(
             f"replay: the base model first writes {recipe.data.replay.generate.tokens:,} tokens, once for this base "
-            "and these settings; minutes on a GPU, hours on a CPU"
+            "and these settings"
         )
     if not recipe.evaluation.panels:
         notes.append(
