@@ -17,7 +17,7 @@ from rewarm.data.dataset import Dataset, SourceInfo
 from rewarm.data.plan import build_plan, sizes_of
 from rewarm.data.prepare import find_dataset
 from rewarm.data.sample import Estimate as Sampled
-from rewarm.data.sample import sample_texts
+from rewarm.data.sample import sample_texts, with_own_replay
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.pipeline.base import Base, locate
 from rewarm.recipe.estimate import (
@@ -37,7 +37,6 @@ from rewarm.recipe.facts import Machine
 from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import Resolved, resolve, training_tokens
-from rewarm.recipe.shift import own_replay
 from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice, replay_advice
 from rewarm.train.calendar import build_calendar
 
@@ -68,7 +67,9 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         recipe = with_items(recipe, workspace, None)  # as a run had them when it made the dataset
     with progress_bar() as progress:
         base = locate(recipe.base_model, workspace, progress)
-        given, recipe = recipe, _with_replay(recipe, base)
+        given = recipe
+        if recipe.leaves_replay_open:
+            recipe = with_own_replay(recipe, base.folder, 0.25)
         texts = _texts(recipe, base, workspace)
     check_chat(recipe, base.folder)
     tokenizer = DocumentTokenizer.load(base.folder, recipe.data.document_tokens)
@@ -107,15 +108,6 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
         "problems": problems,
         "exit_code": EXIT_RESOURCE if problems else EXIT_DONE,
     }
-
-
-def _with_replay(recipe: Recipe, base: Base) -> Recipe:
-    """The recipe with the most replay that a run would choose where it is left open."""
-    if not recipe.leaves_replay_open:
-        return recipe
-    sizes = {name: text.tokens for name, text in sample_texts(recipe, base.folder).items()}
-    tokens = training_tokens(recipe, sizes, recipe.hyperparameters.epochs)
-    return recipe.replaying(own_replay(0.25, tokens, list(sizes)))
 
 
 def _asked(recipe: Recipe, base: Path, tokenizer: DocumentTokenizer) -> dict[str, Scored]:

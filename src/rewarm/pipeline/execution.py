@@ -113,10 +113,6 @@ class Execution:
         self._shown = replace(begun, done=done, at=now)
         self.log.progress(done, total, unit, what=what, speed=speed)
 
-    def given(self) -> Recipe:
-        """The recipe without what a stage has settled."""
-        return recipe_of(self.run, settled=False)
-
     def warn(self, message: str, **fields: Any) -> None:
         self.log.warning(message, **fields)
 

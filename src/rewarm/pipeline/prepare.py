@@ -27,6 +27,7 @@ from rewarm.pipeline.replay import settle_replay, with_replay
 from rewarm.recipe.estimate import estimate, shortages
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.hyperparameters import AUTO, Hyperparameters
+from rewarm.recipe.load import recipe_of
 from rewarm.recipe.recipe import Infrastructure
 from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
 from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice
@@ -39,7 +40,7 @@ def inputs(x: Execution) -> Any:
 
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
-    x.recipe = x.given()
+    x.recipe = recipe_of(x.run, settled=False)
     refuse_early(x)
     settings = x.recipe.evaluation
     check_tasks(settings.all_tasks, *settings.folders)
@@ -89,9 +90,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "fingerprint": base.fingerprint(),
         "parameters": base.parameters,
     }
-    path = x.save(
-        "resolved.json", _record(x, about, dataset, resolved, machine) | {"replay": replay and asdict(replay)}
-    )
+    record = _record(x, about, dataset, resolved, machine)
+    path = x.save("resolved.json", {**record, "replay": replay and asdict(replay)})
     facts = {
         "base": about,
         "dataset": dataset.hash,

@@ -12,14 +12,14 @@ from typing import Any
 
 from rewarm.core.storage import expand_home
 from rewarm.core.workspace import Workspace
-from rewarm.data.sample import sample_texts
+from rewarm.data.sample import sample_texts, with_own_replay
 from rewarm.models.folder import Progress
 from rewarm.pipeline.base import locate
 from rewarm.pipeline.distance import measure_shift
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import Origin, resolve
-from rewarm.recipe.shift import Shift, own_replay
+from rewarm.recipe.shift import Shift
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,10 @@ def recommend(model: str, corpus: str, workspace: Workspace, progress: Progress)
     source = {"name": "corpus", "path": corpus}
     plain = {"name": _name(corpus), "base_model": base.reference, "data": {"sources": [source]}}
     recipe = Recipe.model_validate(plain)
-    sizes = {"corpus": sample_texts(recipe, base.folder)["corpus"].tokens}
     shift = measure_shift(recipe, base, progress)
-    replay = own_replay(shift.share, sizes["corpus"])
-    sizes["replay"] = replay.generate.tokens if replay.generate else 0
-    plain["data"] = {"sources": [source], "replay": replay.model_dump(exclude_unset=True)}
+    plain["data"] = with_own_replay(recipe, base.folder, shift.share).model_dump(exclude_unset=True)["data"]
     plain["evaluation"] = {"general_tasks": ["in_context"]}
+    sizes = {"corpus": sample_texts(recipe, base.folder)["corpus"].tokens}
     resolved = resolve(Recipe.model_validate(plain), base.facts, sizes, Machine.here())
     chosen = {name: origin for name, origin in resolved.origins.items() if origin.origin == "recommended"}
     return Recommendation(plain, shift, chosen)

@@ -19,7 +19,7 @@ import torch
 from rewarm.core.errors import ModelError
 from rewarm.core.manifest import canonical, is_whole, write_manifest
 from rewarm.core.storage import locked, remove_folder, sha256_bytes, staged_folder, sweep, write_file
-from rewarm.data.sample import sample_texts
+from rewarm.data.sample import with_own_replay
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.models.sampling import Sampler, load_sampler, sample
 from rewarm.pipeline.base import Base
@@ -27,8 +27,7 @@ from rewarm.pipeline.distance import measure_shift
 from rewarm.pipeline.execution import Execution
 from rewarm.recipe.facts import Machine, usable_cores
 from rewarm.recipe.recipe import Generate, Recipe
-from rewarm.recipe.resolve import Origin, device_for, training_tokens
-from rewarm.recipe.shift import own_replay
+from rewarm.recipe.resolve import Origin, device_for
 
 CORPUS = "corpus.jsonl"
 PART = 128
@@ -53,13 +52,11 @@ def settle_replay(x: Execution, base: Base) -> Origin | None:
         x.warn(f"how far the corpus lies from the base cannot be measured: {error}")
         return None
     if replay is None:
-        sizes = {name: text.tokens for name, text in sample_texts(recipe, base.folder).items()}
-        tokens = training_tokens(recipe, sizes, recipe.hyperparameters.epochs)
-        chosen = own_replay(shift.share, tokens, [text.name for text in recipe.texts])
+        x.recipe = with_own_replay(recipe, base.folder, shift.share)
     else:
-        chosen = replay.model_copy(update={"share": shift.share})
-    x.recipe = recipe.replaying(chosen)
-    return Origin(chosen.model_dump(mode="json", exclude_unset=True), "recommended", shift.reason)
+        x.recipe = recipe.replaying(replay.model_copy(update={"share": shift.share}))
+    chosen = x.recipe.model_dump(mode="json", exclude_unset=True)["data"]["replay"]
+    return Origin(chosen, "recommended", shift.reason)
 
 
 def with_replay(x: Execution, base: Base) -> Recipe:

@@ -145,10 +145,8 @@ def replay_advice(recipe: Recipe) -> list[str]:
     if not recipe.leaves_replay_open and (replay is None or "share" in replay.model_fields_set):
         return []
     what = "data.replay.share is left out" if replay else "data.replay is left out: the base writes it (null: none)"
-    return [
-        f"{what}; the share, 5 % of the tokens for an update, 15 % for a domain, 25 % for a language, follows what the "
-        "base pays for the corpus, measured when the run begins; the figures here are those of 25 %"
-    ]
+    shares = "5 % of the tokens for an update, 15 % for a domain, 25 % for a language"
+    return [f"{what}; its share is measured when the run begins, {shares}; the figures here are those of 25 %"]
 
 
 def best_advice(values: Hyperparameters, steps: int) -> list[str]:
