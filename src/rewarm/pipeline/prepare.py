@@ -97,7 +97,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "dataset": dataset.hash,
         "hyperparameters": resolved.hyperparameters.model_dump(),
         "device": resolved.device,
-        "replay": replay and x.recipe.data.replay and x.recipe.data.replay.model_dump(mode="json"),
+        "replay": replay and x.recipe.model_dump(mode="json", exclude_unset=True)["data"]["replay"],
     }
     return facts, [path]
 

@@ -55,8 +55,7 @@ def settle_replay(x: Execution, base: Base) -> Origin | None:
         x.recipe = with_own_replay(recipe, base.folder, shift.share)
     else:
         x.recipe = recipe.replaying(replay.model_copy(update={"share": shift.share}))
-    chosen = x.recipe.model_dump(mode="json", exclude_unset=True)["data"]["replay"]
-    return Origin(chosen, "recommended", shift.reason)
+    return Origin({"share": shift.share, "generate": replay is None}, "recommended", shift.reason)
 
 
 def with_replay(x: Execution, base: Base) -> Recipe:

@@ -402,27 +402,25 @@ class Recipe(Frozen):
                 }
             )
 
-        base = self.base_model
-        data = self.data.model_copy(
-            update={
-                "sources": [text(source) for source in self.data.sources],
-                **({"replay": text(self.data.replay)} if self.data.replay else {}),  # unset stays unset
-                "steps": [step.located(at) for step in self.data.steps],
-            }
-        )
-        tasks = {
-            key: [at(task) if is_items_file(task) else task for task in getattr(self.evaluation, key)]
-            for key in ("tasks", "general_tasks")
+        def tasks(named: list[str]) -> list[str]:
+            return [at(task) if is_items_file(task) else task for task in named]
+
+        base, data, asked = self.base_model, self.data, self.evaluation
+        new_data = {
+            "sources": [text(source) for source in data.sources],
+            **({"replay": text(data.replay)} if data.replay else {}),  # unset stays unset
+            "steps": [step.located(at) for step in data.steps],
         }
-        folders = {key: getattr(self.evaluation, key) for key in ("task_path", "data_path")}
-        evaluation = self.evaluation.model_copy(
-            update={
-                "panels": [text(panel) for panel in self.evaluation.panels],
-                **tasks,
-                **{key: at(path) if path else None for key, path in folders.items()},
-            }
-        )
-        is_folder = base.startswith((".", "/", "~"))
-        return self.model_copy(
-            update={"base_model": at(base) if is_folder else base, "data": data, "evaluation": evaluation}
-        )
+        new_evaluation = {
+            "panels": [text(panel) for panel in asked.panels],
+            "tasks": tasks(asked.tasks),
+            "general_tasks": tasks(asked.general_tasks),
+            "task_path": asked.task_path and at(asked.task_path),
+            "data_path": asked.data_path and at(asked.data_path),
+        }
+        changes = {
+            "base_model": at(base) if base.startswith((".", "/", "~")) else base,
+            "data": data.model_copy(update=new_data),
+            "evaluation": asked.model_copy(update=new_evaluation),
+        }
+        return self.model_copy(update=changes)

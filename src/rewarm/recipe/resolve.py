@@ -116,13 +116,11 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
     device, devices = device_for(recipe, machine), recipe.infrastructure.world_size
     place = Place(device, devices, "running_average" in recipe.evaluation.averages)
     check_quantised(recipe, device)
-    origins: dict[str, Origin] = {}
-    values = recipe.hyperparameters
-    for name in Hyperparameters.model_fields:
-        if name in values.model_fields_set:
-            origins[name] = Origin(getattr(values, name), "recipe", "given")
-        else:
-            origins[name] = Origin(getattr(values, name), "platform", "the reference platform's default")
+    values, source = recipe.hyperparameters, (("platform", "the reference platform's default"), ("recipe", "given"))
+    origins = {
+        name: Origin(getattr(values, name), *source[name in values.model_fields_set])
+        for name in Hyperparameters.model_fields
+    }
     for name, recommend in _RECOMMENDATIONS:
         if origins[name].origin == "recipe" and not (name in _BATCH and recipe.hyperparameters.batch_size == AUTO):
             continue
@@ -240,14 +238,6 @@ def _accumulation(q: _Question) -> Answer:
     return passes, "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many: a judgement"
 
 
-def _checkpoint_strategy(q: _Question) -> Answer:
-    if q.values.save_best_checkpoint:
-        return None  # it must stay equal to eval_strategy
-    if "checkpoint_steps" in q.given:
-        return "steps", "checkpoint_steps is given"
-    return "steps", "a crash loses a twentieth of the run, or ten steps"
-
-
 _STEPS_BETWEEN = 10
 
 
@@ -306,7 +296,14 @@ _RECOMMENDATIONS: tuple[tuple[str, Callable[[_Question], Answer]], ...] = (
         "logging_steps",
         lambda q: (max(1, q.steps // 200), "about 200 points on the curve") if q.steps < 2000 else None,
     ),
-    ("checkpoint_strategy", _checkpoint_strategy),
+    (
+        "checkpoint_strategy",
+        lambda q: (
+            ("steps", "a crash loses no more than that, by default a twentieth of the run")
+            if not q.values.save_best_checkpoint  # else it must stay equal to eval_strategy
+            else None
+        ),
+    ),
     ("checkpoint_steps", _checkpoint_steps),
     (
         "eval_steps",
