@@ -55,7 +55,9 @@ def settle_replay(x: Execution, base: Base) -> Origin | None:
         x.recipe = with_own_replay(recipe, base.folder, shift.share)
     else:
         x.recipe = recipe.replaying(replay.model_copy(update={"share": shift.share}))
-    return Origin({"share": shift.share, "generate": replay is None}, "recommended", shift.reason)
+    chosen = x.recipe.model_dump(mode="json", exclude_unset=True)["data"]["replay"]
+    chosen.pop("path", None)  # reports travel, and it is in the recipe
+    return Origin(chosen, "recommended", shift.reason)
 
 
 def with_replay(x: Execution, base: Base) -> Recipe:
