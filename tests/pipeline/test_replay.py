@@ -114,6 +114,35 @@ def test_a_model_that_repeats_itself_is_an_error_and_not_a_loop(tmp_path: Path) 
         write(bench)
 
 
+def test_replay_that_is_left_open_is_measured_written_and_said_why(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path, "")
+    checked = bench.rewarm("check", "recipe.yaml", "--json")
+    found = orjson.loads(checked.stdout)
+    assert {row["name"]: row["share"] for row in found["mixture"]} == {"new": 0.75, "replay": 0.25}
+    assert any("data.replay is left out: the base writes it" in note for note in found["advice"])
+    done = bench.rewarm("run", "recipe.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = bench.run()
+    chosen = orjson.loads((run.path / "resolved.json").read_bytes())["replay"]
+    share = chosen["value"]["share"]
+    assert share in (0.05, 0.15, 0.25) and "bits per byte against" in chosen["reason"]
+    report = orjson.loads((run.report / "report.json").read_bytes())
+    assert report["data"]["replay_share"] == share and report["data"]["replay"] == chosen
+    assert chosen["reason"] in (run.report / "report.html").read_text()
+    shown = bench.rewarm("data", "show", run.id, "--rows", "8")
+    assert shown.returncode == 0 and "replay #" in shown.stdout, shown.stdout + shown.stderr
+    again = bench.rewarm("resume", "last", "--from", "train")  # another process reads what the first one chose
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert orjson.loads((run.report / "report.json").read_bytes())["data"]["replay_share"] == share
+
+
+def test_null_is_a_choice(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path, "replay: null")
+    checked = orjson.loads(bench.rewarm("check", "recipe.yaml", "--json").stdout)
+    assert [row["name"] for row in checked["mixture"]] == ["new"]
+    assert any(note.startswith("no replay: expect forgetting") for note in checked["advice"])
+
+
 def test_a_killed_run_goes_on_writing_and_trains_on_it(tmp_path: Path) -> None:
     expected = write(bench_in(tmp_path / "other"))
     bench = bench_in(tmp_path / "run")

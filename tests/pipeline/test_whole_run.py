@@ -381,3 +381,8 @@ def test_damaged_records_and_manifests_are_made_again(bench: Bench) -> None:
     assert "baseline.json: this file is damaged: stage baseline runs again" in done.stdout.replace("\n", "")
     assert "what stood behind the last whole event is in events.damaged now" in done.stdout
     assert weights(run) == before
+
+
+def test_a_panel_of_another_size_than_it_must_have_is_an_error(bench: Bench) -> None:
+    done = bench.rewarm("run", "recipe.yaml", "evaluation.panels[0].records=61")
+    assert done.returncode == 3 and "60 records were read, and 61 must be there" in done.stdout + done.stderr

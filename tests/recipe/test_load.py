@@ -11,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rewarm.core.errors import UserError
+from rewarm.core.manifest import to_json
+from rewarm.core.run import create_run
+from rewarm.core.storage import write_file
+from rewarm.core.workspace import Workspace
 from rewarm.recipe.hyperparameters import Hyperparameters
-from rewarm.recipe.load import load_recipe, parse_recipe
+from rewarm.recipe.load import load_recipe, parse_recipe, recipe_of
 from rewarm.recipe.recipe import Recipe
+from rewarm.recipe.shift import own_replay
 
 
 def parse(text: str, *overrides: str) -> Recipe:
@@ -313,3 +318,18 @@ def test_numbers_that_no_run_could_use(minimal: str, override: str, words: str) 
 )
 def test_a_home_that_is_none(minimal: str, override: str) -> None:
     assert "there is no such home folder" in refused(minimal, override)
+
+
+def test_a_runs_recipe_has_the_replay_that_its_first_stage_chose(minimal: str, tmp_path: Path) -> None:
+    run = create_run(Workspace(tmp_path / "home"), "a", minimal, [], tmp_path)
+    assert recipe_of(run).leaves_replay_open
+    chosen = own_replay(0.15, 100_000, ["replay"])
+    facts = {"replay": chosen.model_dump(mode="json", exclude_unset=True)}
+    record = {"inputs": "", "outputs": {}, "facts": facts, "seconds": 1.0}
+    write_file(run.stage_record("prepare"), to_json(record))
+    assert recipe_of(run).data.replay == chosen and not recipe_of(run).leaves_replay_open
+    assert recipe_of(run, settled=False).leaves_replay_open
+    write_file(run.stage_record("prepare"), b"{")  # damaged: the stage runs again
+    assert recipe_of(run).leaves_replay_open
+    null = create_run(Workspace(tmp_path / "home"), "a", minimal + "  replay: null\n", [], tmp_path)
+    assert not recipe_of(null).leaves_replay_open

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rewarm.recipe.shift import shift_of, written_tokens
+from rewarm.recipe.shift import own_replay, shift_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,14 @@ def test_a_language_that_the_base_hardly_writes_is_new_however_cheap_its_bytes_a
     assert shift_of(1.1, 1.0, {"vi": 0.4, "en": 0.3}, {"en": 0.95}).kind == "update"
 
 
-def test_the_base_writes_a_quarter_of_the_replay_that_is_seen_and_at_most_20m() -> None:
-    assert written_tokens(0.25, 1200) == 100  # 400 are replayed, 4 times each
-    assert written_tokens(0.25, 10**12) == 20_000_000
-    assert written_tokens(0.05, 3) == 1
+@pytest.mark.parametrize(
+    ("share", "tokens", "wanted", "longest"),
+    [(0.25, 1_080_000, 100_000, 781), (0.25, 10**12, 20_000_000, 1024), (0.05, 3, 1, 64)],
+)
+def test_the_base_writes_what_is_seen_four_times_and_at_most_20m(
+    share: float, tokens: int, wanted: int, longest: int
+) -> None:
+    replay = own_replay(share, tokens)
+    assert replay.generate is not None and replay.share == share and not replay.path
+    assert (replay.generate.tokens, replay.generate.max_tokens) == (wanted, longest)
+    assert own_replay(share, tokens, ["replay"]).name != "replay"

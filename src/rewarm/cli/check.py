@@ -17,7 +17,7 @@ from rewarm.data.dataset import Dataset, SourceInfo
 from rewarm.data.plan import build_plan, sizes_of
 from rewarm.data.prepare import find_dataset
 from rewarm.data.sample import Estimate as Sampled
-from rewarm.data.sample import sample_texts
+from rewarm.data.sample import sample_texts, with_own_replay
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.models.folder import is_folder
 from rewarm.pipeline.base import Base, locate
@@ -38,7 +38,7 @@ from rewarm.recipe.facts import Machine
 from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import Resolved, resolve, training_tokens
-from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice
+from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice, replay_advice
 from rewarm.train.calendar import build_calendar
 
 
@@ -69,10 +69,13 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     with progress_bar() as progress:
         of_a_hub = "/" in recipe.base_model and not is_folder(recipe.base_model)
         base = locate(recipe.base_model, workspace, progress, weights=not of_a_hub)  # those are fetched by the run
+        given = recipe
+        if recipe.leaves_replay_open:
+            recipe = with_own_replay(recipe, base.folder, 0.25)
         texts = _texts(recipe, base, workspace)
     check_chat(recipe, base.folder)
     tokenizer = DocumentTokenizer.load(base.folder, recipe.data.document_tokens)
-    ends = [*document_end_advice(recipe, tokenizer), *chat_advice(recipe, base.folder)]
+    ends = [*document_end_advice(recipe, tokenizer), *chat_advice(recipe, base.folder), *replay_advice(given)]
     machine = Machine.here()
     resolved = resolve(recipe, base.facts, texts.sizes, machine)
     values = resolved.hyperparameters

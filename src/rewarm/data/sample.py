@@ -22,6 +22,8 @@ from rewarm.data.scan import clean, identity
 from rewarm.data.steps import build_steps
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.recipe.recipe import Recipe, Text
+from rewarm.recipe.resolve import training_tokens
+from rewarm.recipe.shift import own_replay
 from rewarm.recipe.steps import Decontaminate, NearDuplicates, Step
 
 _FILES, _REMOTE_FILES, _PARTS = 256, 8, 8
@@ -70,6 +72,28 @@ def sample_texts(recipe: Recipe, tokenizer_folder: Path, max_bytes: int = 2_000_
     samples = {text.name: _sample(text, recipe, max_bytes // len(recipe.texts)) for text in recipe.texts}
     _drop_duplicates(list(samples.values()), recipe.data.near_duplicates)
     return {t.name: _estimate(samples[t.name], tokenizer, recipe.steps_of(t)) for t in recipe.texts}
+
+
+def with_own_replay(recipe: Recipe, tokenizer_folder: Path, share: float) -> Recipe:
+    """The recipe with so large a ``share`` of replay that its base is to write, by the estimated size of its texts."""
+    sizes = {name: text.tokens for name, text in sample_texts(recipe, tokenizer_folder).items()}
+    tokens = training_tokens(recipe, sizes, recipe.hyperparameters.epochs)
+    return recipe.replaying(own_replay(share, tokens, list(sizes)))
+
+
+def sample_corpus(recipe: Recipe, max_bytes: int, characters: int) -> list[str]:
+    """Beginnings of so many ``characters`` of cleaned documents of the sources, from all over them.
+
+    Raises:
+        DataError: if a text is missing, a file of the sample cannot be read, or the steps drop all of it.
+    """
+    found, each = list[str](), max_bytes // len(recipe.data.sources)
+    for source in recipe.data.sources:
+        read = _sample(source, recipe, 4 * each).cleaned
+        texts = [text for one in read if one and (text := one[:characters].strip())]
+        share = min(1.0, each / max(1, sum(len(text.encode()) for text in texts)))
+        found += [text for n, text in enumerate(texts) if int(n * share) < int((n + 1) * share) or not n]
+    return found
 
 
 def _estimate(sample: _Sample, tokenizer: DocumentTokenizer, steps: Sequence[Step]) -> Estimate:

@@ -36,8 +36,9 @@ def with_items(recipe: Recipe, workspace: Workspace, progress: Progress | None) 
 
     sources = [source.model_copy(update={"steps": filled(source.steps)}) for source in recipe.data.sources]
     replay = recipe.data.replay and recipe.data.replay.model_copy(update={"steps": filled(recipe.data.replay.steps)})
-    changes = {"steps": filled(recipe.data.steps), "sources": sources, "replay": replay}
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+    changes = {"steps": filled(recipe.data.steps), "sources": sources}
+    found = recipe.model_copy(update={"data": recipe.data.model_copy(update=changes)})
+    return found.replaying(replay) if replay else found
 
 
 def _is_open(step: Step) -> bool:

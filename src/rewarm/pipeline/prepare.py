@@ -10,7 +10,7 @@ import orjson
 import torch
 
 import rewarm
-from rewarm.core.errors import ResourceError, UserError
+from rewarm.core.errors import DataError, ResourceError, UserError
 from rewarm.core.manifest import MANIFEST, canonical
 from rewarm.core.run import read_launch
 from rewarm.core.storage import free_bytes, sha256_bytes, sha256_file
@@ -23,10 +23,11 @@ from rewarm.models.folder import fingerprint
 from rewarm.pipeline.base import Base, locate
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.items import with_items
-from rewarm.pipeline.replay import with_replay
+from rewarm.pipeline.replay import settle_replay, with_replay
 from rewarm.recipe.estimate import estimate, shortages
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.hyperparameters import AUTO, Hyperparameters
+from rewarm.recipe.load import recipe_of
 from rewarm.recipe.recipe import Infrastructure
 from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
 from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice
@@ -39,12 +40,14 @@ def inputs(x: Execution) -> Any:
 
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
+    x.recipe = recipe_of(x.run, settled=False)
     refuse_early(x)
     settings = x.recipe.evaluation
     check_tasks(settings.all_tasks, *settings.folders)
     base = locate(x.recipe.base_model, x.workspace, x.progress)
     check_length(x.recipe, base.facts)
     check_chat(x.recipe, base.folder)
+    replay = settle_replay(x, base)
     dataset = build_dataset(
         with_items(with_replay(x, base), x.workspace, x.progress),
         base.folder,
@@ -54,7 +57,14 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         stop=x.stop,
         again=_dataset_before(x),
     )
+    wanted = {panel.name: panel.records for panel in x.recipe.evaluation.panels if panel.records}
     for source in dataset.manifest["sources"]:
+        if wanted.get(source["name"], source["documents_in"]) != source["documents_in"]:
+            raise DataError(
+                f"{source['documents_in']:,} records were read, and {wanted[source['name']]:,} must be there",
+                where=f"panel {source['name']}: {', '.join(source['paths'])}",
+                remedy="the file is another one, or not whole; correct records where that is meant",
+            )
         for bad in source["bad_files"]:
             x.warn(f"damaged and passed over: {bad['file']}: {bad['reason']}", source=source["name"])
     machine = Machine.here()
@@ -80,12 +90,14 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "fingerprint": base.fingerprint(),
         "parameters": base.parameters,
     }
-    path = x.save("resolved.json", _record(x, about, dataset, resolved, machine))
+    record = _record(x, about, dataset, resolved, machine)
+    path = x.save("resolved.json", {**record, "replay": replay and asdict(replay)})
     facts = {
         "base": about,
         "dataset": dataset.hash,
         "hyperparameters": resolved.hyperparameters.model_dump(),
         "device": resolved.device,
+        "replay": replay and x.recipe.model_dump(mode="json", exclude_unset=True)["data"]["replay"],
     }
     return facts, [path]
 

@@ -19,18 +19,45 @@ import torch
 from rewarm.core.errors import ModelError
 from rewarm.core.manifest import canonical, is_whole, write_manifest
 from rewarm.core.storage import locked, remove_folder, sha256_bytes, staged_folder, sweep, write_file
+from rewarm.data.sample import with_own_replay
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.models.sampling import Sampler, load_sampler, sample
 from rewarm.pipeline.base import Base
+from rewarm.pipeline.distance import measure_shift
 from rewarm.pipeline.execution import Execution
 from rewarm.recipe.facts import Machine, usable_cores
 from rewarm.recipe.recipe import Generate, Recipe
-from rewarm.recipe.resolve import device_for
+from rewarm.recipe.resolve import Origin, device_for
 
 CORPUS = "corpus.jsonl"
 PART = 128
 """Texts of a part: a minute's work or two, which is what a kill may cost."""
 VERSION = 1
+
+
+def settle_replay(x: Execution, base: Base) -> Origin | None:
+    """Put into ``x.recipe`` the replay that it leaves open, and say why: its share follows the measured shift.
+
+    Where no text is named, the base writes it; where it can write none, there is a warning and no replay.
+
+    Raises:
+        DataError: the corpus cannot be read.
+    """
+    recipe, replay = x.recipe, x.recipe.data.replay
+    if not recipe.leaves_replay_open and (replay is None or "share" in replay.model_fields_set):
+        return None
+    try:
+        shift = measure_shift(recipe, base, x.progress)
+    except ModelError as error:
+        x.warn(f"how far the corpus lies from the base cannot be measured: {error}")
+        return None
+    if replay is None:
+        x.recipe = with_own_replay(recipe, base.folder, shift.share)
+    else:
+        x.recipe = recipe.replaying(replay.model_copy(update={"share": shift.share}))
+    chosen = x.recipe.model_dump(mode="json", exclude_unset=True)["data"]["replay"]
+    chosen.pop("path", None)  # reports travel, and it is in the recipe
+    return Origin(chosen, "recommended", shift.reason)
 
 
 def with_replay(x: Execution, base: Base) -> Recipe:

@@ -17,9 +17,9 @@ import yaml
 
 from rewarm.core.config import Path as KeyPath
 from rewarm.core.config import dotted, validate
-from rewarm.core.errors import UserError
+from rewarm.core.errors import DataError, UserError
 from rewarm.core.run import Run, read_launch
-from rewarm.recipe.recipe import Recipe
+from rewarm.recipe.recipe import Recipe, Replay
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 100_000
@@ -40,10 +40,19 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), folder: Path | None =
     return parse_recipe(read_text(path), overrides, folder or path.resolve().parent, str(path))
 
 
-def recipe_of(run: Run) -> Recipe:
-    """The recipe of a run, as its command line changed it and as seen from where that was. Raises ``UserError``."""
+def recipe_of(run: Run, settled: bool = True) -> Recipe:
+    """The recipe of a run; ``settled``: with the replay that its first stage chose where it is left open.
+
+    Raises:
+        UserError: as ``load_recipe``.
+    """
     launch = read_launch(run)
-    return load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
+    recipe = load_recipe(run.recipe, launch["overrides"], Path(launch["folder"]))
+    try:
+        chosen = settled and (run.stage("prepare") or {"facts": {}})["facts"].get("replay")
+    except DataError:  # a damaged record: the stage runs again
+        return recipe
+    return recipe.replaying(Replay.model_validate(chosen)) if chosen else recipe
 
 
 def read_text(path: Path) -> str:

@@ -14,6 +14,7 @@ from rewarm.core.connections import SCHEMES, check_uri
 from rewarm.core.errors import UserError
 from rewarm.core.storage import expand_home
 from rewarm.recipe.hyperparameters import Hyperparameters
+from rewarm.recipe.panels import with_named
 from rewarm.recipe.steps import NearDuplicates, Step
 
 Format = Literal["auto", "jsonl", "json", "txt", "csv", "parquet", "pdf"]
@@ -96,7 +97,9 @@ class Replay(Trained):
 
     name: Name = "replay"
     path: str | list[str] = Field(default_factory=list, description="file, folder or glob; relative to the recipe")
-    share: float = Field(0.25, ge=0, lt=1, description="share of all training tokens")
+    share: float = Field(
+        0.25, ge=0, lt=1, description="share of all training tokens; left out, 0.05 to 0.25 as the corpus takes"
+    )
     generate: Generate | None = Field(None, description="sampled from the base model, in place of path")
 
     @property
@@ -117,6 +120,8 @@ class Replay(Trained):
 
 class Panel(Text):
     """Text that is only ever measured, never trained on."""
+
+    records: int | None = Field(None, ge=1, description="records that its files must hold; another number is an error")
 
 
 class DocumentTokens(Frozen):
@@ -144,7 +149,9 @@ class Anneal(Frozen):
 
 class Data(Frozen):
     sources: list[Source] = Field(min_length=1, description="what to learn")
-    replay: Replay | None = Field(None, description="what not to forget")
+    replay: Replay | None = Field(
+        None, description="what not to forget; left out, the base model writes as much as the corpus takes; null: none"
+    )
     temperature: float = Field(1.0, gt=0, le=100, description="evens out sizes: tokens ~ size ** (1/temperature)")
     anneal: Anneal | None = Field(None, description="another mixture over the last part of the run")
     held_out: float = Field(0.001, gt=0, lt=0.5, description="share of documents held out of training")
@@ -248,7 +255,9 @@ class Evaluation(Frozen):
     batch_size: int = Field(
         1, ge=1, le=1024, description="requests of tasks that are answered together: faster on a GPU"
     )
-    panels: list[Panel] = Field(default_factory=list, description="texts that are measured, never trained on")
+    panels: Annotated[list[Panel], BeforeValidator(with_named)] = Field(
+        default_factory=list, description="texts that are measured, never trained on; or names, such as general_quick"
+    )
     max_bytes_per_source: int = Field(1_000_000, ge=1, description="bytes of held-out text scored per source")
     at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [0.01, 0.02, 0.05, 0.1, 0.2, 0.5],
@@ -358,6 +367,15 @@ class Recipe(Frozen):
         replay = (self.data.replay,) if self.data.replay else ()
         return (*self.evaluation.panels, *self.data.sources, *replay)
 
+    @property
+    def leaves_replay_open(self) -> bool:
+        """Whether the run is to choose the replay itself; ``replay: null`` is a choice."""
+        return self.data.replay is None and "replay" not in self.data.model_fields_set
+
+    def replaying(self, replay: Replay) -> Recipe:
+        """The recipe with this replay in place of its own."""
+        return self.model_copy(update={"data": self.data.model_copy(update={"replay": replay})})
+
     def steps_of(self, text: Text) -> list[Step]:
         """How a text of the recipe is cleaned: panels and replay are taken as they are unless they say otherwise."""
         if text.steps is not None:
@@ -391,7 +409,7 @@ class Recipe(Frozen):
         data, asked = self.data, self.evaluation
         texts: dict[str, Any] = {
             "sources": [text(source) for source in data.sources],
-            "replay": data.replay and text(data.replay),
+            **({"replay": text(data.replay)} if data.replay else {}),  # unset stays unset
             "steps": steps(data.steps),
         }
         evaluation: dict[str, Any] = {

@@ -116,13 +116,11 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
     device, devices = device_for(recipe, machine), recipe.infrastructure.world_size
     place = Place(device, devices, "running_average" in recipe.evaluation.averages)
     check_quantised(recipe, device)
-    origins: dict[str, Origin] = {}
-    values = recipe.hyperparameters
-    for name in Hyperparameters.model_fields:
-        if name in values.model_fields_set:
-            origins[name] = Origin(getattr(values, name), "recipe", "given")
-        else:
-            origins[name] = Origin(getattr(values, name), "platform", "the reference platform's default")
+    values, source = recipe.hyperparameters, (("platform", "the reference platform's default"), ("recipe", "given"))
+    origins = {
+        name: Origin(getattr(values, name), *source[name in values.model_fields_set])
+        for name in Hyperparameters.model_fields
+    }
     for name, recommend in _RECOMMENDATIONS:
         if origins[name].origin == "recipe" and not (name in _BATCH and recipe.hyperparameters.batch_size == AUTO):
             continue
@@ -200,44 +198,15 @@ def _finetuning_type(q: _Question) -> Answer:
     return "lora", "training all parameters does not fit into memory"
 
 
+_RATE_OR_REPLAY = "a judgement; half the rate keeps as much of the old as twice the replay (arXiv 2404.03608)"
+
+
 def _learning_rate(q: _Question) -> Answer:
     if q.values.finetuning_type == "lora":
-        return 2e-4, "LoRA takes about ten times the rate of full training"
+        return 2e-4, "LoRA takes about ten times the rate of full training (arXiv 2405.09673)"
     if q.model.parameters <= 3e9:
-        return 4e-5, "the middle of 2e-5 to 1e-4 for an annealed base of up to 3B parameters"
-    return 2e-5, "bases above 3B parameters take about half"
-
-
-def _sequence_length(q: _Question) -> Answer:
-    if q.model.positions and q.model.positions < q.values.max_sequence_length:
-        return q.model.positions, "all that the base model can look back on"
-    return None
-
-
-def _schedule(q: _Question) -> Answer:
-    return "wsd", "warm-up, stable, decay over the last 20 %: a later run can go on from the stable part"
-
-
-def _warm_up(q: _Question) -> Answer:
-    if "lr_warmup_steps" in q.given:
-        return None
-    return 0.01, "no warm-up gives an early spike; its length makes no difference (arXiv 2403.08763)"
-
-
-def _weight_decay(q: _Question) -> Answer:
-    return (0.1, "the usual value in pretraining") if q.values.finetuning_type == "full" else None
-
-
-def _precision(q: _Question) -> Answer:
-    if q.device == "cpu":
-        return "none", "fp32: bf16 is slower on most CPUs"
-    return None
-
-
-def _recompute(q: _Question) -> Answer:
-    if q.fits(disable_gradient_checkpointing=True):
-        return True, "the activations fit into memory, and recomputing them costs a quarter of the speed"
-    return False, "the activations would not fit into memory"
+        return 4e-5, f"the middle of 2e-5 to 1e-4 for an annealed base of up to 3B parameters; {_RATE_OR_REPLAY}"
+    return 2e-5, f"bases above 3B parameters take about half; {_RATE_OR_REPLAY}"
 
 
 def _batch_size(q: _Question) -> Answer:
@@ -266,19 +235,7 @@ def _accumulation(q: _Question) -> Answer:
     passes = max(1, round(_rows_per_update(q) / q.values.batch_size))
     if "gradient_accumulation_steps" in q.given:
         return passes, "batch_size: auto keeps the sequences of an update"
-    return passes, "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many"
-
-
-def _logging(q: _Question) -> Answer:
-    return (max(1, q.steps // 200), "about 200 points on the curve") if q.steps < 2000 else None
-
-
-def _checkpoint_strategy(q: _Question) -> Answer:
-    if q.values.save_best_checkpoint:
-        return None  # it must stay equal to eval_strategy
-    if "checkpoint_steps" in q.given:
-        return "steps", "checkpoint_steps is given"
-    return "steps", "a crash loses a twentieth of the run, or ten steps"
+    return passes, "0.25M to 1M tokens an update, but at least 1,000 updates where there are as many: a judgement"
 
 
 _STEPS_BETWEEN = 10
@@ -292,34 +249,77 @@ def _checkpoint_steps(q: _Question) -> Answer:
     return math.ceil(q.steps / 20), "a twentieth of the run"
 
 
-def _eval_steps(q: _Question) -> Answer:
-    if q.values.save_best_checkpoint and q.values.eval_strategy == "steps":
-        return q.values.checkpoint_steps, "the best is chosen among checkpoints that were evaluated"
-    return None
-
-
-def _checkpoints_kept(q: _Question) -> Answer:
-    if "average" in q.recipe.evaluation.averages:
-        return 5, "their average is a candidate; three to five are usual"
-    return 2, "two verified ones are enough to resume; each takes 12 bytes a trained parameter"
-
-
 _BATCH = ("batch_size", "gradient_accumulation_steps")
 _RECOMMENDATIONS: tuple[tuple[str, Callable[[_Question], Answer]], ...] = (
-    ("mixed_precision", _precision),
-    ("max_sequence_length", _sequence_length),
+    ("mixed_precision", lambda q: ("none", "fp32: bf16 is slower on most CPUs") if q.device == "cpu" else None),
+    (
+        "max_sequence_length",
+        lambda q: (
+            (q.model.positions, "all that the base model can look back on")
+            if q.model.positions and q.model.positions < q.values.max_sequence_length
+            else None
+        ),
+    ),
     ("finetuning_type", _finetuning_type),
     ("learning_rate", _learning_rate),
-    ("lr_scheduler_type", _schedule),
-    ("lr_warmup_ratio", _warm_up),
-    ("weight_decay", _weight_decay),
-    ("disable_gradient_checkpointing", _recompute),
+    (
+        "lr_scheduler_type",
+        lambda q: ("wsd", "warm-up, stable, then to 0 over the last 20 % (arXiv 2405.18392): a later run can go on"),
+    ),
+    (
+        "lr_warmup_ratio",
+        lambda q: (
+            (0.01, "no warm-up gives an early spike; its length makes no difference (arXiv 2403.08763)")
+            if "lr_warmup_steps" not in q.given
+            else None
+        ),
+    ),
+    (
+        "weight_decay",
+        lambda q: (
+            (0.1, "as in 2403.08763; it makes repeated text cost less (arXiv 2605.01640)")
+            if q.values.finetuning_type == "full"
+            else None
+        ),
+    ),
+    (
+        "disable_gradient_checkpointing",
+        lambda q: (
+            (True, "the activations fit into memory, and recomputing them costs a quarter of the speed")
+            if q.fits(disable_gradient_checkpointing=True)
+            else (False, "the activations would not fit into memory")
+        ),
+    ),
     ("batch_size", _batch_size),
     ("gradient_accumulation_steps", _accumulation),
-    ("logging_steps", _logging),
-    ("checkpoint_strategy", _checkpoint_strategy),
+    (
+        "logging_steps",
+        lambda q: (max(1, q.steps // 200), "about 200 points on the curve") if q.steps < 2000 else None,
+    ),
+    (
+        "checkpoint_strategy",
+        lambda q: (
+            ("steps", "a crash loses no more than that, by default a twentieth of the run")
+            if not q.values.save_best_checkpoint  # else it must stay equal to eval_strategy
+            else None
+        ),
+    ),
     ("checkpoint_steps", _checkpoint_steps),
-    ("eval_steps", _eval_steps),
-    ("number_of_checkpoints", _checkpoints_kept),
+    (
+        "eval_steps",
+        lambda q: (
+            (q.values.checkpoint_steps, "the best is chosen among checkpoints that were evaluated")
+            if q.values.save_best_checkpoint and q.values.eval_strategy == "steps"
+            else None
+        ),
+    ),
+    (
+        "number_of_checkpoints",
+        lambda q: (
+            (5, "their average is a candidate; three to five are usual")
+            if "average" in q.recipe.evaluation.averages
+            else (2, "two verified ones are enough to resume; each takes 12 bytes a trained parameter")
+        ),
+    ),
 )
 """Field and recommendation, in an order in which each may look at those before it."""

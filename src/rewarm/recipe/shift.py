@@ -9,9 +9,11 @@ judgement.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from rewarm.recipe.recipe import Generate, Replay
 
 Kind = Literal["update", "domain", "language"]
 
@@ -52,6 +54,12 @@ def shift_of(
     return Shift(kind, share, f"{why}: {corpus:.2f} bits per byte against {own:.2f} of its own writing")
 
 
-def written_tokens(share: float, tokens: int, passes: float = 4.0) -> int:
-    """Tokens of replay that the base should write beside ``tokens`` of a corpus: seen ``passes`` times, up to 20M."""
-    return max(1, min(20_000_000, round(share / (1 - share) * tokens / passes)))
+def own_replay(share: float, tokens: int, taken: Collection[str] = ()) -> Replay:
+    """Replay that the base writes beside ``tokens`` of a corpus: up to 20M tokens, seen four times at most.
+
+    A tenth of it may be held out. Texts are shorter where few tokens are wanted, so that there are a hundred or more.
+    """
+    wanted = max(1, min(20_000_000, round(share / (1 - share) * tokens / 3.6)))
+    generate = Generate(tokens=wanted, max_tokens=min(1024, max(64, wanted // 128)))
+    replay = Replay(share=share, generate=generate)
+    return replay if replay.name not in taken else replay.model_copy(update={"name": "written-by-the-base"})

@@ -103,7 +103,7 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
     elif recipe.data.replay.generate is not None:
         notes.append(
             f"replay: the base model first writes {recipe.data.replay.generate.tokens:,} tokens, once for this base "
-            "and these settings; minutes on a GPU, hours on a CPU"
+            "and these settings"
         )
     if not recipe.evaluation.panels:
         notes.append(
@@ -120,6 +120,16 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
     if recipe.notify.email or recipe.notify.webhooks:
         notes.append("notify: the Studio tells them, if one runs on this workspace")
     return notes
+
+
+def replay_advice(recipe: Recipe) -> list[str]:
+    """What there is to say before a run where it is to choose the replay, or its share, itself."""
+    replay = recipe.data.replay
+    if not recipe.leaves_replay_open and (replay is None or "share" in replay.model_fields_set):
+        return []
+    what = "data.replay.share is left out" if replay else "data.replay is left out: the base writes it (null: none)"
+    shares = "5 % of the tokens for an update, 15 % for a domain, 25 % for a language"
+    return [f"{what}; its share is measured when the run begins, {shares}; the figures here are those of 25 %"]
 
 
 def best_advice(values: Hyperparameters, steps: int) -> list[str]:

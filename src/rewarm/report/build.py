@@ -96,6 +96,7 @@ def build_report(
             "english_bytes_per_token": data.get("english_bytes_per_token"),
             "near_duplicates": data.get("near_duplicates"),
             "replay_share": mixture["replay"][1] if mixture and mixture["replay"] else None,
+            "replay": resolved.get("replay"),
             "anneal": mixture.get("anneal") if mixture else None,
             "first_rows": [_row_figures(row) for row in first_rows],
         },

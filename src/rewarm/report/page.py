@@ -236,7 +236,8 @@ def _settings(report: Mapping[str, Any]) -> str:
         )
         parts.append(f"<p>Given, but without effect in this run:</p><ul>{lines}</ul>")
     if report["hyperparameters"]:
-        cells = [(n, str(v["value"]), f"{v['origin']}: {v['reason']}") for n, v in report["hyperparameters"].items()]
+        chosen = {"data.replay": report["data"].get("replay"), **report["hyperparameters"]}
+        cells = [(n, str(v["value"]), f"{v['origin']}: {v['reason']}") for n, v in chosen.items() if v]
         table = _table(("Field", "Value", "Why"), cells, words=3)
         parts.append(f"<details><summary>Every value, and why</summary>{table}</details>")
     return _section("Settings", *parts) if parts else ""

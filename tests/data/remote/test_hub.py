@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -238,6 +239,18 @@ def test_what_is_not_to_be_had(hub: type[Hub], uri: str, words: str, remedy: str
         list_files([uri])
     assert remedy in str(caught.value.remedy)
     assert "canary" not in str(caught.value)
+
+
+def test_a_hub_that_is_down_is_not_taken_for_one_without_the_file(
+    hub: type[Hub], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rewarm.data.remote.hub.HubPlace.patience", 1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    known = HubConnection.model_validate({"endpoint": f"http://127.0.0.1:{port}", "token": "canary"})
+    save_connection(workspace, "down", known)
+    with pytest.raises(Unreachable, match="nothing answers there"):
+        list_files(["hf://datasets/owner/texts/data/a.jsonl"], connection="down")
 
 
 def test_offline_is_said(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
