@@ -38,7 +38,7 @@ class Import(BaseModel):
 class Push(BaseModel):
     hub_id: str = Field(max_length=200, examples=["our-team/legal-vi"])
     connection: str | None = Field(
-        None, pattern="^[A-Za-z0-9-]{3,64}$", description="of kind hf; huggingface when unset"
+        None, pattern="^[A-Za-z0-9][A-Za-z0-9-]{2,63}$", description="of kind hf; huggingface when unset"
     )
     public: bool = False
 
