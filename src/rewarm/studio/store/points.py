@@ -38,9 +38,7 @@ def add_points(session: Session, run: str, points: Iterable[Point]) -> None:
         return
     ids = _numbers(session, run, {name for name, _ in last})
     rows = [{"series": ids[name], "step": step, "tokens": t, "value": v} for (name, step), (t, v) in last.items()]
-    new = insert_into(session, PointRow)
-    changed = {"tokens": new.excluded.tokens, "value": new.excluded.value}
-    session.execute(new.on_conflict_do_update(index_elements=["series", "step"], set_=changed), rows)
+    replace(session, PointRow, rows)
 
 
 def drop_points(session: Session, run: str, above: int) -> None:
@@ -140,6 +138,13 @@ def _numbers(session: Session, run: str, names: set[str]) -> dict[str, int]:
         session.execute(new, [{"run": run, "name": name} for name in missing])
         known = numbers(session, run)
     return known
+
+
+def replace(session: Session, table: type[Any], rows: list[dict[str, Any]]) -> None:
+    """Add whole rows, in place of those that have their keys."""
+    new, key = insert_into(session, table), table.__table__.primary_key.columns.keys()
+    changed = {name: new.excluded[name] for name in rows[0] if name not in key}
+    session.execute(new.on_conflict_do_update(index_elements=key, set_=changed), rows)
 
 
 def insert_into(session: Session, table: type[Any]) -> Any:
