@@ -135,7 +135,7 @@ def test_odd_bodies_and_queries_are_mistakes_of_who_sends_them(studio: Studio, e
             "limit=1e3", "limit=0", "begin=nan", "buckets=1e9", "state=%F0%9F%90%9D", "text=" + "%25" * 3000,
             "step=1.5", "after=%EF%BF%BF", "log=-1", "a[]=1", "&&&==", "text=%27%20OR%201=1--",
         ):  # fmt: skip
-            if not path.endswith("stream") or "=-" in query or "99999" in query:
+            if not path.endswith("stream") or query in ("after=-1", "log=-1"):  # the others may have no end
                 answer = editor.get(f"{path}?{query}")
                 assert answer.status_code < 500, (path, query, answer.text)
     for body in (
