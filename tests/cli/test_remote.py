@@ -152,6 +152,20 @@ def test_what_is_deleted_asks_first(far: tuple[Workspace, Client], rewarm: Rewar
     assert not list(far[0].runs.glob("*-gone-*"))
 
 
+def test_what_may_go_by_rule_is_shown_and_goes_for_an_administrator(
+    far: tuple[Workspace, Client], rewarm: Rewarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (far[0].root / "cache" / "blocks").mkdir(parents=True)
+    (far[0].root / "cache" / "blocks" / "a").write_bytes(bytes(1000))
+    os.utime(far[0].root / "cache" / "blocks" / "a", (0, 0))
+    code, said = rewarm("clean")
+    assert code == 2 and "no terminal to ask on" in said
+    code, said = rewarm("clean", "--json", "--keep", "1")
+    assert code == 0 and not json.loads(said)["deleted"]
+    code, said = rewarm("clean", "--yes")
+    assert code == 2 and "administrator" in said
+
+
 def test_errors_say_what_and_what_to_do(
     far: tuple[Workspace, Client], rewarm: Rewarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,4 +195,4 @@ def test_every_command_answers_or_says_that_it_is_local() -> None:
     assert set(_VERBS) <= commands
     local = {name for name in commands - set(_VERBS) if name[0] not in _LOCAL}
     data = {("data", "build"), ("data", "cloze"), ("data", "preview"), ("data", "thresholds")}
-    assert local == {("clean",), ("models", "seen"), ("compare",), ("recommend",), *data}
+    assert local == {("models", "seen"), ("compare",), ("recommend",), *data}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -59,6 +60,13 @@ def _serving(home: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str
         process.wait()
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one."""
+    with _serving(tmp_path_factory.mktemp("home")) as (_, url, _):
+        yield url
+
+
 def test_s1_it_serves_this_machine_alone_and_ends_when_asked(tmp_path: Path) -> None:
     began = time.monotonic()
     with _serving(tmp_path) as (process, url, _):
@@ -99,9 +107,40 @@ def test_s15_half_requests_keep_nobody_out(tmp_path: Path) -> None:
         began = time.monotonic()
         assert httpx.get(f"{url}/health", timeout=10).is_success
         assert time.monotonic() - began < 5
-        with socket.create_connection((host, int(port))) as large:
-            large.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 100_000)
-            assert large.recv(1000).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ", b"x" * 5000),
+        (b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n", b"X: x\r\n" * 800),
+        (b"GET /", b"x" * 5000),
+        (b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ", b"x" * 5000),
+        (b"POST /x HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"x" * 5000),
+    ],
+)
+def test_s15_no_head_is_kept_without_an_end(server: str, begin: bytes, piece: bytes) -> None:
+    host, port = server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as large:
+        large.sendall(begin)
+        sent, answer = 0, b""
+        with suppress(OSError):
+            while sent < 1_000_000 and not answer:
+                large.sendall(piece)
+                sent += len(piece)
+                if select.select([large], [], [], 0.005)[0]:
+                    answer = large.recv(1000)
+        assert sent < 200_000 and answer.partition(b"\r\n")[0] in (
+            b"HTTP/1.1 400 Bad Request",
+            b"HTTP/1.1 401 Unauthorized",
+        )
+
+
+def test_a_long_body_is_no_long_head(server: str) -> None:
+    """In one piece with its head, and as many small chunks."""
+    for body in (b"x" * 900_000, iter([b"x" * 100] * 2000)):
+        asked = httpx.post(f"{server}/api/v1/session", content=body, headers={"Origin": server})
+        assert asked.status_code == 422, asked.text
 
 
 def test_s1_s11_others_need_a_password_to_be_kept_out(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from rewarm.core import control, states
 from rewarm.core import run as run_module
-from rewarm.core.control import enqueue, launch, remove_run, set_priority, sole_process, stop_run
+from rewarm.core.control import enqueue, launch, remove_run, set_priority, sole_process, stop_run, terminate
 from rewarm.core.errors import Conflict, DataError, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
@@ -91,12 +91,17 @@ def test_an_unreaped_zombie_does_not_live(living: tuple[Run, subprocess.Popen[st
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": "1"}, {"boot_id": "another boot"}, {"pid": 2**22 - 1}])
-def test_a_pid_alone_proves_nothing(living: tuple[Run, subprocess.Popen[str]], change: dict[str, object]) -> None:
-    run, _ = living
+def test_f9_a_pid_alone_proves_nothing_and_nobody_else_is_ended(
+    living: tuple[Run, subprocess.Popen[str]], change: dict[str, object]
+) -> None:
+    run, process = living
     record = run.process()
     assert record is not None
     (run.path / "process.json").write_bytes(to_json({**record, **change}))
     assert not run.alive()
+    terminate(run)
+    time.sleep(0.2)
+    assert process.poll() is None
 
 
 def test_attempts_are_counted(workspace: Workspace) -> None:

@@ -68,7 +68,7 @@ def test_a_template_says_what_transformers_makes_of_it() -> None:
     assert render(template, TURNS, {"bos_token": "<s>"}) == [expected]
 
 
-def test_a_hostile_template_does_nothing_and_ends(tmp_path: Path) -> None:
+def test_s8_a_hostile_template_does_nothing_and_ends(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     call = f"os.system('touch {canary}')"
     for template in (
@@ -85,7 +85,7 @@ def test_a_hostile_template_does_nothing_and_ends(tmp_path: Path) -> None:
     assert not canary.exists()
 
 
-def test_a_hostile_model_is_refused_by_the_probe(chatting: Path, tmp_path: Path) -> None:
+def test_s8_a_hostile_model_is_refused_by_the_probe(chatting: Path, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     (chatting / "chat_template.jinja").write_text(f"{{{{ cycler.__init__.__globals__.os.system('touch {canary}') }}}}")
     with pytest.raises(DataError, match="the model's chat template cannot be rendered"):

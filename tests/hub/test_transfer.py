@@ -168,7 +168,7 @@ def hostile(folder: Path) -> Iterator[Path]:
     yield folder / "header.tar.gz"
 
 
-def test_hostile_archives_are_refused(tmp_path: Path) -> None:
+def test_s14_hostile_archives_are_refused(tmp_path: Path) -> None:
     """Each within two seconds, all of them within 100 MB, and nothing appears outside."""
     folder, target = tmp_path / "archives", tmp_path / "inner" / "target"
     folder.mkdir()

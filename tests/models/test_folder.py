@@ -199,7 +199,7 @@ def test_bad_folders_are_refused(make_model: MakeModel, case: str) -> None:
     assert caught.value.where is not None and caught.value.remedy is not None
 
 
-def test_a_canary_in_pickle_or_code_never_runs(make_model: MakeModel, tmp_path: Path) -> None:
+def test_s6_s7_a_canary_in_pickle_or_code_never_runs(make_model: MakeModel, tmp_path: Path) -> None:
     canary = tmp_path / "canary"
 
     class Evil:

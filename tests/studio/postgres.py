@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -18,31 +20,52 @@ from rewarm.studio.store.database import Database
 from tests.servers import free_port
 
 
+class Cluster:
+    """A server of one's own, in ``folder``; it may be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port, self._programs = folder, free_port(), _programs(folder)
+        self.url = f"postgresql://rewarm@127.0.0.1:{self.port}"
+        self._owner: dict[str, Any] = {}
+        if os.geteuid() == 0:  # it refuses to be root
+            nobody = pwd.getpwnam("nobody")
+            os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+            self._owner = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        self._call("initdb", "--auth=trust", "--username=rewarm", "--no-sync", "--encoding=UTF8", "--no-locale")
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self.folder} -h 127.0.0.1 -F"
+        self._call("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        self._call("pg_ctl", "-m", mode, "stop")
+
+    def _call(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), "-D", str(self.folder / "data"), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **self._owner)
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A server that runs."""
+    folder = Path(tempfile.mkdtemp(prefix="rewarm-postgres-"))
+    try:
+        made = Cluster(folder)
+        made.start()
+        yield made
+        made.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Its address, up to the name of a database."""
     if url := os.environ.get("REWARM_TEST_POSTGRES"):
         yield url.rstrip("/")
         return
-    folder, port = Path(tempfile.mkdtemp(prefix="rewarm-postgres-")), free_port()
-    programs = _programs(folder)
-    owner = {}
-    if os.geteuid() == 0:  # it refuses to be root
-        nobody = pwd.getpwnam("nobody")
-        os.chown(folder, nobody.pw_uid, nobody.pw_gid)
-        owner = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
-    def call(program: str, *arguments: str) -> None:
-        command = [str(programs / program), "-D", str(folder / "data"), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=folder, **owner)
-
-    try:
-        call("initdb", "--auth=trust", "--username=rewarm", "--no-sync", "--encoding=UTF8", "--no-locale")
-        call("pg_ctl", "-w", "-l", str(folder / "log"), "-o", f"-p {port} -k {folder} -h 127.0.0.1 -F", "start")
-        yield f"postgresql://rewarm@127.0.0.1:{port}"
-    finally:
-        call("pg_ctl", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+    with cluster() as found:
+        yield found.url
 
 
 def _programs(folder: Path) -> Path:

@@ -22,16 +22,17 @@ from rewarm.core.workspace import Workspace
 from pathlib import Path
 from rewarm.studio.api.app import build_app
 from rewarm.studio.context import open_studio
-uvicorn.run(build_app(open_studio(Workspace(Path(sys.argv[1])))), port=int(sys.argv[2]), log_level="warning")
+studio = open_studio(Workspace(Path(sys.argv[1])), sys.argv[3] or None)
+uvicorn.run(build_app(studio), port=int(sys.argv[2]), log_level="warning")
 """
 
 
 class Server:
     """The server of the workspace ``root``, and a client of it with an editor's token."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.port = root, free_port()
-        studio = open_studio(Workspace(root))
+    def __init__(self, root: Path, database_url: str | None = None) -> None:
+        self.root, self.port, self.database_url = root, free_port(), database_url
+        studio = open_studio(Workspace(root), database_url)
         token = token_of(studio, "editor")
         studio.database.close()
         self.client = httpx.Client(
@@ -40,7 +41,9 @@ class Server:
 
     def start(self) -> None:
         """Returns once it answers."""
-        self.process = subprocess.Popen([sys.executable, "-c", SERVE, str(self.root), str(self.port)])
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(self.root), str(self.port), self.database_url or ""]
+        )
         for _ in range(600):
             with contextlib.suppress(httpx.TransportError):
                 self.client.get("/templates")
@@ -55,8 +58,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: Path) -> Iterator[Server]:
-    server = Server(root)
+def serving(root: Path, database_url: str | None = None) -> Iterator[Server]:
+    server = Server(root, database_url)
     server.start()
     try:
         yield server

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -32,22 +33,35 @@ def clean(
     """
     from rewarm.studio.service import cleaning
 
-    rules = cleaning.Rules(
-        checkpoints_of_last=keep, versions_of_last=versions, datasets=datasets, caches=not no_caches,
-        older_than_days=days,
-    )  # fmt: skip
-    workspace = Workspace.default()
-    items = cleaning.plan(workspace, rules, time.time())
-    if not as_json:
-        if not items:
-            say("there is nothing to delete by these rules")
-            return
-        print_table(
-            "", ("kind", "name", "size", "why"), [(i.kind, i.name, size(i.bytes), i.reason) for i in items], (2,)
-        )
-        sure(f"delete these and free {size(sum(i.bytes for i in items))}?", yes)
-    gone = cleaning.clean(workspace, rules, time.time()) if yes or not as_json else []
+    workspace, rules = Workspace.default(), cleaning.Rules(**rules_of(keep, days, datasets, versions, no_caches))
+    show_and_clean(
+        [item.model_dump() for item in cleaning.plan(workspace, rules, time.time())],
+        lambda: [item.model_dump() for item in cleaning.clean(workspace, rules, time.time())],
+        yes,
+        as_json,
+    )
+
+
+def rules_of(keep: int, days: float, datasets: bool, versions: int | None, no_caches: bool) -> dict[str, Any]:
+    """The options by the names of the rules."""
+    return {
+        "checkpoints_of_last": keep, "versions_of_last": versions, "datasets": datasets, "caches": not no_caches,
+        "older_than_days": days,
+    }  # fmt: skip
+
+
+def show_and_clean(
+    items: list[dict[str, Any]], remove: Callable[[], list[dict[str, Any]]], yes: bool, as_json: bool
+) -> None:
+    """Show what would go, ask, and let it go."""
     if as_json:
-        print_json({"deleted": yes, "items": [item.model_dump() for item in (gone if yes else items)]})
+        print_json({"deleted": yes, "items": remove() if yes else items})
         return
-    say(f"{len(gone)} deleted, {size(sum(i.bytes for i in gone))} freed")
+    if not items:
+        say("there is nothing to delete by these rules")
+        return
+    rows = [(item["kind"], item["name"], size(item["bytes"]), item["reason"]) for item in items]
+    print_table("", ("kind", "name", "size", "why"), rows, (2,))
+    sure(f"delete these and free {size(sum(item['bytes'] for item in items))}?", yes)
+    gone = remove()
+    say(f"{len(gone)} deleted, {size(sum(item['bytes'] for item in gone))} freed")

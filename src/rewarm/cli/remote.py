@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import typer
 
-from rewarm.cli.show import one_line, plain, print_json, print_table, progress_bar, say
+from rewarm.cli.show import one_line, plain, print_json, print_table, progress_bar, say, sure
 from rewarm.client import ENDED, Client
 from rewarm.core.amounts import amount, duration, size
 from rewarm.core.errors import EXIT_INTERRUPTED, EXIT_USAGE, UserError
@@ -183,16 +183,9 @@ def runs_data(client: Client, run: str, step: int, as_json: bool) -> None:
 
 def runs_rm(client: Client, run: str, yes: bool) -> None:
     found = _find(client, run)
-    _sure(f"delete {found}?", yes)
+    sure(f"delete {found}?", yes)
     client.delete(f"/runs/{found}", confirm=found)
     say(f"{found}: deleted; what it published stays")
-
-
-def _sure(question: str, yes: bool) -> None:
-    if not yes and not (sys.stdin is not None and sys.stdin.isatty()):
-        raise UserError("this deletes something, and there is no terminal to ask on", remedy="--yes")
-    if not yes:
-        typer.confirm(question, abort=True)
 
 
 def runs_logs(client: Client, run: str, follow: bool, as_json: bool) -> None:
@@ -499,9 +492,21 @@ def connections_rm(client: Client, name: str) -> None:
     say(f"connection {name} removed")
 
 
+# -- housekeeping -------------------------------------------------------------------------------------------------
+
+
+def clean(client: Client, yes: bool, as_json: bool, **options: Any) -> None:
+    from rewarm.cli.clean import rules_of, show_and_clean
+
+    rules, where = rules_of(**options), "/housekeeping"
+    items = client.post(f"{where}/preview", rules)
+    show_and_clean(items, lambda: list(client.post(f"{where}/clean", rules)), yes, as_json)
+
+
 _VERBS: dict[tuple[str, ...], Callable[..., None]] = {
     ("run",): run,
     ("check",): check,
+    ("clean",): clean,
     ("resume",): resume,
     ("stop",): stop,
     ("report",): report,

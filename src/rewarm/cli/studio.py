@@ -167,6 +167,7 @@ def _serve(studio: Studio, listener: socket.socket) -> None:
     """Until SIGTERM or Ctrl-C, which both are the usual end."""
     import uvicorn
 
+    from rewarm.studio.api.wire import Wire
     from rewarm.studio.ui.site import build_site
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -174,7 +175,7 @@ def _serve(studio: Studio, listener: socket.socket) -> None:
         signal.signal(number, lambda *_: None)  # uvicorn raises it once more when it has ended
     config = uvicorn.Config(
         build_site(studio),
-        http="h11",  # the others take headers of any size
+        http=Wire,
         log_config=None,
         access_log=False,  # addresses may say more than a log should know
         server_header=False,

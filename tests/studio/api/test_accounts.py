@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from rewarm.core.errors import UserError
 from rewarm.studio.api.door import COOKIE
@@ -236,3 +238,27 @@ def test_what_was_done_is_on_record(studio: Studio, client: Client) -> None:
     ):
         assert len(chief.get(all_of, params=filters).json()) == count, filters
     assert client("editor").get(all_of).status_code == 403
+
+
+def test_s11_what_another_process_changes_counts_at_once(studio: Studio, client: Client) -> None:
+    """Who asks is known for a while, but never longer than until somebody changes the database."""
+    signed = client("viewer")
+    assert [signed.get("/api/v1/session").status_code for _ in range(3)] == [200] * 3
+    code = (
+        "import sys; from pathlib import Path; from rewarm.core.workspace import Workspace\n"
+        "from rewarm.studio.context import OWNER, open_studio\nfrom rewarm.studio.service.accounts import change_user\n"
+        "change_user(open_studio(Workspace(Path(sys.argv[1]))), OWNER, 'viewer', disabled=True)"
+    )
+    client("administrator")  # one has to be left
+    subprocess.run([sys.executable, "-c", code, str(studio.workspace.root)], check=True)
+    assert signed.get("/api/v1/session").status_code == 401
+
+
+def test_s11_who_was_asked_lately_is_known_without_the_database(studio: Studio, client: Client) -> None:
+    signed, asked = client("viewer"), []
+    event.listen(studio.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2]))
+    for _ in range(4):
+        assert signed.get("/api/v1/session").status_code == 200
+    assert (
+        sum("tokens" in query for query in asked if query.startswith("SELECT")) <= 2
+    )  # and once after its use was noted

@@ -145,7 +145,7 @@ def ended(editor: TestClient, answer: Any) -> dict[str, Any]:
     return dict(found)
 
 
-def test_an_upload_is_imported(studio: Studio, editor: TestClient) -> None:
+def test_s6_an_upload_is_imported_unless_it_is_a_pickle(studio: Studio, editor: TestClient) -> None:
     uploads = studio.workspace.root / "uploads"
     make_model(uploads / "small")
     shutil.copytree(uploads / "small", uploads / "bad")

@@ -180,7 +180,7 @@ def killed_again_and_again(server: Server, run: str, times: int) -> list[float]:
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(100, marks=pytest.mark.nightly)])
-def test_F8_a_run_outlives_its_server(tmp_path: Path, times: int) -> None:
+def test_f8_a_run_outlives_its_server(tmp_path: Path, times: int) -> None:
     root = tmp_path / "home"
     text = in_workspace(root, epochs=100 * times)
     with serving(root) as server:
@@ -224,7 +224,7 @@ def test_a_pipeline_from_its_start_to_the_report_over_http(tmp_path: Path) -> No
 
 
 @pytest.mark.nightly
-def test_F9_a_killed_run_is_told_as_lost_and_goes_on(tmp_path: Path) -> None:
+def test_f9_a_killed_run_is_told_as_lost_and_goes_on(tmp_path: Path) -> None:
     root = tmp_path / "home"
     text = in_workspace(root, epochs=50)
     with serving(root) as server:

@@ -16,10 +16,11 @@ from rewarm.core.events import TRAINING_FROM, EventLog, metrics, read_events
 from rewarm.core.run import Run
 from rewarm.core.workspace import Workspace
 from rewarm.studio.background import ship
-from rewarm.studio.context import Studio, open_studio
+from rewarm.studio.context import OWNER, Studio, open_studio
+from rewarm.studio.service import housekeeping, logs, notifications, runs
 from rewarm.studio.store import points
 from rewarm.studio.store.database import Database
-from rewarm.studio.store.tables import RunRow
+from rewarm.studio.store.tables import NoticeRow, RunRow
 from tests.studio.run_files import new_run, set_back, write_events, write_sample
 
 
@@ -90,6 +91,24 @@ def test_a_training_that_is_given_up_takes_its_points_along(studio: Studio) -> N
     assert found == expected and [point[0] for point in found["train/loss"]] == [1, 2, 3, 4, 5, 6]
 
 
+def test_f17_where_the_log_of_the_database_was_deleted_runs_and_points_come_back(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "home")
+    run = new_run(workspace)
+    write_events(run, {n: float(n) for n in range(1, 400)})
+    url = f"sqlite:///{workspace.root / 'rewarm.db'}"
+    reader = subprocess.Popen([sys.executable, "-c", KILLED, str(workspace.root), url], stdout=subprocess.PIPE)
+    assert reader.stdout and reader.stdout.readline()
+    time.sleep(0.3)
+    reader.kill()
+    reader.wait()
+    reader.stdout.close()
+    (workspace.root / "rewarm.db-wal").unlink()
+    studio = open_studio(workspace)
+    ship.ship_all(studio)
+    assert stored(studio, run) == told(run)
+    studio.database.close()
+
+
 @pytest.mark.parametrize("lost", ["a line", "half a line", "all"])
 def test_a_record_whose_end_was_lost_with_the_power_is_read_again(studio: Studio, lost: str) -> None:
     run = new_run(studio.workspace)
@@ -123,6 +142,29 @@ def test_a_lost_database_is_made_again_and_a_deleted_run_is_forgotten(tmp_path: 
     assert row(studio, runs[0]) is None and not stored(studio, runs[0])
     assert stored(studio, runs[1]) == told(runs[1])
     studio.database.close()
+
+
+def test_f22_whatever_the_clock_does_events_keep_their_order(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour on, an hour back, the night of a change of hours, and behind 2038."""
+    now = time.time()
+    run = new_run(studio.workspace)
+    moments = [now, now + 3600, now - 3600, 1_774_746_000.0, 2.0**31 + 5, now]
+    for step, moment in enumerate(moments, 1):
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        write_events(run, {step: float(step)})
+        ship.ship_all(studio)
+        found = runs.show(studio, OWNER, run.id)
+        assert (found.state, found.changed) == ("running", moment)  # and nobody calls it lost
+        assert housekeeping.device_seconds(run) >= 0
+    assert [event["seq"] for event in logs.events(studio, OWNER, run.id)] == list(range(1, len(moments) + 3))
+    assert [point[0] for point in stored(studio, run)["train/loss"]] == list(range(1, len(moments) + 1))
+    monkeypatch.setattr(time, "time", lambda: now - 7200)
+    write_events(run, {}, "failed")
+    ship.ship_live(studio)
+    for moment in (now - 7200, now + 3600, now):
+        notifications.collect(studio, moment)
+    with studio.database.read() as session:
+        assert len(session.query(NoticeRow).all()) == 1  # told once
 
 
 def test_samples_of_the_computer_are_kept_by_the_second(studio: Studio) -> None:

@@ -275,6 +275,15 @@ def test_f17_a_damaged_database_comes_back_from_the_daily_copy(workspace: Worksp
     studio.database.close()
 
 
+def test_f22_a_copy_of_a_day_that_has_not_come_yet_keeps_none_from_being_made(workspace: Workspace) -> None:
+    now = time.time()
+    wrong = verbs.keep_copy(workspace, None, now + 400 * 86_400)
+    assert wrong is not None
+    os.utime(wrong, (now + 400 * 86_400,) * 2)
+    assert verbs.keep_copy(workspace, None, now + 60) is not None
+    assert verbs.keep_copy(workspace, None, now + 120) is None
+
+
 def test_copies_older_than_a_week_go_once_there_is_a_new_one(workspace: Workspace) -> None:
     now = time.time()
     for day in range(12):

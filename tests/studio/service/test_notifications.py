@@ -7,10 +7,11 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -239,33 +240,31 @@ def test_s17_a_thousand_runs_are_a_thousand_notices_at_a_bounded_rate(
     assert len(inbox.mails) == 10 and len(outbox(studio)) == 20
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate of localhost's own, and its key."""
+def certificate(folder: Path, name: str = "localhost") -> tuple[Path, ssl.SSLContext]:
+    """A certificate of ``name``'s own, and what a server needs to show it."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    whose = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     until = now + datetime.timedelta(days=1)
-    built = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, until)
-    built = built.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    built = x509.CertificateBuilder(whose, whose, key.public_key(), x509.random_serial_number(), now, until)
+    built = built.add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
     built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     pem = built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     (folder / "cert.pem").write_bytes(pem)
     form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     (folder / "key.pem").write_bytes(key.private_bytes(*form))
-    return folder / "cert.pem", folder / "key.pem"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return folder / "cert.pem", context
 
 
 def test_login_over_starttls_with_a_certificate_that_is_checked(
     studio: Studio, serve_mail: Callable[..., Inbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import ssl
-
-    cert, key = certificate(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, key)
+    cert, context = certificate(tmp_path)
 
     def check(server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> AuthResult:
         known = (data.login, data.password) == (b"rewarm", PASSWORD.encode())
@@ -289,10 +288,31 @@ def test_login_over_starttls_with_a_certificate_that_is_checked(
     assert not verbs.set_mail(studio, OWNER, verbs.NewMail(**kept | {"host": "evil.example.com"})).has_password
 
 
+def test_s17_where_a_server_speaks_tls_at_once_so_do_we(
+    studio: Studio, serve_mail: Callable[..., Inbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at port 465, which not everybody may listen at."""
+    cert, context = certificate(tmp_path)
+    inbox = serve_mail(starttls=True, ssl_context=context)
+    with pytest.raises(UserError, match=r"breaks the connection|in time"):
+        monkeypatch.setattr(verbs, "_CONNECT_SECONDS", 0.5)
+        verbs.test_mail(studio, OWNER, "ana@example.com")  # who speaks plainly there is not answered
+    mail = verbs.mail_settings(studio, OWNER)
+    assert mail is not None and verbs._TLS_PORT == 465
+    monkeypatch.setattr(verbs, "_TLS_PORT", mail.port)
+    monkeypatch.setattr(verbs, "_CONNECT_SECONDS", 20.0)
+    with pytest.raises(UserError, match="certificate is not trusted"):
+        verbs.test_mail(studio, OWNER, "ana@example.com")
+    assert inbox.mails == []
+    monkeypatch.setenv("SSL_CERT_FILE", str(cert))
+    verbs.test_mail(studio, OWNER, "ana@example.com")
+    assert [mail["To"] for mail in inbox.mails] == ["ana@example.com"]
+
+
 class Receiver:
     """A web server that keeps what is posted to it, and answers with ``status``."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.calls: list[tuple[Any, bytes]] = []
         self.status = 200
         receiver = self
@@ -309,16 +329,45 @@ class Receiver:
             def log_message(self, format: str, *args: object) -> None: ...
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    made = Receiver()
+@contextmanager
+def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
+    made = Receiver(tls)
     yield made
     made.server.shutdown()
     made.server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", ["localhost", "other.example.com"])
+def test_a_webhook_over_https_goes_to_its_host_alone(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    cert, context = certificate(tmp_path, name)
+    with receiving(context) as receiver:
+        network.allow(studio.workspace, [f"localhost:{receiver.port}"])
+        hook = verbs.NewWebhook(name="chat", url=f"https://localhost:{receiver.port}/hooks/1", every_run=True)
+        verbs.save_webhook(studio, OWNER, hook)
+        ended(studio, "failed", "{}")
+        notify.tick(studio)  # nobody vouches for this certificate
+        assert receiver.calls == [] and "certificate is not trusted" in (outbox(studio)[0].error or "")
+        monkeypatch.setenv("SSL_CERT_FILE", str(cert))  # now somebody does
+        verbs.send_due(studio, time.time() + 60)
+        if name == "localhost":
+            assert [json.loads(body)["state"] for _, body in receiver.calls] == ["failed"] and outbox(studio)[0].sent
+            assert receiver.calls[0][0]["Host"] == f"localhost:{receiver.port}"
+        else:  # but it is another host's
+            assert receiver.calls == [] and "certificate is not trusted" in (outbox(studio)[0].error or "")
 
 
 def test_a_webhook_is_signed_retried_and_not_led_elsewhere(studio: Studio, receiver: Receiver) -> None:

@@ -98,7 +98,9 @@ def next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     return add
 
 
-def test_a_step_that_fails_leaves_the_tables_as_they_were(database: Database, next_step: Callable[[str], None]) -> None:
+def test_f26_a_step_that_fails_leaves_the_tables_as_they_were(
+    database: Database, next_step: Callable[[str], None]
+) -> None:
     with database.write() as session:
         session.execute(text(ANN))
     next_step('op.execute("SELECT nothing FROM nowhere")')
@@ -111,7 +113,7 @@ def test_a_step_that_fails_leaves_the_tables_as_they_were(database: Database, ne
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) < "9998"
 
 
-def test_a_step_keeps_what_refers_to_a_table_that_is_made_anew(
+def test_f26_a_step_keeps_what_refers_to_a_table_that_is_made_anew(
     tmp_path: Path, next_step: Callable[[str], None]
 ) -> None:
     database = sqlite(tmp_path)  # PostgreSQL changes a table where it stands
@@ -127,7 +129,7 @@ def test_a_step_keeps_what_refers_to_a_table_that_is_made_anew(
     database.close()
 
 
-def test_an_older_program_refuses_a_newer_database(database: Database) -> None:
+def test_f26_an_older_program_refuses_a_newer_database(database: Database) -> None:
     with database.write() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(UserError, match="newer Rewarm") as error:
@@ -148,7 +150,7 @@ def test_several_servers_that_start_at_once_migrate_once(database: Database) -> 
 
 
 @pytest.mark.parametrize("how", ["no database", "zeros in the middle"])
-def test_a_damaged_file_is_refused_with_the_way_back(tmp_path: Path, how: str) -> None:
+def test_f17_a_damaged_file_is_refused_with_the_way_back(tmp_path: Path, how: str) -> None:
     database = sqlite(tmp_path)
     database.migrate()
     database.close()

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rewarm.studio.store import notices, usage
 from rewarm.studio.store.database import Database
-from rewarm.studio.store.tables import RunRow, UsageRow
+from rewarm.studio.store.tables import RunRow
 
 
 def test_a_notice_is_told_once_and_sent_by_one(database: Database) -> None:
@@ -49,7 +49,7 @@ def test_sizes_and_usage_add_up(database: Database) -> None:
         usage.drop_sizes(session, [("checkpoint", "a/1")])
         for run, month, cost in (("a", "2026-01", 1.0), ("b", "2026-02", 2.0), ("c", "2026-02", 4.0)):
             facts = {"pipeline": "p", "user": "ana", "device_seconds": 3600.0, "joules": 1.0, "currency": "EUR"}
-            usage.put_usage(session, UsageRow(run=run, month=month, cost=cost, **facts), 1)
+            usage.put_usage(session, [{"run": run, "month": month, "cost": cost, **facts}], {("run", run): 1})
     with database.read() as session:
         assert usage.totals(session) == {"run": (2, 50)}
         assert [row.name for row in usage.largest(session, "run", 10)] == ["b", "a"]

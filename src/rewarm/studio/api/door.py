@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -27,7 +28,7 @@ from rewarm.core.errors import Forbidden
 from rewarm.studio.api.errors import tell
 from rewarm.studio.api.meter import Meter
 from rewarm.studio.context import Studio, User
-from rewarm.studio.service.accounts import NotSignedIn, by_session, by_token
+from rewarm.studio.service.accounts import NotSignedIn, by_session, by_token, hash_of
 
 SIGN_IN = "/sign-in"
 PUBLIC = {
@@ -43,6 +44,8 @@ STREAMED = ("/api/v1/uploads/",)
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 COOKIE = "rewarm_session"
 BODY_BYTES, BODY_SECONDS, DEEPEST, MOST_RANGES = 2**20, 60, 64, 16
+KNOWN_SECONDS, MOST_KNOWN = 5.0, 10_000
+"""How long an answer to who asks is kept, which is how late an expiry may be seen; and how many."""
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -63,6 +66,7 @@ class Door:
 
     def __init__(self, app: ASGIApp, studio: Studio, meter: Meter) -> None:
         self.app, self.studio, self.meter = app, studio, meter
+        self._known: dict[str, tuple[int, float, User]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -117,11 +121,23 @@ class Door:
 
     async def _user(self, headers: Headers, session: str | None) -> User | None:
         if session is not None:
-            return await run_in_threadpool(by_session, self.studio, session)
+            return await self._ask(by_session, session)
         kind, _, secret = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            return None
-        return await run_in_threadpool(by_token, self.studio, secret.strip())
+        return await self._ask(by_token, secret.strip()) if kind.lower() == "bearer" else None
+
+    async def _ask(self, who: Callable[[Studio, str], User | None], secret: str) -> User | None:
+        """Who has the secret. What was answered lately still holds while nobody has changed the database."""
+        key, now = who.__name__ + hash_of(secret), time.monotonic()
+        version = self.studio.database.version()  # before it is asked: a change meanwhile makes that stale
+        known = self._known.get(key)
+        if known and known[0] == version and now - known[1] < KNOWN_SECONDS:
+            return known[2]
+        user = await run_in_threadpool(who, self.studio, secret)
+        if user is not None and version is not None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = (version, now, user)
+        return user
 
     def _check_host(self, host: str) -> None:
         if _host_name(host) not in LOOPBACK | {_host_name(urlsplit(self.studio.url).netloc)}:

@@ -18,7 +18,7 @@ log = logging.getLogger("rewarm.studio")
 def measure(studio: Studio) -> None:
     """Count bytes, and tell the administrators, once a day, what there is to warn of."""
     now = time.time()
-    housekeeping.measure(studio, now)
+    housekeeping.measure(studio, now, rest=4.0)
     if warnings := housekeeping.overview(studio, OWNER).warnings:
         log.warning("%s", "; ".join(warnings))
         with studio.database.read() as session:

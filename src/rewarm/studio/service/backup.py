@@ -369,7 +369,7 @@ def keep_copy(workspace: Workspace, url: str | None, now: float) -> Path | None:
         UserError: where the database is damaged or cannot be copied; no copy is deleted then.
     """
     there = copies(workspace)
-    if there and now - there[0].stat().st_mtime < 86_400:
+    if any(0 <= now - path.stat().st_mtime < 86_400 for path in there):  # a clock that was wrong leaves later ones
         return None
     folder = workspace.root / "backups"
     folder.mkdir(exist_ok=True)

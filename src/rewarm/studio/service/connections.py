@@ -146,7 +146,7 @@ def preview(
     core.load_connection(studio.workspace, name)
     remote.place_of(uri, name)  # an address, and no option of the command
     column = [f"--text-column={text_column}"] if text_column else []
-    found = ask(studio.workspace, ["connections", "preview", f"--documents={documents}", *column, name, uri])
+    found = ask(studio.workspace, ["connections", "preview", f"--documents={documents}", *column, "--", name, uri])
     return Preview.model_validate(found)
 
 

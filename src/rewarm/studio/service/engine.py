@@ -13,17 +13,24 @@ from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.workspace import Workspace
 
 
+def command(arguments: list[str]) -> list[str]:
+    """``rewarm ARGUMENTS --json``; what stands behind a ``--`` is no option, whatever a user called it."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [sys.executable, "-m", "rewarm", *arguments[:end], "--json", *arguments[end:]]
+
+
 def ask(workspace: Workspace, arguments: list[str], seconds: float = 120.0) -> Any:
     """What ``rewarm ARGUMENTS --json`` answers.
 
     Raises:
         UserError: what the command says, where it says anything else; ``ResourceError`` where it takes too long.
     """
-    command = [sys.executable, "-m", "rewarm", *arguments, "--json"]
     environment = {**os.environ, "REWARM_HOME": str(workspace.root), "PYTHONUTF8": "1"}
     environment.pop("REWARM_URL", None)  # this workspace, not a Studio
     try:
-        done = subprocess.run(command, capture_output=True, timeout=seconds, env=environment, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command(arguments), capture_output=True, timeout=seconds, env=environment, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         raise ResourceError(f"gave no answer in {seconds:.0f} s", where=arguments[0], remedy="try again") from None
     try:

@@ -33,8 +33,9 @@ from rewarm.studio.service.settings import read_setting, setting
 from rewarm.studio.store import usage as store
 from rewarm.studio.store.audit import note
 from rewarm.studio.store.runs import live
-from rewarm.studio.store.tables import UsageRow
 
+_TOGETHER = 100
+"""Runs that are written down at once."""
 _IDLE = ("queued", "paused")
 _PART_OF_RUN = "checkpoint"
 _CACHES = ("cache", "evaluations", "replay", "backups")
@@ -179,14 +180,30 @@ def usage(
 # --- what goes on in the background ---
 
 
-def measure(studio: Studio, now: float) -> None:
-    """Count the bytes of what is new or was changed, and forget what is gone."""
+def measure(studio: Studio, now: float, rest: float = 0.0) -> None:
+    """Count the bytes of what is new or was changed, and forget what is gone.
+
+    Args:
+        rest: seconds to wait for each second of work; thousands of runs that are new keep nobody else from working.
+    """
     with studio.database.read() as session:
         known = store.measured(session)
-    there: set[store.Key] = set()
-    for run in list_runs(studio.workspace):
-        with contextlib.suppress(OSError):  # it was deleted meanwhile
-            _measure_run(studio, run, known, there, now)
+    runs, there, limits = list_runs(studio.workspace), set[store.Key](), read_setting(studio, Limits)
+    for begin in range(0, len(runs), _TOGETHER):
+        sizes: dict[store.Key, int] = {}
+        took: list[dict[str, Any]] = []
+        for run in runs[begin : begin + _TOGETHER]:
+            began = time.monotonic()
+            with contextlib.suppress(OSError):  # it was deleted meanwhile
+                if _measure_run(run, known, there, sizes):
+                    took.append(_took(run, limits, now))
+            time.sleep(rest * (time.monotonic() - began))
+        with studio.database.write() as session:
+            facts = store.run_facts(session, [row["run"] for row in took])
+            for row in took:
+                row["user"], row["pipeline"], row["joules"] = facts.get(row["run"], ("", "", 0.0))
+            store.put_sizes(session, sizes, now)
+            store.put_usage(session, took, sizes)
     found = {key: path for key, path in _places(studio.workspace).items() if key[0] not in ("run", _PART_OF_RUN)}
     fixed = ("dataset", "version")  # they never change
     new = {key: _bytes(path) for key, path in found.items() if key[0] not in fixed or key not in known}
@@ -214,31 +231,27 @@ def _bytes(path: Path) -> int:
     return 0
 
 
-def _measure_run(studio: Studio, run: Run, known: dict[store.Key, float], there: set[store.Key], now: float) -> None:
-    steps = (
-        [path for path in run.checkpoints.iterdir() if path.name.startswith("step-")]
-        if run.checkpoints.is_dir()
-        else []
-    )
+def _measure_run(run: Run, known: dict[store.Key, float], there: set[store.Key], sizes: dict[store.Key, int]) -> bool:
+    """Put the run's sizes into ``sizes``, unless nothing has changed since it was measured; whether that is so."""
+    steps = list(run.checkpoints.glob("step-*"))
     keys: dict[store.Key, Path] = {(_PART_OF_RUN, f"{run.id}/{path.name}"): path for path in steps}
     there |= {("run", run.id), *keys}
     looked = known.get(("run", run.id), 0.0)
     touched = [path.stat().st_mtime for path in (run.path, run.events, run.checkpoints) if path.exists()]
     if looked > max(touched) + 5 and keys.keys() <= known.keys():
-        return
-    counted = {key: _bytes(path) for key, path in keys.items() if key not in known}
-    total, infrastructure = bytes_of(run.path), _infrastructure(run)
+        return False
+    sizes |= {key: _bytes(path) for key, path in keys.items() if key not in known}
+    sizes["run", run.id] = bytes_of(run.path)
+    return True
+
+
+def _took(run: Run, limits: Limits, now: float) -> dict[str, Any]:
+    """What the run took of devices and money so far, by the names of the columns."""
+    infrastructure = _infrastructure(run)
     seconds = device_seconds(run) * infrastructure.world_size
-    with studio.database.read() as session:
-        row, pipeline = store.run_facts(session, run.id)
-    rate, currency = _rate(infrastructure.cost_per_hour or read_setting(studio, Limits).cost_per_hour)
-    took = UsageRow(
-        run=run.id, pipeline=pipeline, user=(row.started_by if row else None) or "", month=_month(run, now),
-        device_seconds=seconds, joules=row.joules if row else 0.0, cost=rate * seconds / 3600, currency=currency,
-    )  # fmt: skip
-    with studio.database.write() as session:
-        store.put_sizes(session, {("run", run.id): total, **counted}, now)
-        store.put_usage(session, took, total)
+    amount, _, currency = (infrastructure.cost_per_hour or limits.cost_per_hour or "0").partition(" ")
+    cost = float(amount) * seconds / 3600
+    return {"run": run.id, "month": _month(run, now), "device_seconds": seconds, "cost": cost, "currency": currency}
 
 
 def _infrastructure(run: Run) -> Infrastructure:
@@ -246,11 +259,6 @@ def _infrastructure(run: Run) -> Infrastructure:
         return load_recipe(run.recipe, read_launch(run)["overrides"], run.path).infrastructure
     except (UserError, OSError):
         return Infrastructure()
-
-
-def _rate(text: str | None) -> tuple[float, str]:
-    amount, _, currency = (text or "0").partition(" ")
-    return float(amount), currency
 
 
 def _month(run: Run, now: float) -> str:

@@ -45,6 +45,8 @@ STATES = ("succeeded", "failed", "lost", "paused")
 """What somebody is told of."""
 TRIES = 8
 _FIRST_WAIT, _LONGEST_WAIT = 30.0, 3600.0
+_TLS_PORT = 465
+"""Where mail servers speak TLS from the first byte on."""
 _CONNECT_SECONDS = 20.0
 _ACCEPT_SECONDS = 300.0  # a server may think long about a whole mail; who hangs up then does not know whether it goes
 _CLAIM_SECONDS = 900.0  # longer than any try takes
@@ -423,8 +425,9 @@ class _Smtp(smtplib.SMTP):
 
 def _mail(studio: Studio, server: MailShown, sealed: Any, message: Message, recipient: str) -> None:
     mail, tls = as_mail(message, server.sender, recipient), ssl.create_default_context()
-    with _Smtp(server.host, server.port, tls if server.port == 465 else None) as smtp:
-        if server.starttls and server.port != 465:
+    at_once = server.port == _TLS_PORT
+    with _Smtp(server.host, server.port, tls if at_once else None) as smtp:
+        if server.starttls and not at_once:
             smtp.starttls(context=tls)
         if server.user is not None:
             smtp.login(server.user, _unseal(studio, sealed) if sealed else "")

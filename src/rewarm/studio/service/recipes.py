@@ -161,7 +161,7 @@ def _estimate(workspace: Workspace, text: str, overrides: Sequence[str]) -> dict
     # The file lies in the workspace, which is where relative paths are seen from.
     with tempfile.NamedTemporaryFile("w", dir=workspace.root, prefix=".tmp-check-", suffix=".yaml") as file:
         write_file(path := Path(file.name), text)
-        found = ask(workspace, ["check", str(path), *overrides])
+        found = ask(workspace, ["check", "--", str(path), *overrides])
     assert isinstance(found, dict)
     return found
 

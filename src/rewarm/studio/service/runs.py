@@ -317,7 +317,7 @@ def export(studio: Studio, user: User, id: str, checkpoint: str) -> Path:
         raise NotFound("there is no such checkpoint", where=f"{id}/{checkpoint[:100]}")
     target = run.path / "exports" / checkpoint
     if not target.is_dir():
-        ask(studio.workspace, ["models", "export", id, str(target), "--checkpoint", checkpoint], seconds=600)
+        ask(studio.workspace, ["models", "export", f"--checkpoint={checkpoint}", "--", id, str(target)], seconds=600)
     return target
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from rewarm.core.storage import write_file
 from rewarm.hub.models import check_name, find
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service import process
+from rewarm.studio.service.engine import command
 from rewarm.studio.service.settings import Folders, read_setting
 from rewarm.studio.store.audit import note
 
@@ -85,7 +85,7 @@ def push(
     version = str(find(studio.workspace.models, reference))
     if not _HUB_ID.fullmatch(hub_id):
         raise UserError("not a hub id", where=hub_id[:200], remedy="write organisation/name")
-    options = ["--public"] * public + (["--connection", connection] if connection else [])
+    options = ["--public"] * public + ([f"--connection={connection}"] if connection else [])
     return _start(studio, user, "push", version, hub_id, ["models", "push", *options, "--", version, hub_id])
 
 
@@ -139,9 +139,7 @@ def _start(
     shown = what if not what.startswith("/") else f"./{Path(what).name}"
     request = {"id": id, "kind": kind, "what": shown, "to": to, "by": user.name, "started": now}
     write_file(folder / "request.json", to_json(request))
-    at = arguments.index("--")
-    command = [sys.executable, "-m", "rewarm", *arguments[:at], "--json", *arguments[at:]]
-    process.start(studio.workspace, folder, command, cwd=folder, REWARM_PROGRESS="json")
+    process.start(studio.workspace, folder, command(arguments), cwd=folder, REWARM_PROGRESS="json")
     with studio.database.write() as session:
         note(session, now, user.name, kind, f"model/{shown}", {"to": to, "transfer": id})
     return _view(folder)

@@ -280,7 +280,7 @@ def preview_text(
     folder = _folder(studio, text)
     path = folder if file is None else _existing(folder, file)
     column = [f"--text-column={text_column}"] if text_column else []
-    found = ask(studio.workspace, ["data", "preview", str(path), f"--documents={documents}", *column])
+    found = ask(studio.workspace, ["data", "preview", f"--documents={documents}", *column, "--", str(path)])
     return Preview(file=Path(found["file"]).name, documents=found["documents"])
 
 

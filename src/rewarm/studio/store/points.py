@@ -38,9 +38,7 @@ def add_points(session: Session, run: str, points: Iterable[Point]) -> None:
         return
     ids = _numbers(session, run, {name for name, _ in last})
     rows = [{"series": ids[name], "step": step, "tokens": t, "value": v} for (name, step), (t, v) in last.items()]
-    new = insert_into(session, PointRow)
-    changed = {"tokens": new.excluded.tokens, "value": new.excluded.value}
-    session.execute(new.on_conflict_do_update(index_elements=["series", "step"], set_=changed), rows)
+    replace(session, PointRow, rows)
 
 
 def drop_points(session: Session, run: str, above: int) -> None:
@@ -62,7 +60,7 @@ def numbers(session: Session, run: str) -> dict[str, int]:
 
 def number(session: Session, run: str, name: str) -> int | None:
     """The number of one metric's series."""
-    return session.scalar(select(SeriesRow.id).where(SeriesRow.run == run, SeriesRow.name == name))
+    return session.connection().execute(_NUMBER, {"run": run, "name": name}).scalar()
 
 
 def last_points(session: Session, run: str) -> list[Point]:
@@ -77,13 +75,12 @@ def series(
     session: Session, number: int, begin: int | None = None, end: int | None = None, buckets: int = 500
 ) -> list[Bucket]:
     """Points with ``begin <= step <= end``: each where they are at most ``buckets``, else put together to so many."""
-    within = _points(number)
-    within = within if begin is None else within.where(PointRow.step >= begin)
-    within = within if end is None else within.where(PointRow.step <= end)
-    points = session.connection().execute(within.order_by(PointRow.step).limit(buckets + 1)).all()
+    ends = {"begin": -(2**63) if begin is None else begin, "end": 2**63 - 1 if end is None else end}
+    within = {"series": number, **ends}
+    points = session.connection().execute(_FIRST, {**within, "limit": buckets + 1}).all()
     if len(points) <= buckets:
         return [Bucket(step, tokens, value, value, value, 1) for step, tokens, value in points]
-    last = session.execute(within.order_by(PointRow.step.desc()).limit(1)).one()[0]
+    last = session.connection().execute(_LAST, within).one()[0]
     return [
         bucket for low, high in _cuts(points[0][0], last, buckets) for bucket in _bucket(session, number, low, high)
     ]
@@ -126,7 +123,11 @@ def _sums() -> Any:
 # Built once: to build a query takes longer than to ask it.
 _SUMS = _sums()
 _NUMBERS = select(SeriesRow.name, SeriesRow.id).where(SeriesRow.run == bindparam("run")).order_by(SeriesRow.name)
+_NUMBER = _NUMBERS.with_only_columns(SeriesRow.id).where(SeriesRow.name == bindparam("name")).order_by(None)
 _NEWEST = _points(bindparam("series")).order_by(PointRow.step.desc()).limit(1)
+_WITHIN = _points(bindparam("series")).where(PointRow.step.between(bindparam("begin"), bindparam("end")))
+_FIRST = _WITHIN.order_by(PointRow.step).limit(bindparam("limit"))
+_LAST = _WITHIN.order_by(PointRow.step.desc()).limit(1)
 
 
 def _numbers(session: Session, run: str, names: set[str]) -> dict[str, int]:
@@ -137,6 +138,13 @@ def _numbers(session: Session, run: str, names: set[str]) -> dict[str, int]:
         session.execute(new, [{"run": run, "name": name} for name in missing])
         known = numbers(session, run)
     return known
+
+
+def replace(session: Session, table: type[Any], rows: list[dict[str, Any]]) -> None:
+    """Add whole rows, in place of those that have their keys."""
+    new, key = insert_into(session, table), table.__table__.primary_key.columns.keys()
+    changed = {name: new.excluded[name] for name in rows[0] if name not in key}
+    session.execute(new.on_conflict_do_update(index_elements=key, set_=changed), rows)
 
 
 def insert_into(session: Session, table: type[Any]) -> Any:

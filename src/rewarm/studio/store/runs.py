@@ -98,7 +98,7 @@ def page(
     limit: int = 100,
 ) -> list[dict[str, Any]]:
     """What lists show, the newest first, those older than ``after``; ``text``: part of id, reason, version, starter."""
-    query = _SHOWN.order_by(RunRow.id.desc()).limit(limit)
+    query = _NEWEST
     if states:
         query = query.where(RunRow.state.in_(states))
     if pipeline is not None:
@@ -108,7 +108,9 @@ def page(
         query = query.where(or_(*(func.lower(c).contains(text.lower(), autoescape=True) for c in shown)))
     if after is not None:
         query = query.where(RunRow.id < after)
-    return [dict(row._mapping) for row in session.connection().execute(query)]
+    found = session.connection().execute(query, {"limit": limit})
+    names = tuple(found.keys())
+    return [dict(zip(names, row, strict=True)) for row in found.all()]
 
 
 def shown(session: Session, run: str) -> dict[str, Any] | None:
@@ -121,6 +123,7 @@ _SHOWN = select(
     *(column for column in RunRow.__table__.columns if column.name != "pipeline_id"), PipelineRow.name.label("pipeline")
 ).outerjoin(PipelineRow, PipelineRow.id == RunRow.pipeline_id)
 _ONE = _SHOWN.where(RunRow.id == bindparam("run"))
+_NEWEST = _SHOWN.order_by(RunRow.id.desc()).limit(bindparam("limit"))
 
 
 def live(session: Session, pipeline_id: int | None = None) -> list[str]:

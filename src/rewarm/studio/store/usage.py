@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from rewarm.studio.store.points import replace
 from rewarm.studio.store.tables import PipelineRow, RunRow, SizeRow, UsageRow
 
 Key = tuple[str, str]
@@ -20,8 +22,9 @@ def measured(session: Session) -> dict[Key, float]:
 
 def put_sizes(session: Session, sizes: dict[Key, int], now: float) -> None:
     """Keep what was measured just now."""
-    for (kind, name), count in sizes.items():
-        session.merge(SizeRow(kind=kind, name=name, bytes=count, measured=now))
+    if sizes:
+        rows = [{"kind": kind, "name": name, "bytes": count, "measured": now} for (kind, name), count in sizes.items()]
+        replace(session, SizeRow, rows)
 
 
 def drop_sizes(session: Session, gone: Iterable[Key]) -> None:
@@ -42,18 +45,21 @@ def largest(session: Session, kind: str, limit: int, offset: int = 0) -> Sequenc
     return session.scalars(query.limit(limit).offset(offset)).all()
 
 
-def run_facts(session: Session, run: str) -> tuple[RunRow | None, str]:
-    """The row of a run, and the name of its pipeline ("" without one)."""
-    row = session.get(RunRow, run)
-    pipeline = session.get(PipelineRow, row.pipeline_id) if row and row.pipeline_id else None
-    return row, pipeline.name if pipeline else ""
+def run_facts(session: Session, runs: Collection[str]) -> dict[str, tuple[str, str, float]]:
+    """Of each run that is known: who started it, the name of its pipeline ("" without one), and its joules."""
+    query = select(RunRow.id, RunRow.started_by, PipelineRow.name, RunRow.joules).outerjoin(PipelineRow)
+    found = session.execute(query.where(RunRow.id.in_(runs)))
+    return {run: (user or "", pipeline or "", joules) for run, user, pipeline, joules in found}
 
 
-def put_usage(session: Session, row: UsageRow, size: int) -> None:
-    """Keep what a run took so far, in the run's own row too."""
-    session.merge(row)
-    if (run := session.get(RunRow, row.run)) is not None:
-        run.bytes, run.device_seconds = size, row.device_seconds
+def put_usage(session: Session, rows: list[dict[str, Any]], sizes: dict[Key, int]) -> None:
+    """Keep what runs took so far, in their own rows too."""
+    if rows:
+        replace(session, UsageRow, rows)
+        values = {"bytes": bindparam("size"), "device_seconds": bindparam("seconds")}
+        change = update(RunRow.__table__).where(RunRow.id == bindparam("its")).values(values)  # type: ignore[arg-type]
+        its = [{"its": row["run"], "size": sizes["run", row["run"]], "seconds": row["device_seconds"]} for row in rows]
+        session.connection().execute(change, its)
 
 
 def usage(session: Session, by: str, month: str | None) -> list[tuple[str, str, int, float, float, float]]:

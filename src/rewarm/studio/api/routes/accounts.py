@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewarm.studio.api.access import Administrator, TheStudio
+from rewarm.studio.api.access import Administrator, TheStudio, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.context import Role
 from rewarm.studio.service import accounts
 from rewarm.studio.service.accounts import Account, Link
 
-router = APIRouter(prefix="/users", tags=["users"])
+router = routes("/users", "users")
 Email = Field(None, max_length=254, pattern=r"^[^@\s<>\"',;:]+@[^@\s<>\"',;:]+$", examples=["ana@example.com"])
 
 

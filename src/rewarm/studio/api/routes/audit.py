@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from rewarm.studio.api.access import Administrator, Limit, TheStudio
+from rewarm.studio.api.access import Administrator, Limit, TheStudio, routes
 from rewarm.studio.service import audit as verbs
 from rewarm.studio.service.audit import Entry
 
-router = APIRouter(prefix="/audit", tags=["audit"])
+router = routes("/audit", "audit")
 Time = Annotated[float | None, Query(allow_inf_nan=False, description="seconds since 1970, UTC")]
 
 

@@ -9,18 +9,18 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from rewarm.core.errors import UserError
-from rewarm.studio.api.access import Editor, TheStudio, Viewer
+from rewarm.studio.api.access import ALWAYS, Editor, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented, in_openais_words, openai_errors, problem_of
 from rewarm.studio.service import completions
 from rewarm.studio.service.completions import EngineView
 
-openai = APIRouter(prefix="/v1", tags=["completions"])
-router = APIRouter(prefix="/engines", tags=["completions"])
+openai = routes("/v1", "completions", root="", responses=openai_errors(*ALWAYS))
+router = routes("/engines", "completions")
 
 
 class StreamOptions(BaseModel):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from rewarm.core.connections import Connection
-from rewarm.studio.api.access import Administrator, Editor, TheStudio, Viewer
+from rewarm.studio.api.access import Administrator, Editor, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import connections as verbs
 from rewarm.studio.service.connections import ConnectionInfo, NetworkRules, Page, Preview, Tested
 
-router = APIRouter(prefix="/connections", tags=["connections"])
-network = APIRouter(prefix="/network", tags=["settings"])
+router = routes("/connections", "connections")
+network = routes("/network", "settings")
 
 Uri = Annotated[str, Query(max_length=4096, examples=["s3://corpora/law/"])]
 Documents = Annotated[int, Query(ge=1, le=20)]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from rewarm.studio.api.access import Editor, TheStudio, Viewer
+from rewarm.studio.api.access import Editor, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import datasets as verbs
 from rewarm.studio.service.datasets import DatasetDetail, DatasetPage
 from rewarm.studio.service.uses import Users
 
-router = APIRouter(prefix="/datasets", tags=["datasets"])
+router = routes("/datasets", "datasets")
 
 
 @router.get("")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from rewarm.core.errors import UserError
-from rewarm.studio.api.access import TheStudio, Viewer
+from rewarm.studio.api.access import TheStudio, Viewer, routes
 from rewarm.studio.background.loops import late
 from rewarm.studio.store.runs import known
 
-router = APIRouter(tags=["health"])
+router = routes("", "health", root="")
 
 
 class Health(BaseModel):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
-from rewarm.studio.api.access import Administrator, Editor, Limit, TheStudio, Viewer
+from rewarm.studio.api.access import Administrator, Editor, Limit, TheStudio, Viewer, routes
 from rewarm.studio.service import housekeeping as verbs
 from rewarm.studio.service.cleaning import Item, Rules
 
-router = APIRouter(prefix="/housekeeping", tags=["housekeeping"])
+router = routes("/housekeeping", "housekeeping")
 
 
 @router.get("")

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from fastapi.responses import StreamingResponse
 
-from rewarm.studio.api.access import TheStudio, Viewer
+from rewarm.studio.api.access import TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import logs as verbs
 from rewarm.studio.service.logs import MOST, PIECE, Found, Message, Piece
 from rewarm.studio.service.runs import find
 
-router = APIRouter(prefix="/runs/{run}", tags=["logs"])
+router = routes("/runs/{run}", "logs")
 
 _TEXT: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"example": "10:15:02 INFO prepare\n"}}}}
 _STREAM: dict[int | str, dict[str, Any]] = {

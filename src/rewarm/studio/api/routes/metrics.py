@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import StreamingResponse
 
-from rewarm.studio.api.access import TheStudio, Viewer
+from rewarm.studio.api.access import TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import metrics as verbs
 from rewarm.studio.service.metrics import Computer, Metric, Series
 
-router = APIRouter(tags=["metrics"])
+router = routes("", "metrics")
 
 _ROWS = "name,step,tokens,value\r\ntrain/loss,10,2097152,2.64\r\n"
 _CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"example": _ROWS}}}}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import Header, Path, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from rewarm.hub.aliases import Alias, Demands
 from rewarm.hub.transfer import archive, archive_size
-from rewarm.studio.api.access import Administrator, Editor, Limit, TheStudio, Viewer
+from rewarm.studio.api.access import Administrator, Editor, Limit, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import models, transfers
 from rewarm.studio.service.models import Graph, VersionDetail, VersionView
 from rewarm.studio.service.transfers import Transfer
 
-router = APIRouter(tags=["models"])
+router = routes("", "models")
 Reference = Annotated[str, Path(examples=["legal-vi@3"], description="name@n, or name@alias")]
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
@@ -38,7 +38,7 @@ class Import(BaseModel):
 class Push(BaseModel):
     hub_id: str = Field(max_length=200, examples=["our-team/legal-vi"])
     connection: str | None = Field(
-        None, pattern="^[A-Za-z0-9-]{3,64}$", description="of kind hf; huggingface when unset"
+        None, pattern="^[A-Za-z0-9][A-Za-z0-9-]{2,63}$", description="of kind hf; huggingface when unset"
     )
     public: bool = False
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
-from rewarm.studio.api.access import Administrator, Editor, Id, Limit, TheStudio, Viewer
+from rewarm.studio.api.access import Administrator, Editor, Id, Limit, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import notifications as verbs
 
-router = APIRouter(tags=["notifications"])
+router = routes("", "notifications")
 
 
 class Recipient(BaseModel):

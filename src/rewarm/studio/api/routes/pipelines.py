@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewarm.studio.api.access import Editor, Limit, TheStudio, Viewer
+from rewarm.studio.api.access import Editor, Limit, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.api.routes.recipe import Overrides, Recipe
 from rewarm.studio.service import pipelines as verbs
@@ -15,7 +15,7 @@ from rewarm.studio.service import runs
 from rewarm.studio.service.pipelines import Pipeline
 from rewarm.studio.service.runs import PRIORITIES, RunDetail, RunSummary
 
-router = APIRouter(prefix="/pipelines", tags=["pipelines"])
+router = routes("/pipelines", "pipelines")
 Name = Annotated[str, Field(pattern=verbs.NAME, examples=["legal-vi"])]
 Description = Annotated[str, Field(max_length=verbs.DESCRIPTION, examples=["Vietnamese law, every month"])]
 Priority = Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[1], description="higher ones go first")]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewarm.studio.api.access import TheStudio, Viewer
+from rewarm.studio.api.access import TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import recipes as verbs
 from rewarm.studio.service.recipes import Converted, Verdict
 
-router = APIRouter(prefix="/recipe", tags=["pipelines"])
+router = routes("/recipe", "pipelines")
 EXAMPLE = (
     "name: legal-vi\nbase_model: HuggingFaceTB/SmolLM2-135M\ndata:\n  sources:\n    - {name: law, path: uploads/law}\n"
 )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewarm.studio.api.access import Editor, Limit, TheStudio, Viewer
+from rewarm.studio.api.access import Editor, Limit, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.api.routes.pipelines import Confirm, Priority, Text
 from rewarm.studio.api.routes.recipe import Overrides, Recipe
 from rewarm.studio.service import runs as verbs
 from rewarm.studio.service.runs import Checkpoint, Frozen, RunDetail, RunSummary
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = routes("/runs", "runs")
 States = Annotated[list[str] | None, Query(alias="state", max_length=20, description="one or several states")]
 Form = Annotated[Literal["html", "md", "json"], Path()]
 _TYPES = {"html": "text/html", "md": "text/markdown", "json": "application/json"}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from rewarm.core.errors import Forbidden
-from rewarm.studio.api.access import TheStudio, Viewer
+from rewarm.studio.api.access import TheStudio, Viewer, routes
 from rewarm.studio.api.door import COOKIE
 from rewarm.studio.api.errors import documented
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service import accounts
 
-router = APIRouter(prefix="/session", tags=["session"])
+router = routes("/session", "session")
 
 
 class Credentials(BaseModel):

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-
-from rewarm.studio.api.access import Administrator, TheStudio
+from rewarm.studio.api.access import Administrator, TheStudio, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import settings as verbs
 
-router = APIRouter(prefix="/settings", tags=["settings"])
+router = routes("/settings", "settings")
 
 
 @router.get("")

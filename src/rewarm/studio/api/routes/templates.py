@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
-from rewarm.studio.api.access import Viewer
+from rewarm.studio.api.access import Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import templates as verbs
 from rewarm.studio.service.templates import Template
 
-router = APIRouter(prefix="/templates", tags=["pipelines"])
+router = routes("/templates", "pipelines")
 
 
 @router.get("")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from rewarm.studio.api.access import Id, TheStudio, Viewer
+from rewarm.studio.api.access import Id, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.context import Role
 from rewarm.studio.service import accounts
 from rewarm.studio.service.accounts import NewToken, Token
 
-router = APIRouter(prefix="/tokens", tags=["tokens"])
+router = routes("/tokens", "tokens")
 
 
 class TokenRequest(BaseModel):

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
 from rewarm.core.errors import UserError
-from rewarm.studio.api.access import Editor, TheStudio, Viewer
+from rewarm.studio.api.access import Editor, TheStudio, Viewer, routes
 from rewarm.studio.api.errors import documented
 from rewarm.studio.service import uploads as verbs
 from rewarm.studio.service.connections import Preview
 from rewarm.studio.service.uploads import Part, Upload, UploadedFile, UploadedText, UploadedTextDetail
 from rewarm.studio.service.uses import Users
 
-router = APIRouter(prefix="/uploads", tags=["uploads"])
-texts = APIRouter(prefix="/texts", tags=["uploads"])
+router = routes("/uploads", "uploads")
+texts = routes("/texts", "uploads")
 
 _BLOCK = 1 << 20
 _SILENT_SECONDS = 60

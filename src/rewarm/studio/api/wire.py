@@ -1,0 +1,49 @@
+"""HTTP as it comes over the wire: uvicorn's quick parser, which by itself keeps heads of any size in memory."""
+
+from __future__ import annotations
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES = 2**16
+"""Of a request's first line and headers; and of whatever has arrived and is not complete, such as half a header."""
+
+
+class Wire(HttpToolsProtocol):
+    """Answers 400 to what is longer, and closes the connection."""
+
+    _head = _unread = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += len(data)
+        super().data_received(data)
+        if self._unread > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's head is too long.")
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._grow(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._grow(name + value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._unread = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = 0
+        super().on_message_complete()
+
+    def _grow(self, part: bytes) -> None:
+        self._head += len(part)
+        if self._head > HEAD_BYTES:
+            raise ValueError("the head is too long")  # the parser ends there, and the answer is 400
