@@ -10,3 +10,8 @@ function turnTheme() {
   Quasar.Dark.set(theme === "dark");
   keep("theme", theme);
 }
+
+// Whatever scrolls must be reachable without a mouse.
+new MutationObserver(() => {
+  for (const text of document.querySelectorAll(".rw-log:not([tabindex]), .rw-short:not([tabindex])")) text.tabIndex = 0;
+}).observe(document, { childList: true, subtree: true });
