@@ -1,8 +1,10 @@
-"""A real S3 server, and a proxy before any server that breaks what passes through it."""
+"""A real S3 server, what a mail server got, and a proxy before any server that breaks what passes through it."""
 
 from __future__ import annotations
 
 import contextlib
+import email
+import email.policy
 import http.client
 import json
 import random
@@ -101,7 +103,13 @@ class Store:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    folder = tmp_path_factory.mktemp("seaweed")
+    with serving_store(tmp_path_factory.mktemp("seaweed")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def serving_store(folder: Path) -> Iterator[Store]:
+    """An S3 server that keeps its objects in ``folder``."""
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     credentials = [{"accessKey": KEY, "secretKey": SECRET}]
     poor = {"name": "poor", "credentials": [{"accessKey": "AKIAPOOR", "secretKey": SECRET}], "actions": []}
@@ -232,6 +240,26 @@ def unreliable(share: float, seed: int = 1) -> Fault:
             reply.status, reply.headers, reply.body[:half])  # fmt: skip
 
     return fault
+
+
+class Inbox:
+    """What a mail server got, and how it answers."""
+
+    def __init__(self) -> None:
+        self.mails: list[Any] = []
+        self.answer, self.wait = "250 OK", 0.0
+        self.to_recipients = "250 OK"
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
+        if self.to_recipients.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return self.to_recipients
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
+        time.sleep(self.wait)
+        if self.answer.startswith("250"):
+            self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return self.answer
 
 
 class WebServer:

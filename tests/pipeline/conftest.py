@@ -20,6 +20,7 @@ from rewarm.core.run import Run, list_runs
 from rewarm.core.workspace import Workspace
 
 END = "<|endoftext|>"
+VOCABULARY = 400
 
 
 def sentences(count: int, seed: int, words: list[str]) -> list[str]:
@@ -35,18 +36,19 @@ def write_jsonl(path: Path, texts: list[str]) -> None:
     path.write_bytes(b"".join(orjson.dumps({"text": text}) + b"\n" for text in texts))
 
 
-def make_model(folder: Path) -> None:
+def make_model(folder: Path, texts: list[str] | None = None, positions: int = 256) -> None:
+    """A Llama of two layers with random weights; its tokenizer is learned from ``texts``."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=VOCABULARY, special_tokens=[END], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    tokenizer.train_from_iterator(sentences(300, 0, NEW + OLD), trainer)
+    tokenizer.train_from_iterator(texts or sentences(300, 0, NEW + OLD), trainer)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END).save_pretrained(folder)
     torch.manual_seed(0)
     shape = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = LlamaConfig(vocab_size=400, max_position_embeddings=256, tie_word_embeddings=True, **shape)
+    config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=positions, tie_word_embeddings=True, **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
 
 

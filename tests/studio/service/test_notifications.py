@@ -30,7 +30,7 @@ from rewarm.studio.context import OWNER, Role, Studio
 from rewarm.studio.service import notifications as verbs
 from rewarm.studio.store import notices as store
 from rewarm.studio.store.runs import upsert
-from tests.servers import free_port
+from tests.servers import Inbox, free_port
 from tests.studio.conftest import Client, user_with
 
 PASSWORD = "canary-mail-password/+="
@@ -41,29 +41,6 @@ REPORT = {
         "forgetting": None,
     }
 }
-
-
-class Inbox:
-    """What a mail server got, and how it answers."""
-
-    def __init__(self) -> None:
-        self.mails: list[Any] = []
-        self.answer, self.wait = "250 OK", 0.0
-        self.to_recipients = "250 OK"
-
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
-        if self.to_recipients.startswith("250"):
-            envelope.rcpt_tos.append(address)
-        return self.to_recipients
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        time.sleep(self.wait)
-        if self.answer.startswith("250"):
-            from email import message_from_bytes
-            from email.policy import default
-
-            self.mails.append(message_from_bytes(envelope.content, policy=default))
-        return self.answer
 
 
 @pytest.fixture(autouse=True)

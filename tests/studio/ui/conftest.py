@@ -15,11 +15,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = os.environ.get("REWARM_CHROMIUM") or next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
 )
+
+expect.set_options(timeout=20_000)  # a machine that others use too is slow
 
 
 @dataclass
@@ -93,7 +95,7 @@ def chromium() -> Iterator[Browser]:
 def sign_in(chromium: Browser, site: Site, user: str = "admin", **options: object) -> Page:
     """A page of a browser of its own in which ``user`` is signed in. A fault in the page fails the test that asks."""
     page = chromium.new_context(**options).new_page()  # type: ignore[arg-type]
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     page.goto(f"{site.url}/sign-in#key={site.key(user)}")
     page.get_by_role("button").click()
     page.wait_for_selector(".rw-page")

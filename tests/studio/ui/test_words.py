@@ -6,7 +6,9 @@ import string
 
 import pytest
 
-from rewarm.studio.ui.words import LANGUAGES
+from rewarm.core.run import STAGES
+from rewarm.studio.service.templates import list_templates
+from rewarm.studio.ui.words import LANGUAGES, NAMES
 from rewarm.studio.ui.words.en import WORDS
 
 
@@ -19,3 +21,10 @@ def test_a_language_is_whole(language: str) -> None:
     words = LANGUAGES[language][1]
     assert set(words) == set(WORDS)
     assert [key for key in WORDS if places(words[key]) != places(WORDS[key])] == []
+
+
+@pytest.mark.parametrize("language", sorted(set(LANGUAGES) - {"en"}))
+def test_our_own_names_have_words(language: str) -> None:
+    wanted = {f"stage.{stage}" for stage in STAGES}
+    wanted |= {f"template.{known.name}.{part}" for known in list_templates() for part in ("title", "about")}
+    assert set(NAMES[language]) == wanted

@@ -16,6 +16,7 @@ from nicegui import ui
 from starlette.requests import Request
 
 from rewarm.core.errors import NotFound, UserError
+from rewarm.studio.ui.parts.text import heading
 from rewarm.studio.ui.visit import Refused, Visit
 from rewarm.studio.ui.words import COOKIE as LANGUAGE
 from rewarm.studio.ui.words import LANGUAGES
@@ -31,6 +32,10 @@ NAVIGATION = [
     ("nav.settings", "/settings"),
 ]
 Body = Callable[..., Awaitable[None]]
+for field in (ui.input, ui.select, ui.number):
+    field.default_props("outlined dense")
+ui.textarea.default_props("outlined")
+ui.button.default_props("no-caps unelevated")
 
 
 def page(path: str, title: str, wide: bool = False) -> Callable[[Body], Body]:
@@ -65,8 +70,7 @@ def page(path: str, title: str, wide: bool = False) -> Callable[[Body], Body]:
 def _frame(visit: Visit, path: str, wide: bool) -> Iterator[None]:
     ui.add_head_html('<link rel="stylesheet" href="/static/rewarm.css"><script src="/static/page.js"></script>')
     ui.add_head_html(f"<script>document.documentElement.lang = '{visit.language}'</script>")  # one of our languages
-    ui.colors(primary="#c2410c", positive="#15803d", negative="#b91c1c", warning="#a16207", info="#0369a1")
-    dark = ui.dark_mode(visit.dark)
+    ui.dark_mode(visit.dark)
     drawer = ui.left_drawer(value=None, bordered=True).props("width=200 breakpoint=900 no-swipe-open")
     with drawer.classes("rw-nav"), ui.element("nav").props(f'aria-label="{visit.say("nav.menu")}"'):
         for key, target in NAVIGATION:
@@ -78,12 +82,13 @@ def _frame(visit: Visit, path: str, wide: bool) -> Iterator[None]:
         ui.button(icon="menu", on_click=drawer.toggle).props(
             f'flat round dense aria-label="{visit.say("nav.menu")}"'
         ).classes("rw-menu")
-        ui.link("Rewarm", "/").classes("rw-brand")
+        with ui.link(target="/").classes("rw-brand"):
+            ui.element("img").props('src="/static/icon.svg" alt="" width="22" height="22"')
+            ui.label("Rewarm")
         ui.space()
         _language(visit)
-        ui.button(icon="contrast", on_click=lambda: _turn(dark)).props(
-            f'flat round dense aria-label="{visit.say("nav.theme")}"'
-        )
+        theme = ui.button(icon="contrast").props(f'flat round dense aria-label="{visit.say("nav.theme")}"')
+        theme.on("click", js_handler="() => turnTheme()")
         with ui.button(visit.user.name, icon="person").props("flat dense no-caps"), ui.menu():
             ui.menu_item(visit.say("nav.sign_out"), on_click=_sign_out)
     with ui.element("div").classes("rw-page rw-wide" if wide else "rw-page"):
@@ -100,13 +105,6 @@ def _language(visit: Visit) -> None:
             ui.menu_item(name, on_click=functools.partial(choose, key))
 
 
-async def _turn(dark: ui.dark_mode) -> None:
-    now = await ui.run_javascript("document.body.classList.contains('body--dark')")
-    dark.value = not now
-    theme = "light" if now else "dark"
-    ui.run_javascript(f"document.cookie='rewarm_theme={theme}; path=/; max-age=31536000; samesite=lax'")
-
-
 def _sign_out() -> None:
     ui.run_javascript(
         "fetch('/api/v1/session', {method: 'DELETE', headers: {'Content-Type': 'application/json'}})"
@@ -116,8 +114,4 @@ def _sign_out() -> None:
 
 def _refusal(visit: Visit, error: UserError) -> None:
     """In the place of a page that cannot be shown."""
-    with ui.element("div").classes("rw-empty"):
-        ui.label(visit.say("error.not_found") if isinstance(error, NotFound) else visit.say("error.title")).classes(
-            "rw-h2"
-        )
-        ui.label(str(error))
+    heading(visit.say("error.not_found" if isinstance(error, NotFound) else "error.title"), str(error))

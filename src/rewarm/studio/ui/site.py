@@ -1,22 +1,25 @@
 """The Studio's application with its pages: NiceGUI behind the same door as the API.
 
-NiceGUI's page holds inline scripts and compiles its templates in the browser, so its pages (and they alone) allow
-``'unsafe-inline'`` and ``'unsafe-eval'`` for themselves; everything else stays ``'self'``, and nothing is loaded from
+NiceGUI's page holds inline scripts, which get a number that is used once; a script that data might smuggle in has none
+and does not run. It also compiles its templates in the browser and sets styles, so that its pages (they alone) allow
+``'unsafe-eval'``, and ``'unsafe-inline'`` for styles. Everything else stays ``'self'``, and nothing is loaded from
 elsewhere. Signing in is a page without any of that: who is not signed in gets no socket and no state on the server.
 """
 
 from __future__ import annotations
 
 import html
+import secrets
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
+from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rewarm.studio.api.app import build_app
 from rewarm.studio.context import Studio
@@ -26,9 +29,8 @@ from rewarm.studio.ui.words import choose_language, say
 STATIC = files("rewarm.studio.ui") / "static"
 NOT_PAGES = ("/api/", "/v1/", "/health", "/metrics")
 POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; frame-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+    "default-src 'self'; script-src 'self' 'nonce-{nonce}' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 )
 
 
@@ -38,7 +40,11 @@ def build_site(studio: Studio) -> FastAPI:
     app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
     app.add_api_route("/sign-in", _sign_in, include_in_schema=False)
     pages.register()
-    ui.run_with(app, title="Rewarm", favicon=str(STATIC / "icon.svg"), dark=None, reconnect_timeout=30.0)
+    nicegui_app.add_middleware(_Nonce)
+    nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True  # a bar without a name, at every request
+    ui.run_with(
+        app, title="Rewarm", favicon=str(STATIC / "icon.svg"), dark=None, reconnect_timeout=30.0, tailwind=False
+    )
     mount = app.router.routes.pop()
     assert isinstance(mount, Mount)
     app.router.routes.append(_Pages(mount.path or "/", app=mount.app))
@@ -46,20 +52,40 @@ def build_site(studio: Studio) -> FastAPI:
 
 
 class _Pages(Mount):
-    """NiceGUI's part: everything that is not the API's, with the policy that its pages need."""
+    """NiceGUI's part: everything that is not the API's."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] == "http" and scope["path"].startswith(NOT_PAGES):
             return Match.NONE, {}  # the API says itself what it does not have
         return super().matches(scope)
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+class _Nonce:
+    """Gives the scripts of a page its number, and the page the policy that names it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        nonce = secrets.token_urlsafe(16)
+        head: Message | None = None
+
         async def send_page(message: Message) -> None:
+            nonlocal head
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).setdefault("Content-Security-Policy", POLICY)
+                headers = MutableHeaders(scope=message)
+                if headers.get("Content-Type", "").startswith("text/html"):
+                    headers["Content-Security-Policy"] = POLICY.format(nonce=nonce)
+                    head = message
+                    return
+            elif head is not None:  # text of ours stands in the page with < written as an entity
+                body = message["body"].replace(b"<script", f'<script nonce="{nonce}"'.encode())
+                MutableHeaders(scope=head)["Content-Length"] = str(len(body))
+                await send(head)
+                message, head = {**message, "body": body}, None
             await send(message)
 
-        await super().handle(scope, receive, send_page)
+        await self.app(scope, receive, send_page)
 
 
 def _sign_in(request: Request) -> HTMLResponse:

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from rewarm.core.errors import UserError
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service.accounts import NotSignedIn, by_session
-from rewarm.studio.ui.words import choose_language, say
+from rewarm.studio.ui.words import choose_language, name_of, say
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,6 +41,9 @@ class Visit:
 
     def say(self, key: str, **values: Any) -> str:
         return say(self.language, key, **values)
+
+    def name_of(self, group: str, name: str, english: str = "") -> str:
+        return name_of(self.language, group, name, english)
 
     def may(self, role: Role) -> bool:
         """Whether to offer what needs this role; the verb itself refuses too."""

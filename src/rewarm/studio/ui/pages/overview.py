@@ -83,8 +83,8 @@ def _block(visit: Visit, run: RunSummary) -> ui.label:
 def _line(visit: Visit, run: RunSummary) -> str:
     if run.reason and run.state in ("queued", "paused"):
         return run.reason
-    told = run.progress
-    return f"{run.stage} · {progress(run)} · {speed(told)} · {visit.say('run.left')}: {left(told)}"
+    told, stage = run.progress, visit.name_of("stage", run.stage or "–")
+    return f"{stage} · {progress(run)} · {speed(told)} · {visit.say('run.left')}: {left(told)}"
 
 
 async def _machine(visit: Visit) -> None:

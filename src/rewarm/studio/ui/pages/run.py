@@ -69,7 +69,7 @@ async def _head(visit: Visit, found: RunDetail) -> RunDetail:
         drawn = now
         stages.clear()
         with stages:
-            _stages(found)
+            _stages(visit, found)
         buttons.clear()
         with buttons:
             _actions(visit, found)
@@ -85,11 +85,11 @@ def _line(visit: Visit, run: RunDetail) -> str:
     return " · ".join(filter(None, [run.reason, run.version]))
 
 
-def _stages(run: RunDetail) -> None:
+def _stages(visit: Visit, run: RunDetail) -> None:
     for stage in run.stages:
         here = stage.name == run.stage and run.state in LIVE
         with ui.element("li").classes("rw-stage-done" if stage.done else "rw-stage-here" if here else ""):
-            ui.label(stage.name)
+            ui.label(visit.name_of("stage", stage.name))
             if stage.seconds is not None:
                 ui.label(units.duration(stage.seconds)).classes("rw-quiet")
 

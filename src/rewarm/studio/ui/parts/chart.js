@@ -2,7 +2,8 @@
 // adds those that a live run sends. Text is drawn on a canvas: none of it ever becomes HTML.
 import { echarts } from "nicegui-echart";
 
-const PALETTE = ["#c2410c", "#0369a1", "#15803d", "#a16207", "#7e22ce", "#be185d", "#0f766e", "#4d7c0f", "#4338ca", "#57534e"];
+const ON_LIGHT = ["#c2410c", "#0369a1", "#15803d", "#a16207", "#7e22ce", "#be185d", "#0f766e", "#4d7c0f", "#4338ca", "#57534e"];
+const ON_DARK = ["#fb923c", "#38bdf8", "#4ade80", "#facc15", "#c084fc", "#f472b6", "#2dd4bf", "#a3e635", "#818cf8", "#a8a29e"];
 const streams = new Map(); // one for each run, however many charts listen
 
 function listen(run, after, listener) {
@@ -55,6 +56,11 @@ export default {
     this.series = [];
     this.chart = echarts.init(this.$refs.canvas, null, { renderer: "canvas" });
     this.chart.on("datazoom", () => this.zoom());
+    this.chart.on("finished", () => { // for who waits for it
+      if (!this.readTurn) return;
+      const last = Math.max(0, ...this.series.map((series) => series.step.at(-1) ?? 0));
+      Object.assign(this.$el.dataset, { drawn: this.readTurn, last });
+    });
     this.sized = new ResizeObserver(() => this.chart.resize());
     this.sized.observe(this.$refs.canvas);
     this.themed = new MutationObserver(() => this.draw());
@@ -89,7 +95,8 @@ export default {
       for (const key of ["min", "mean", "max"]) series[key].push(value);
       series.added = (series.added || 0) + 1;
       clearTimeout(this.soon);
-      this.soon = setTimeout(() => (series.added > 1000 ? this.read() : this.draw()), 100);
+      const many = series.added > Math.max(50, series.step.length / 10) && !this.zoomed;
+      this.soon = setTimeout(() => (many ? this.read() : this.draw()), 100);
     },
     async read(begin, end) {
       const turn = (this.turn = (this.turn || 0) + 1); // an answer that was overtaken is not drawn
@@ -110,8 +117,8 @@ export default {
         setTimeout(() => this.chart && !this.chart.isDisposed() && this.read(begin, end), 5000);
         return;
       }
+      this.readTurn = turn;
       this.draw();
-      this.$el.dataset.drawn = String(turn); // for who waits for it
     },
     zoom() {
       const [from, to] = this.chart.getModel().getComponent("xAxis").axis.scale.getExtent();
@@ -129,10 +136,11 @@ export default {
       const style = getComputedStyle(document.body);
       const ink = style.getPropertyValue("--rw-ink-2").trim() || "#57534e";
       const rule = style.getPropertyValue("--rw-line").trim() || "#e7e5e4";
+      const palette = document.documentElement.dataset.theme === "dark" ? ON_DARK : ON_LIGHT;
       const many = this.lines.length > 1;
       const scale = this.time ? 1000 : 1;
       const series = this.series.flatMap((found, number) => {
-        const color = PALETTE[number % PALETTE.length];
+        const color = palette[number % palette.length];
         const name = this.lines[number]?.label ?? "";
         const x = found.step.map((step) => step * scale);
         const mean = smooth(found.mean, this.smoothing);
@@ -155,8 +163,9 @@ export default {
       });
       const zoom = this.chart.getOption()?.dataZoom;
       this.chart.setOption({
-        grid: { left: 8, right: 12, top: many ? 30 : 10, bottom: 8, containLabel: true },
-        legend: many ? { type: "scroll", top: 0, textStyle: { color: ink }, data: this.lines.map((line) => line.label) } : undefined,
+        grid: { left: 8, right: 24, top: many ? 30 : 10, bottom: 8, containLabel: true },
+        textStyle: { fontFamily: style.fontFamily },
+        legend: many ? { type: "scroll", top: 0, textStyle: { color: ink }, pageTextStyle: { color: ink }, pageIconColor: ink, data: this.lines.map((line) => line.label) } : undefined,
         tooltip: { trigger: "axis", renderMode: "richText", confine: true, valueFormatter: short },
         xAxis: { type: this.time ? "time" : "value", scale: true, axisLabel: { color: ink, hideOverlap: true },
           axisLine: { lineStyle: { color: rule } }, splitLine: { show: false } },

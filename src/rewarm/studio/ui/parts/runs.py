@@ -19,7 +19,7 @@ def columns(visit: Visit) -> list[Column]:
             "state", visit.say("run.state"), lambda run: visit.say(f"state.{run.state}"),
             style=lambda run: f"rw-state rw-state-{run.state}",
         ),
-        Column("stage", visit.say("run.stage"), lambda run: run.stage or "–"),
+        Column("stage", visit.say("run.stage"), lambda run: visit.name_of("stage", run.stage) if run.stage else "–"),
         Column("progress", visit.say("run.progress"), progress, number=True),
         Column("gain", visit.say("run.gain"), lambda run: change(run.headline, "gain"), number=True),
         Column("forgetting", visit.say("run.forgetting"), lambda run: change(run.headline, "forgetting"), number=True),

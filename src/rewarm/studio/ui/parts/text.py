@@ -9,10 +9,11 @@ from rewarm.studio.ui.visit import Visit
 
 def heading(text: str, under: str = "") -> None:
     """The page's title, and one quiet line under it. Both are text, whatever stands in them."""
-    with ui.element("h1").classes("rw-h1"):
-        ui.label(text)
-    if under:
-        ui.label(under).classes("rw-quiet")
+    with ui.element("div").classes("rw-head"):
+        with ui.element("h1").classes("rw-h1"):
+            ui.label(text)
+        if under:
+            ui.label(under).classes("rw-quiet")
 
 
 def section(text: str) -> None:

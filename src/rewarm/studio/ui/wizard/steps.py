@@ -26,10 +26,10 @@ async def choose_template(visit: Visit, draft: Draft) -> None:
         draft.begin_with(next(template for template in known if template.name == name))
         draft.changed()
 
-    options = {template.name: template.title for template in known}
+    options = {each.name: visit.name_of("template", f"{each.name}.title", each.title) for each in known}
     ui.radio(options, value=draft.value["template"] or None, on_change=lambda e: choose(e.value))
     for template in known:
-        about = ui.label(template.description).classes("rw-quiet")
+        about = ui.label(visit.name_of("template", f"{template.name}.about", template.description)).classes("rw-quiet")
         about.visible = template.name == draft.value["template"]
         draft.listen(_shows(about, draft, template.name))
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from rewarm.studio.ui.words import en, vi
 
 LANGUAGES: dict[str, tuple[str, dict[str, str]]] = {"en": ("English", en.WORDS), "vi": ("Tiếng Việt", vi.WORDS)}
+NAMES = {"vi": vi.NAMES}
 COOKIE = "rewarm_language"
 
 
@@ -20,6 +21,11 @@ def say(language: str, key: str, **values: Any) -> str:
     """The words for ``key``. Raises ``KeyError`` for one that is in no language."""
     text = LANGUAGES[language][1].get(key) or en.WORDS[key]
     return text.format(**values) if values else text
+
+
+def name_of(language: str, group: str, name: str, english: str = "") -> str:
+    """The word for one of our names, such as a stage; ``english``, or the name itself, where there is none."""
+    return NAMES.get(language, {}).get(f"{group}.{name}") or english or name
 
 
 def choose_language(request: Request) -> str:

@@ -338,3 +338,22 @@ WORDS: dict[str, str] = {
     "settings.more": "Xem thêm",
     "settings.version": "Rewarm {version}, Python {python}. Workspace: {root}",
 }
+NAMES = {  # what the recipe and the command line call in English
+    "stage.prepare": "chuẩn bị",
+    "stage.baseline": "đo mô hình gốc",
+    "stage.train": "huấn luyện",
+    "stage.evaluate": "đánh giá",
+    "stage.publish": "xuất bản",
+    "template.blank.title": "Trống",
+    "template.blank.about": "Chỉ những gì mọi công thức phải có. Phần còn lại được chọn giúp bạn, kèm lý do, khi lần chạy bắt đầu.",
+    "template.new-domain.title": "Một lĩnh vực mới",
+    "template.new-domain.about": "Ngôn ngữ mô hình đã biết, về chủ đề mô hình chưa biết: luật, y học, tài liệu của riêng bạn.",
+    "template.new-language.title": "Một ngôn ngữ mới",
+    "template.new-language.about": "Mô hình học một ngôn ngữ mà nó hầu như chưa biết; một phần tư văn bản thuộc loại cũ, để không bị quên.",
+    "template.news-update.title": "Cập nhật với tài liệu mới",
+    "template.news-update.about": "Những gì được viết từ lần trước, tiếp nối một phiên bản của bạn; mỗi tháng chạy một lần với văn bản của tháng đó.",
+    "template.quickstart.title": "Bắt đầu nhanh",
+    "template.quickstart.about": "SmolLM2-135M học luật Việt Nam trên máy tính bất kỳ trong vài phút, sau khi `rewarm quickstart` đã tải mô hình và văn bản.",
+    "template.reference-run.title": "Lần chạy tham chiếu",
+    "template.reference-run.about": "Llama-3.2-1B học tiếng Việt từ 20.9 GB văn bản trên 8 GPU, với các giá trị đã công bố: 2,097,152 token mỗi bước cập nhật.",
+}
