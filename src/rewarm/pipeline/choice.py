@@ -15,6 +15,11 @@ from rewarm.core.errors import UserError
 from rewarm.report.compare import Headline, Row, headline
 
 
+def keeps(rows: Sequence[Row], max_forgetting: float) -> bool:
+    """Whether at most so many per cent were forgotten."""
+    return _forgetting(headline(rows)) <= max_forgetting
+
+
 def choose(candidates: Mapping[str, Sequence[Row]], max_forgetting: float) -> str:
     """The name of the candidate that gains most within the budget; of the one that forgets least, where none is."""
     found = {name: headline(rows) for name, rows in candidates.items()}
@@ -39,8 +44,8 @@ def refuse(choice: Mapping[str, Any], weights: str) -> UserError:
     return UserError(
         f"nothing is published: forgetting is {figure}, {which}, and max_forgetting is {choice['max_forgetting']:g} %",
         where="evaluation.max_forgetting",
-        remedy="raise data.replay.share or lower hyperparameters.learning_rate; the run's report says what each "
-        "candidate gained and forgot",
+        remedy="raise data.replay.share or lower hyperparameters.learning_rate (pilot: true looks for both); the run's "
+        "report says what each candidate gained and forgot",
     )
 
 

@@ -50,7 +50,7 @@ def read_scores(path: Path) -> Scores:
 def recompute(report: Mapping[str, Any], base: Scores, result: Scores) -> list[Row]:
     """The rows of ``report`` from the items of both models, in another order perhaps."""
     choice = report["result"].get("choice") or {}
-    part: Half | None = "test" if choice.get("rule") == "best" else None
+    part: Half | None = "test" if choice.get("rule") == "best" or report.get("pilot") else None
     return _rows(report["rows"], base, result, _seed(report), part, flagged_items(report["data"]["texts"]))
 
 

@@ -95,6 +95,7 @@ def page(report: Mapping[str, Any]) -> str:
         _head(report),
         _section("Before and after", _plots(of("rows")), _results(report["rows"])),
         _candidates(report, of("candidates")),
+        _pilot(report["pilot"]),
         _section("Training", _plots(of("tokens"), beside=_facts(words.training_facts(report)))),
         _section("Data", *_data(report["data"], of("data"))),
         _section("What this does not show", _list(report["limits"])),
@@ -164,6 +165,13 @@ def _candidates(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         return ""
     rule = "".join(f"<p>{escape(line)}</p>" for line in words.choice(report))
     return _section(words.CANDIDATES, rule, _plots(plots), _table(heads, cells, words=4))
+
+
+def _pilot(pilot: Mapping[str, Any] | None) -> str:
+    if not pilot:
+        return ""
+    notes = "".join(f"<p>{escape(line)}</p>" for line in words.pilot_notes(pilot))
+    return _section(words.PILOT, notes, _table(words.PILOT_HEADS, words.pilot_rows(pilot), words=1))
 
 
 def _data(data: Mapping[str, Any], plots: Sequence[Plot]) -> list[str]:

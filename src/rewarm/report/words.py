@@ -27,6 +27,7 @@ _WEIGHTS = {
     "trained": "as training ended",
     "average": "average of the last checkpoints",
     "running_average": "running average",
+    "chat_vector": "as training ended, with the chat vector",
 }
 
 
@@ -230,6 +231,37 @@ def choice(report: Mapping[str, Any]) -> list[str]:
             "figures here are of one half of the held-out documents, by which was chosen; those above are of the other."
         ]
     return lines if found["kept"] else [*lines, "The budget was not kept, so nothing was published."]
+
+
+PILOT = "The pilot"
+PILOT_HEADS = ("Run", "Learning rate", "Replay", "Gain", "Forgetting", "Within the tolerance", "Tokens")
+
+
+def pilot_notes(pilot: Mapping[str, Any]) -> list[str]:
+    """By which rule the short runs chose rate and replay, and what that does not say."""
+    runs, chosen = pilot["runs"], pilot["runs"][pilot["chosen"]]
+    whose = "max_forgetting" if pilot["given"] else "the default, as there is no max_forgetting"
+    shown = f"{brief(chosen['learning_rate'])} with {brief(100 * chosen['replay_share'])} % of replay"
+    return [
+        f"Short runs of {runs[0]['steps']:,} updates tried learning rates and shares of replay before the training. "
+        f"Rule: the greatest gain with at most {brief(pilot['max_forgetting'])} % forgotten ({whose}), or where none "
+        f"does, the least forgetting. Chosen: run {pilot['chosen'] + 1}, {shown}.",
+        "They were scored on one half of the held-out documents, the figures above are of the other. A short run "
+        "compares settings; it does not foretell how much a whole training gains or forgets.",
+    ]
+
+
+def pilot_rows(pilot: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of the table of short runs, in the order of ``PILOT_HEADS``."""
+    rows = []
+    for i, run in enumerate(pilot["runs"]):
+        both = (run["headline"][name] for name in ("gain", "forgetting"))
+        figures = (percent(one["percent"]) if one else NONE for one in both)
+        name = f"{i + 1}" + (" (chosen)" if i == pilot["chosen"] else "")
+        share = f"{brief(100 * run['replay_share'])} %"
+        kept = "yes" if run["kept"] else "no"
+        rows.append([name, brief(run["learning_rate"]), share, *figures, kept, amount(run["tokens"])])
+    return rows
 
 
 def candidate_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
