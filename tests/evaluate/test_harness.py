@@ -210,3 +210,59 @@ def test_items_about_one_text_carry_its_mark(folder: Path, tmp_path: Path) -> No
     (tmp_path / "tiny_choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)).replace("num_fewshot: 2", ""))
     items = run_tasks(folder, ["tiny_choice"], task_path=tmp_path)["tiny_choice"].items
     assert len({item["passage"] for item in items}) == 3 and items[0]["passage"] == items[1]["passage"]
+
+
+def test_a_passage_that_stands_within_the_question_is_found(folder: Path, tmp_path: Path) -> None:
+    places = ("river", "stone bridge", "old mill")
+    rows = [
+        {"question": f"{place} {'lies in the valley. ' * 12} Question {i}?", "choices": [" a", " b"], "gold": 0}
+        for place in places
+        for i in range(3)
+    ] + [
+        {"question": f"What is the capital of France number {i}?", "choices": [" a", " b"], "gold": 0} for i in range(3)
+    ]
+    (tmp_path / "choice.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "tiny_choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)).replace("num_fewshot: 2", ""))
+    items = run_tasks(folder, ["tiny_choice"], task_path=tmp_path)["tiny_choice"].items
+    marks = [item.get("passage") for item in items]
+    assert len(set(marks[:9])) == 3 and all(marks[i] == marks[i + 1] for i in (0, 1, 3, 4, 6, 7))
+    assert marks[9:] == [None] * 3
+
+
+KILLED = """\
+import os, signal, sys
+from pathlib import Path
+from rewarm.evaluate.harness import run_tasks
+folder, tasks, home, last = sys.argv[1:5]
+def progress(what, done, total, unit):
+    if done > int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+run_tasks(Path(folder), ["tiny_choice", "tiny_generate"], task_path=Path(tasks), evaluations=Path(home), model_key="m",
+          progress=progress)
+"""
+
+
+@pytest.mark.parametrize("last", [20, 7])
+def test_a_killed_evaluation_asks_only_for_the_rest(
+    folder: Path, tasks: Path, ours: dict[str, TaskResult], tmp_path: Path, last: int
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(folder), str(tasks), str(tmp_path), str(last)]
+    assert subprocess.run(command, check=False, env={**os.environ, "HF_DATASETS_OFFLINE": "1"}).returncode == -9
+    (unfinished,) = (tmp_path / ".unfinished").glob("*.jsonl")
+    assert len(unfinished.read_bytes().splitlines()) >= last - 1
+    told: list[tuple[str, float]] = []
+    names = ["tiny_choice", "tiny_generate"]
+    found = run_tasks(
+        folder,
+        names,
+        task_path=tasks,
+        evaluations=tmp_path,
+        model_key="m",
+        progress=lambda what, done, total, unit: told.append((what, done)),
+    )
+    asked = [done for what, done in told if what == "task tiny_choice" and done]
+    assert min(asked) >= last - 1
+    assert not list((tmp_path / ".unfinished").iterdir())
+    whole = run_tasks(folder, names, task_path=tasks)
+    for name in names:
+        assert found[name].items == whole[name].items and found[name].metrics == whole[name].metrics

@@ -41,6 +41,11 @@ def test_the_greatest_gain_within_the_budget(budget: float, chosen: str, kept: b
         assert "forgetting is 0.5 %, the least of all candidates" in str(refuse(choice, chosen))
 
 
+def test_of_gains_that_are_close_the_one_that_forgets_less() -> None:
+    near = {"a": rows(30, 0.9), "b": rows(29, 0.2), "c": rows(20, 0.1)}
+    assert [choose(near, 1, close) for close in (0.0, 0.05, 0.5)] == ["a", "b", "c"]
+
+
 def test_where_forgetting_was_not_measured_no_budget_is_kept() -> None:
     choice = judge("trained", 50, rows(30, 9)[:1])["choice"]
     assert not choice["kept"] and "not measured" in str(refuse(choice, "trained"))

@@ -30,11 +30,10 @@ def test_the_pilot_chooses_and_a_killed_one_does_nothing_twice(tmp_path: Path) -
     assert all(path.stat().st_mtime_ns == when for path, when in stood.items())
     assert 2 <= len(runs) <= 3 and (runs[0]["learning_rate"], runs[0]["replay_share"]) == (3e-3, 0.25)
     assert all(one["steps"] <= 21 for one in runs)
-    within = [one for one in runs if one["kept"]]
     forgotten = [one["headline"]["forgetting"]["percent"] for one in runs]
-    gained = [one["headline"]["gain"]["percent"] for one in within]
-    best = max(within, key=lambda one: one["headline"]["gain"]["percent"]) if within else None
-    assert chosen == (best or runs[forgotten.index(min(forgotten))]), (forgotten, gained)
+    gained = [one["headline"]["gain"]["percent"] for one in runs if one["kept"]]
+    good = [one for one in runs if one["kept"] and one["headline"]["gain"]["percent"] >= 0.95 * max(gained)]
+    assert chosen == min(good or runs, key=lambda one: one["headline"]["forgetting"]["percent"]), (forgotten, gained)
     assert [one["kept"] for one in runs] == [value <= 2 for value in forgotten]
 
     points = metrics(event for event, _ in read_events(run.events))

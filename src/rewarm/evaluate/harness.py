@@ -16,6 +16,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,8 @@ from rewarm.core.errors import DataError, ModelError, UserError
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, sha256_file
 from rewarm.evaluate.own_items import read_items, task_of
-from rewarm.evaluate.store import Warn, read_scores, write_scores
+from rewarm.evaluate.passages import passages
+from rewarm.evaluate.store import Answers, Warn, key_of, read_scores, write_scores
 from rewarm.recipe.recipe import is_items_file
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ Progress = Callable[[str, float, float, str], None]
 logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "tasks"
 """Task files that come with Rewarm."""
-PASSAGES = ("passage", "article", "story", "context", "flores_passage")
-"""Fields of an item that hold what several items ask about, as boolq, drop, race, coqa, squad and belebele call it."""
 SAMPLED = 100
 """Items of a task from which the work of all of them is estimated."""
 _LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")
@@ -115,6 +115,7 @@ def run_tasks(
         facts = {
             "model": model_key,
             "task": name,
+            "items": 2,  # the version of what is kept of each
             "harness": _harness_version(),
             "computed_by": [str(device), version("torch")],
             "task_files": hash_folder(task_path),
@@ -130,11 +131,15 @@ def run_tasks(
             for result in scored:
                 result.items.extend(item["item"] for item in found.items if item["task"] == result.task)
         else:
-            scored = runner.score(name)
+            answers = Answers(
+                evaluations / ".unfinished" / f"{key_of(facts)}.jsonl" if evaluations and model_key else None
+            )
+            scored = runner.score(name, answers)
             if evaluations and model_key:
                 items = [{"task": result.task, "item": item} for result in scored for item in result.items]
                 about = [{**result.to_json(), "items": None} for result in scored]
                 write_scores(evaluations, facts, items, {"tasks": about})
+                answers.forget()
         results.update({result.task: replace(result, asked=name) for result in scored})
     return results
 
@@ -244,8 +249,8 @@ class _Runner:
         self._model: Any = None
         self._managers: dict[bool, Any] = {}
 
-    def score(self, name: str) -> list[TaskResult]:
-        """All tasks that ``name`` stands for."""
+    def score(self, name: str, answers: Answers) -> list[TaskResult]:
+        """All tasks that ``name`` stands for; what is among the ``answers`` is not asked again."""
         from lm_eval import evaluator
 
         # It would ask git for a version; where there is no repository git complains on the user's terminal.
@@ -259,7 +264,7 @@ class _Runner:
             for said in dict.fromkeys(str(one.message) for one in caught if SHIPPED in Path(one.filename).parents):
                 self.warn(said)
             self._model = self._model or _watched_model(self._arguments, self.device, self.batch_size)
-            self._model.watch(lambda done, total: self.progress(what, done, total, "requests"))
+            self._model.watch(lambda done, total: self.progress(what, done, total, "requests"), answers)
             output = evaluator.simple_evaluate(
                 model=self._model,
                 tasks=list(tasks.values()),
@@ -345,8 +350,10 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
     named = _names_of_aggregations()
     metrics: dict[str, Metric] = {}
     items: dict[int, Item] = {}
+    documents: dict[int, Any] = {}
     for sample in output["samples"][name]:
-        item = items.setdefault(sample["doc_id"], _item(sample))
+        item = items.setdefault(sample["doc_id"], {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]})
+        documents[sample["doc_id"]] = sample["doc"] if isinstance(sample["doc"], dict) else {}
         for metric in sample["metrics"]:
             shown = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
             aggregation = named.get(aggregations[metric], "other")
@@ -355,15 +362,10 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
                 continue
             metrics[shown] = Metric(float(value), aggregation, bool(better.get(metric, True)))
             item[shown] = _item_value(sample[metric], aggregation)
+    prompts = [str(task.doc_to_text(document)) for document in documents.values()]
+    for item, mark in zip(items.values(), passages(list(documents.values()), prompts), strict=True):
+        item |= {} if mark is None else {"passage": mark}
     return TaskResult(name, str(output["versions"].get(name, "")), metrics, list(items.values()))
-
-
-def _item(sample: Mapping[str, Any]) -> Item:
-    """An item without its values; where items share a passage, with what tells which."""
-    item = {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]}
-    fields = sample["doc"] if isinstance(sample["doc"], dict) else {}
-    passage = next((fields[name] for name in PASSAGES if isinstance(fields.get(name), str)), None)
-    return item if passage is None else {**item, "passage": sha256_bytes(passage.encode())[:16]}
 
 
 def _is_pooled(group: Any) -> bool:
@@ -403,12 +405,22 @@ def _watched_model(arguments: dict[str, str], device: str, batch_size: int) -> A
     from lm_eval.models.huggingface import HFLM
 
     class Watched(HFLM):  # type: ignore[misc]
-        def watch(self, report: Callable[[float, float], None]) -> None:
+        def watch(self, report: Callable[[float, float], None], answers: Answers) -> None:
             self.report, self.done, self.total = report, 0, 0
+            self.cache_hook = answers  # is told every answer
+
+        def _known(self, kind: str, requests: Sequence[Any], ask: Callable[[list[Any]], list[Any]]) -> list[Any]:
+            """Answers to requests, each with what names it; only what is not known is asked."""
+            found = [self.cache_hook.get(kind, name) for name, _ in requests]
+            missing = [request for (_, request), answer in zip(requests, found, strict=True) if answer is None]
+            self.total += len(requests)
+            self.done += len(requests) - len(missing)
+            new = iter(ask(missing) if missing else ())
+            return [next(new) if answer is None else answer for answer in found]
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> Any:
-            self.total += len(requests)
-            found = super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+            ask = partial(super()._loglikelihood_tokens, disable_tqdm=True, **options)
+            found = self._known("loglikelihood", [(request[0], request) for request in requests], ask)
             if any(math.isnan(likelihood) for likelihood, _ in found):
                 raise ModelError(
                     "the model gives a likelihood that is not a number",
@@ -418,8 +430,8 @@ def _watched_model(arguments: dict[str, str], device: str, batch_size: int) -> A
             return found
 
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            self.total += len(requests)
-            return super().generate_until(requests, disable_tqdm=True)
+            ask = partial(super().generate_until, disable_tqdm=True)
+            return self._known("generate_until", [(request.args, request) for request in requests], ask)
 
         def _model_call(self, inps: Any, *rest: Any, **options: Any) -> Any:
             self._count(len(inps))

@@ -35,7 +35,7 @@ from rewarm.pipeline.ranks import begin_again, train_on_ranks
 from rewarm.pipeline.scores import Scores, device_of, measured_texts, score_text, text_rows, tokenizer_of
 from rewarm.pipeline.train import build_job, mixture_settings
 from rewarm.recipe.mixture import Mixture, build_mixture, check_passes
-from rewarm.recipe.pilot import TOLERANCE, Arm, next_arm, pilot_steps, with_arm
+from rewarm.recipe.pilot import CLOSE, TOLERANCE, Arm, next_arm, pilot_steps, with_arm
 from rewarm.report.compare import headline
 from rewarm.train.loop import Job, train
 
@@ -70,7 +70,7 @@ def choose_arm(x: Execution, base: Scores) -> dict[str, Any]:
         runs.append({**arm._asdict(), **facts, "kept": tried[-1][1], "headline": headline(rows), "rows": rows})
         arm = next_arm(tried, partial(_has_text, x))
     named = {str(number): one["rows"] for number, one in enumerate(runs)}
-    chosen = int(choose(named, most))
+    chosen = int(choose(named, most, CLOSE))
     _say(x, tried, chosen, most)
     return {"max_forgetting": most, "given": asked is not None, "runs": runs, "chosen": chosen}
 
@@ -109,6 +109,7 @@ def _tried(x: Execution, arm: Arm, number: int) -> dict[str, Any]:
             raise Stopped(x.stop.reason)
         found = {**orjson.loads(new.read_bytes()), "seconds": round(time.time() - began, 3)}
         write_file(scores, to_json(found))
+        new.unlink()
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return dict(orjson.loads(scores.read_bytes()))
 

@@ -4,7 +4,8 @@ Each has its own warm-up and decay over 1.5 % of the updates, at least 20. In co
 text follows log(share of replay) - log(rate): half the rate keeps as much as twice the replay (Sailor, arXiv
 2404.03608). So where a run forgets more than it may, the next one replays twice as much, or has half the rate where
 that cannot be; where it keeps within, the next one has twice the first rate, or less replay. Of all tried, the one that
-gains most within the tolerance is taken; where none is within, the one that forgets least.
+gains most within the tolerance is taken, of gains within a twentieth the one that forgets least; where none is within,
+the one that forgets least of all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ SHARE, FEWEST = 0.015, 20
 TOLERANCE = 1.0
 """Per cent of forgetting, where the recipe sets no ``max_forgetting``."""
 MOST_REPLAY = 0.5
+CLOSE = 0.05
+"""Share of the greatest gain by which one may be smaller and as good: short runs do not tell such apart."""
 
 
 class Arm(NamedTuple):

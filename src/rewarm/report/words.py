@@ -244,8 +244,9 @@ def pilot_notes(pilot: Mapping[str, Any]) -> list[str]:
     shown = f"{brief(chosen['learning_rate'])} with {brief(100 * chosen['replay_share'])} % of replay"
     return [
         f"Short runs of {runs[0]['steps']:,} updates tried learning rates and shares of replay before the training. "
-        f"Rule: the greatest gain with at most {brief(pilot['max_forgetting'])} % forgotten ({whose}), or where none "
-        f"does, the least forgetting. Chosen: run {pilot['chosen'] + 1}, {shown}.",
+        f"Rule: the greatest gain with at most {brief(pilot['max_forgetting'])} % forgotten ({whose}), "
+        "of gains within a twentieth the one that forgot less; where none keeps to it, the least forgetting. "
+        f"Chosen: run {pilot['chosen'] + 1}, {shown}.",
         "They were scored on one half of the held-out documents, the figures above are of the other. A short run "
         "compares settings; it does not foretell how much a whole training gains or forgets.",
     ]
