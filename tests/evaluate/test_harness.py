@@ -179,6 +179,49 @@ def test_missing_data_of_a_task_is_an_error_of_data(folder: Path, tasks: Path) -
     assert error.value.exit_code == 3 and error.value.remedy
 
 
+def test_data_that_the_hub_alone_has_says_how_to_bring_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    text = CHOICE.replace("dataset_path: json", "dataset_path: nobody/nothing")
+    (tmp_path / "away.yaml").write_text("\n".join(line for line in text.split("\n") if "dataset_kwargs" not in line))
+    with pytest.raises(DataError, match="tiny_choice cannot be loaded: ConnectionError") as caught:
+        run_tasks(folder, ["tiny_choice"], task_path=tmp_path)
+    assert 'datasets.load_dataset("nobody/nothing")' in str(caught.value) and "HF_HOME" in str(caught.value)
+
+
+def test_a_tokenizer_with_another_rule_for_bos_is_asked_by_its_own(folder: Path, tasks: Path, tmp_path: Path) -> None:
+    """One that puts BOS before every text: unset, prompts begin with it; false, they do not."""
+    other = tmp_path / "bos"
+    shutil.copytree(folder, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    single = [{"SpecialToken": {"id": "<|bos|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"<|bos|>": {"id": "<|bos|>", "ids": [0], "tokens": ["<|bos|>"]}}
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": special,
+    }
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+    def scores(model: Path, bos: bool | None) -> list[object]:
+        found = run_tasks(model, ["tiny_cloze"], task_path=tasks, limit=5, add_bos=bos)
+        return [item["perplexity"] for item in found["tiny_cloze"].items]
+
+    assert scores(other, None) == scores(other, True) == scores(folder, True)
+    assert scores(other, False) == scores(folder, False) != scores(other, True)
+
+
+def test_an_item_without_options_is_named(folder: Path, tmp_path: Path) -> None:
+    rows = [{"question": "stone", "choices": [" a", " b"] if i != 3 else [], "gold": 0} for i in range(6)]
+    (tmp_path / "choice.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "tiny_choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)).replace("num_fewshot: 2", ""))
+    with pytest.raises(DataError, match="item 3 has no options"):
+        run_tasks(folder, ["tiny_choice"], task_path=tmp_path)
+    run_tasks(folder, ["tiny_choice"], task_path=tmp_path, limit=3)
+
+
 def test_results_survive_json(ours: dict[str, TaskResult]) -> None:
     for result in ours.values():
         assert TaskResult.from_json(json.loads(json.dumps(result.to_json()))) == result

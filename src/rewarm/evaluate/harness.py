@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -263,6 +265,8 @@ class _Runner:
                 manager, tasks, groups = self._load(name)
             for said in dict.fromkeys(str(one.message) for one in caught if SHIPPED in Path(one.filename).parents):
                 self.warn(said)
+            for own, task in tasks.items():
+                _check_options(own, task, self.settings.get("limit"))
             self._model = self._model or _watched_model(self._arguments, self.device, self.batch_size)
             self._model.watch(lambda done, total: self.progress(what, done, total, "requests"), answers)
             output = evaluator.simple_evaluate(
@@ -337,11 +341,30 @@ def _loaded(manager: Any, names: list[Any]) -> tuple[dict[str, Any], dict[str, A
     return found["tasks"], found["groups"]
 
 
+def _check_options(name: str, task: Any, limit: int | None) -> None:
+    """Raise ``DataError`` for an item that asks for a choice among nothing, before the model is asked anything."""
+    if task.OUTPUT_TYPE != "multiple_choice" or "doc_to_choice" not in task.config.to_dict():
+        return
+    for number, document in enumerate(itertools.islice(task.eval_docs, limit)):
+        if not task.doc_to_choice(document):
+            raise DataError(
+                f"item {number} has no options to choose from",
+                where=f"evaluation.tasks: {name}",
+                remedy="leave it out of the task's data, or give it options",
+            )
+
+
 def _unloadable(name: str, error: Exception) -> DataError:
-    return DataError(
-        f"evaluation.tasks: {name} cannot be loaded: {type(error).__name__}: {error}",
-        remedy="check the task's file and that its data is on this machine or the network can be reached",
-    )
+    """Where it is a data set of the hub that cannot be reached, with how to bring it here."""
+    away = re.search(r"'([\w.-]+/[\w.-]+)' on the Hub", str(error))
+    remedy = "check the task's file, and that its data is on this machine or the network can be reached"
+    if away:
+        remedy = (
+            f"where there is a network, run: python -c 'import datasets; datasets.load_dataset(\"{away[1]}\")' "
+            "(with the name of its part where it asks for one), and copy ~/.cache/huggingface from there to the same "
+            "place here, or to where HF_HOME points"
+        )
+    return DataError(f"evaluation.tasks: {name} cannot be loaded: {type(error).__name__}: {error}", remedy=remedy)
 
 
 def _result(task: Any, name: str, output: Any) -> TaskResult:
