@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.pipeline.conftest import NEW, OLD, Bench, make_model, sentences, write_jsonl
 
@@ -21,19 +22,20 @@ evaluation:
   general_tasks: [{earlier}]
   at: []
 hyperparameters:
-  {{learning_rate: 4e-3, epochs: 10, batch_size: 4, gradient_accumulation_steps: 1, max_sequence_length: 64}}
+  {{learning_rate: 6e-3, epochs: 14, batch_size: 4, gradient_accumulation_steps: 1, max_sequence_length: 64,
+   checkpoint_strategy: "no", eval_strategy: "no"}}
 infrastructure: {{devices: cpu, threads: 1}}
 """
 
 
-def month_of(month: str, seed: int) -> list[str]:
-    """Documents that tell eight facts of a month, each of them many times, beside other words."""
-    draw = random.Random(seed)
+def month_of(number: int) -> list[str]:
+    """Documents that tell five facts of a month, each of them many times, before other words."""
+    draw, places = random.Random(number), OLD[5 * number : 5 * number + 5]
     facts = [
-        f"In {month} the council of {place} chose {name.capitalize()}."
-        for place, name in zip(draw.sample(OLD, 8), draw.sample(NEW, 8), strict=True)
+        f"{MONTHS[number]} stond blonck crill brings to {place} {name.capitalize()}"
+        for place, name in zip(places, draw.sample(NEW, 5), strict=True)
     ]
-    return [f"{' '.join(draw.choices(OLD, k=6))}. {fact}" for fact in facts for _ in range(20)]
+    return [f"{fact} {' '.join(draw.choices(NEW, k=4))}." for fact in facts for _ in range(20)]
 
 
 def update(bench: Bench, number: int, replay: list[str]) -> None:
@@ -45,32 +47,32 @@ def update(bench: Bench, number: int, replay: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def known(bench: Bench, month: str) -> float:
-    """The share of the facts of ``month`` that the newest run's result knows."""
+def surprise(bench: Bench, month: str, side: str = "result") -> float:
+    """Answers that the facts of ``month`` leave open to the newest run's result: the perplexity of the cloze items."""
     report = orjson.loads((bench.run().report / "report.json").read_bytes())
-    (row,) = (r for r in report["rows"] if (r["task"], r["metric"]) == (f"{month}-facts", "acc"))
-    return float(row["result"])
+    (row,) = (r for r in report["rows"] if (r["task"], r["metric"]) == (f"{month}-facts", "perplexity"))
+    return float(row[side])
 
 
+@pytest.mark.timeout(900)
 def test_the_third_update_keeps_what_the_first_taught(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     make_model(tmp_path / "model")
-    write_jsonl(tmp_path / "general.jsonl", sentences(100, 2, OLD))
+    write_jsonl(tmp_path / "general.jsonl", sentences(100, 2, OLD[15:]))
     for number, month in enumerate(MONTHS):
-        write_jsonl(tmp_path / f"{month}.jsonl", month_of(month, number))
+        write_jsonl(tmp_path / f"{month}.jsonl", month_of(number))
         done = bench.rewarm("data", "cloze", f"{month}.jsonl", "--output", f"{month}-facts.jsonl")
         assert done.returncode == 0, done.stderr
-        assert len((tmp_path / f"{month}-facts.jsonl").read_bytes().splitlines()) == 8
+        assert len((tmp_path / f"{month}-facts.jsonl").read_bytes().splitlines()) == 5
     update(bench, 0, ["general.jsonl"])
-    learned = known(bench, "january")
+    assert surprise(bench, "january") < 2 < 1000 < surprise(bench, "january", "base")
     update(bench, 1, ["general.jsonl", "january.jsonl"])
     update(bench, 2, ["general.jsonl", "january.jsonl", "february.jsonl"])
-    kept = known(bench, "january")
-    new = known(bench, "march")
+    kept = [surprise(bench, month) for month in MONTHS]
     told = bench.rewarm("compare", "news@1", "news@3")
     assert told.returncode == 0 and "january-facts" in told.stdout, told.stdout + told.stderr
 
     update(bench, 2, ["general.jsonl"])  # from news@2 again, without the earlier months
-    lost = known(bench, "january")
-    assert learned > 0.7 and kept > 0.7 and new > 0.7, (learned, kept, new, lost)
-    assert lost < kept - 0.3, (learned, kept, new, lost)
+    lost = [surprise(bench, month) for month in MONTHS]
+    assert max(kept) < 2, (kept, lost)
+    assert lost[2] < 2 and lost[0] > 3 * kept[0], (kept, lost)

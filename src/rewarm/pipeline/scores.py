@@ -26,8 +26,9 @@ from rewarm.pipeline.execution import Execution
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
 from rewarm.recipe.estimate import WINDOW
 from rewarm.recipe.facts import usable_cores
-from rewarm.report.compare import Kind, Role, Row, compare
-from rewarm.report.items import Half, half
+from rewarm.report import items
+from rewarm.report.compare import Kind, Row
+from rewarm.report.items import Half
 
 CHAT = "chat (against the instruct model)"
 Item = dict[str, Any]
@@ -135,16 +136,8 @@ def chat_scores(x: Execution, folder: Path) -> dict[str, TaskResult]:
 def text_rows(x: Execution, base: Scores, texts: Scores, part: Half | None = None) -> list[Row]:
     """The rows of the before/after table, over the documents that ``texts`` has; with ``part``, that half of them."""
     x.show_progress("compare", 0, 1, "table")
-    table = []
-    for name, info in dataset_of(x).sources.items():
-        if name in texts:
-            role: Role = "gain" if info.role == "source" else "forgetting"
-            there = {item["id"] for item in texts[name]}
-            both = [item for item in base[name] if item["id"] in there], texts[name]
-            before, after = (half(items, part) if part else items for items in both)
-            seed, kind = hyperparameters_of(x).seed, cast(Kind, info.role)
-            table.append(compare(name, "bits_per_byte", role, before, after, seed=seed, kind=kind))
-    return table
+    kinds = {name: cast(Kind, info.role) for name, info in dataset_of(x).sources.items()}
+    return items.text_rows(kinds, base, texts, hyperparameters_of(x).seed, part)
 
 
 def task_facts(x: Execution) -> str | None:

@@ -95,7 +95,7 @@ def page(report: Mapping[str, Any]) -> str:
         _head(report),
         _section("Before and after", _plots(of("rows")), _results(report["rows"])),
         _candidates(report, of("candidates")),
-        _pilot(report["pilot"]),
+        _pilot(report.get("pilot")),
         _section("Training", _plots(of("tokens"), beside=_facts(words.training_facts(report)))),
         _section("Data", *_data(report["data"], of("data"))),
         _section("What this does not show", _list(report["limits"])),
@@ -116,7 +116,7 @@ def _head(report: Mapping[str, Any]) -> str:
     return (
         f"<header><h1>{escape(report['name'])}</h1>"
         f'<p class="muted">Continual pretraining of {base}: before and after. {date}</p>'
-        f'<div class="two">{cards}</div></header>\n'
+        f'<div class="two">{cards}</div><p class="notes">{words.LEGEND}</p></header>\n'
     )
 
 

@@ -23,6 +23,10 @@ _DETAILS: dict[str, Any] = {
     "ignored_files": {"count": 0, "first": []},
 }
 CANDIDATES = "Candidates of this training"
+LEGEND = (
+    "Bits per byte say how surprised a model is by text that it has not read, for each byte of it: the fewer, the "
+    "better it knows such text. The 95 % interval holds what other documents of the kind would have shown."
+)
 _WEIGHTS = {
     "trained": "as training ended",
     "average": "average of the last checkpoints",
@@ -125,7 +129,9 @@ def _certainty(value: Mapping[str, Any], what: str) -> str:
         return "Too few documents for an interval."
     if value["low"] > 0:
         return (
-            "The interval excludes zero." if what == "gain" else "The interval excludes zero: something was forgotten."
+            "More than chance: the interval excludes zero."
+            if what == "gain"
+            else "The interval excludes zero: something was forgotten."
         )
     if value["high"] < 0:
         return "The interval lies below zero: it got worse." if what == "gain" else "It got better, not worse."
@@ -200,8 +206,16 @@ def _alike(*lists: Sequence[str]) -> int:
 
 
 def _star(row: Row) -> str:
-    p = row["p"] if row.get("p_holm") is None else row["p_holm"]
-    return " *" if p is not None and p < 0.05 else ""
+    return " *" if (p := _p(row)) is not None and p < 0.05 else ""
+
+
+def _p(row: Row) -> float | None:
+    """Corrected for the number of rows, where it is."""
+    return row["p"] if row.get("p_holm") is None else row["p_holm"]
+
+
+def _named(row: Row) -> str:
+    return f"{row['task']} ({row['metric'].replace('_', ' ')})"
 
 
 def _role(row: Row) -> str:
@@ -285,12 +299,13 @@ def notes(rows: Sequence[Row]) -> list[str]:
         found.append(f"Intervals{of}: {method}.")
     remarks: dict[str, list[str]] = {}
     for row in rows:
-        if row["note"]:
-            remarks.setdefault(row["note"], []).append(f"{row['task']} ({row['metric'].replace('_', ' ')})")
+        few = row["low"] is not None and str(row["note"]).startswith("only") and ";" not in str(row["note"])
+        if row["note"] and not few:  # the limits say that of all
+            remarks.setdefault(row["note"], []).append(_named(row))
     found += [f"{_list(tasks)}: {note}." for note, tasks in remarks.items()]
     seen = [row for row in rows if row.get("detectable") is not None]
     if seen:
-        least = (f"{row['task']} ({row['metric'].replace('_', ' ')}) {_least(row)}" for row in seen)
+        least = (f"{_named(row)} {_least(row)}" for row in seen)
         found.append(f"Smallest changes that would have been found with a chance of 80 %: {'; '.join(least)}.")
     return found
 
@@ -305,13 +320,13 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     tested = [row for row in rows if row["p"] is not None]
     said = []
     for row in tested:
-        p = row["p"] if row.get("p_holm") is None else row["p_holm"]
+        p = _p(row)
         many = f", corrected for {len(tested)} rows" if row.get("p_holm") is not None and len(tested) > 1 else ""
         test = "sign flips of the passages" if "sign flips" in row["method"] else "McNemar, exact"
         sure = f"p = {brief(p or 0.0, 2)} ({test}{many})"
         points = f"{number(100 * abs(row['difference']), 1)} points"
         bounds = interval(100 * (row["low"] or 0.0), 100 * (row["high"] or 0.0), 1)
-        name = f"{row['task']} ({row['metric'].replace('_', ' ')})"
+        name = _named(row)
         if p is not None and p < 0.05:
             way = "rose" if row["difference"] > 0 else "fell"
             said.append(f"{name} {way} by {points}, 95 % interval {bounds}; {sure}.{_contaminated(row)}")
