@@ -17,7 +17,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -112,7 +112,7 @@ def run_tasks(
     """
     results: dict[str, TaskResult] = {}
     settings = {"num_fewshot": num_fewshot, "limit": limit}
-    runner = _Runner(model_folder, task_path, data_path, add_bos, settings, str(device), progress, warn, batch_size)
+    runner = _Runner(task_path, data_path, model_folder, add_bos, settings, str(device), progress, warn, batch_size)
     for name in dict.fromkeys(tasks):
         facts = {
             "model": model_key,
@@ -156,7 +156,7 @@ def check_tasks(tasks: Sequence[str], task_path: Path | None, data_path: Path | 
         raise UserError("evaluation.task_path: there is no such folder", where=task_path)
     if data_path and not data_path.is_dir():
         raise UserError("evaluation.data_path: there is no such folder", where=data_path)
-    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
+    runner = _Runner(task_path, data_path)
     with _quiet():
         for name in tasks:
             if is_items_file(name):
@@ -179,7 +179,7 @@ def task_texts(
     Raises:
         UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
     """
-    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", progress)
+    runner = _Runner(task_path, data_path)
     for name in dict.fromkeys(tasks):
         progress(f"read task {name}", 0, 0, "")
         with _quiet():
@@ -203,7 +203,7 @@ def sample_requests(
     Raises:
         UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
     """
-    runner = _Runner(model_folder, task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
+    runner = _Runner(task_path, data_path, model_folder)
     found: dict[str, tuple[int, list[str]]] = {}
     for name in dict.fromkeys(tasks):
         with _quiet():
@@ -227,29 +227,26 @@ def _text_of(task: Any, document: Any) -> str:
     return f"{task.doc_to_text(document)} {answer if isinstance(answer, str) else ''}"
 
 
+@dataclass
 class _Runner:
     """Loads the harness and the model when the first task needs them, and not before."""
 
-    def __init__(
-        self,
-        folder: Path,
-        task_path: Path | None,
-        data_path: Path | None,
-        add_bos: bool | None,
-        settings: dict[str, int | None],
-        device: str,
-        progress: Progress,
-        warn: Warn = logger.warning,
-        batch_size: int = 1,
-    ) -> None:
-        self.warn, self.batch_size = warn, batch_size
-        self.task_path, self.settings, self.device, self.progress = task_path, settings, device, progress
-        self._arguments: dict[str, Any] = {"pretrained": str(folder)}
-        if add_bos is not None:
-            self._arguments["add_bos_token"] = add_bos
-        self._metadata = {**self._arguments, **({"data_path": str(data_path)} if data_path else {})}
-        self._model: Any = None
-        self._managers: dict[bool, Any] = {}
+    task_path: Path | None = None
+    data_path: Path | None = None
+    folder: Path = Path()
+    add_bos: bool | None = None
+    settings: Mapping[str, int | None] = field(default_factory=dict)
+    device: str = "cpu"
+    progress: Progress = lambda what, done, total, unit: None
+    warn: Warn = logger.warning
+    batch_size: int = 1
+    _model: Any = None
+    _managers: dict[bool, Any] = field(default_factory=dict)
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        bos = {} if self.add_bos is None else {"add_bos_token": self.add_bos}
+        return {"pretrained": str(self.folder), **bos}
 
     def score(self, name: str, answers: Answers) -> list[TaskResult]:
         """All tasks that ``name`` stands for; what is among the ``answers`` is not asked again."""
@@ -325,7 +322,7 @@ class _Runner:
             self._managers[defaults] = TaskManager(
                 include_path=[str(SHIPPED), *([str(self.task_path)] if self.task_path else [])],
                 include_defaults=defaults,
-                metadata=self._metadata,
+                metadata={**self._arguments, **({"data_path": str(self.data_path)} if self.data_path else {})},
             )
         return self._managers[defaults]
 
