@@ -27,7 +27,7 @@ def test_it_is_published_when_it_is_chosen(bench: Bench) -> None:
     assert again.returncode == 0, again.stdout + again.stderr
 
     done = bench.rewarm("run", "recipe.yaml", *asked, "base_model=tiny@1")
-    assert done.returncode == 2 and "the chat vector" in done.stdout + done.stderr
+    assert done.returncode == 2 and "the vector is taken from the first base" in done.stdout + done.stderr
 
 
 def test_what_is_no_instruct_model_of_the_base_is_refused(bench: Bench) -> None:

@@ -48,7 +48,6 @@ header .open .figure { color: var(--muted); font-size: 28px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 40px 40px;
   margin-bottom: 36px; align-items: start; }
 figure { margin: 0; min-width: 0; } .wide { grid-column: 1 / -1; }
-@media (min-width: 900px) { .tall { grid-column: 2; grid-row: 1 / span 2; } }
 figure h3 { margin-bottom: 8px; } figcaption { margin-top: 8px; max-width: 56ch; }
 svg { display: block; width: 100%; max-width: 440px; height: auto; overflow: visible; font-family: inherit; }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
@@ -139,8 +138,7 @@ def _plots(plots: Sequence[Plot], beside: str = "") -> str:
     if beside and len(plots) % 2 == 0:
         beside = f'<div class="wide">{beside}</div>'
     figures = "".join(
-        f'<figure class="{"tall" if plot.tall else "plot"}"><h3>{escape(plot.title)}</h3>{plot.svg}'
-        f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
+        f"<figure><h3>{escape(plot.title)}</h3>{plot.svg}<figcaption>{escape(plot.caption)}</figcaption></figure>"
         for plot in plots
     )
     return f'<div class="plots">{figures}{beside}</div>'
