@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -71,16 +70,12 @@ def choose_arm(x: Execution, base: Scores) -> dict[str, Any]:
         arm = next_arm(tried, partial(_has_text, x))
     named = {str(number): one["rows"] for number, one in enumerate(runs)}
     chosen = int(choose(named, most, CLOSE))
-    _say(x, tried, chosen, most)
-    return {"max_forgetting": most, "given": asked is not None, "runs": runs, "chosen": chosen}
-
-
-def _say(x: Execution, tried: Sequence[tuple[Arm, bool]], chosen: int, most: float) -> None:
-    (rate, share), kept = tried[chosen]
-    told = f"pilot: learning rate {rate:g}, replay {100 * share:g} %"
-    x.log.result("pilot", tried[chosen][0]._asdict())
+    best, kept = tried[chosen]
+    told = f"learning rate {best.learning_rate:g}, replay {100 * best.replay_share:g} %"
+    x.log.result("pilot", told)
     if not kept:
-        x.warn(f"{told}: of {len(tried)} short runs none forgot at most {most:g} %; this one forgot least")
+        x.warn(f"pilot: of {len(runs)} short runs none forgot at most {most:g} %; the least: {told}")
+    return {"max_forgetting": most, "given": asked is not None, "runs": runs, "chosen": chosen}
 
 
 def _has_text(x: Execution, arm: Arm) -> bool:
@@ -117,9 +112,8 @@ def _tried(x: Execution, arm: Arm, number: int) -> dict[str, Any]:
 def _key(x: Execution, arm: Arm) -> str:
     facts = x.facts["prepare"]
     evaluation = x.recipe.evaluation.model_dump(include={"max_bytes_on_curve", "max_bytes_per_source"})
-    return sha256_bytes(
-        canonical([list(arm), facts["base"]["fingerprint"], facts["dataset"], evaluation, pilot_facts(x)])
-    )[:16]  # fmt: skip
+    told = [list(arm), facts["base"]["fingerprint"], facts["dataset"], evaluation, pilot_facts(x)]
+    return sha256_bytes(canonical(told))[:16]
 
 
 def pilot_job(x: Execution, device: torch.device, arm: Arm, number: int) -> Job:

@@ -68,7 +68,8 @@ def _open(run: Run, number: int, stop: StopSignal, fresh: bool, stage: str) -> E
     log = EventLog(run.events, (run.process() or {"attempt": 1})["attempt"], echo, silent=number > 0)
     log.stage = stage
     x = open_run(run, log, stop)
-    x.facts = {stage: record["facts"] for stage in ("prepare", "baseline") if (record := run.stage(stage))}
+    done = ("prepare", "baseline") if stage == "train" else ("prepare",)
+    x.facts = {name: record["facts"] for name in done if (record := run.stage(name))}
     if fresh:
         x.performed.add("prepare")
     return x
