@@ -17,10 +17,11 @@ from tests.pipeline.conftest import Bench, make_bench
 from tests.pipeline.test_whole_run import detached, wait_for
 
 
+@pytest.mark.timeout(600)
 def test_the_pilot_chooses_and_a_killed_one_does_nothing_twice(tmp_path: Path) -> None:
     bench: Bench = make_bench(tmp_path)
     run = detached(bench, "pilot=true", "evaluation.max_forgetting=2 %", "evaluation.publish=trained")
-    wait_for(run, r'"what":"pilot, run 2"')
+    wait_for(run, r'"what":"pilot, run 2"', 240)
     os.kill(int((run.process() or {})["pid"]), signal.SIGKILL)
     stood = {path: path.stat().st_mtime_ns for path in (run.path / "pilot").glob("*/scores.json")}
     assert len(stood) == 1

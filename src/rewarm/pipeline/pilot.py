@@ -172,7 +172,7 @@ class _Log(EventLog):
         self.main, self.what = main, what
 
     @property
-    def last_state(self) -> str | None:  # type: ignore[override]
+    def last_state(self) -> str | None:
         return self.main.last_state
 
     @last_state.setter
