@@ -188,7 +188,7 @@ def test_the_page_asks_for_nothing_from_elsewhere(html: str) -> None:
 
 def test_plots_take_colour_and_type_from_the_page(html: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
-    assert len(drawings) == 10
+    assert len(drawings) == 9
     for svg in drawings:
         root = ElementTree.fromstring(svg)
         assert root.get("viewBox") and root.get("role") == "img" and root.get("aria-label")
