@@ -179,6 +179,49 @@ def test_missing_data_of_a_task_is_an_error_of_data(folder: Path, tasks: Path) -
     assert error.value.exit_code == 3 and error.value.remedy
 
 
+def test_data_that_the_hub_alone_has_says_how_to_bring_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    text = CHOICE.replace("dataset_path: json", "dataset_path: nobody/nothing")
+    (tmp_path / "away.yaml").write_text("\n".join(line for line in text.split("\n") if "dataset_kwargs" not in line))
+    with pytest.raises(DataError, match="tiny_choice cannot be loaded: ConnectionError") as caught:
+        run_tasks(folder, ["tiny_choice"], task_path=tmp_path)
+    assert 'datasets.load_dataset("nobody/nothing")' in str(caught.value) and "HF_HOME" in str(caught.value)
+
+
+def test_a_tokenizer_with_another_rule_for_bos_is_asked_by_its_own(folder: Path, tasks: Path, tmp_path: Path) -> None:
+    """One that puts BOS before every text: unset, prompts begin with it; false, they do not."""
+    other = tmp_path / "bos"
+    shutil.copytree(folder, other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    single = [{"SpecialToken": {"id": "<|bos|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    special = {"<|bos|>": {"id": "<|bos|>", "ids": [0], "tokens": ["<|bos|>"]}}
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": special,
+    }
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+    def scores(model: Path, bos: bool | None) -> list[object]:
+        found = run_tasks(model, ["tiny_cloze"], task_path=tasks, limit=5, add_bos=bos)
+        return [item["perplexity"] for item in found["tiny_cloze"].items]
+
+    assert scores(other, None) == scores(other, True) == scores(folder, True)
+    assert scores(other, False) == scores(folder, False) != scores(other, True)
+
+
+def test_an_item_without_options_is_named(folder: Path, tmp_path: Path) -> None:
+    rows = [{"question": "stone", "choices": [" a", " b"] if i != 3 else [], "gold": 0} for i in range(6)]
+    (tmp_path / "choice.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "tiny_choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)).replace("num_fewshot: 2", ""))
+    with pytest.raises(DataError, match="item 3 has no options"):
+        run_tasks(folder, ["tiny_choice"], task_path=tmp_path)
+    run_tasks(folder, ["tiny_choice"], task_path=tmp_path, limit=3)
+
+
 def test_results_survive_json(ours: dict[str, TaskResult]) -> None:
     for result in ours.values():
         assert TaskResult.from_json(json.loads(json.dumps(result.to_json()))) == result
@@ -210,3 +253,59 @@ def test_items_about_one_text_carry_its_mark(folder: Path, tmp_path: Path) -> No
     (tmp_path / "tiny_choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)).replace("num_fewshot: 2", ""))
     items = run_tasks(folder, ["tiny_choice"], task_path=tmp_path)["tiny_choice"].items
     assert len({item["passage"] for item in items}) == 3 and items[0]["passage"] == items[1]["passage"]
+
+
+def test_a_passage_that_stands_within_the_question_is_found(folder: Path, tmp_path: Path) -> None:
+    places = ("river", "stone bridge", "old mill")
+    rows = [
+        {"question": f"{place} {'lies in the valley. ' * 12} Question {i}?", "choices": [" a", " b"], "gold": 0}
+        for place in places
+        for i in range(3)
+    ] + [
+        {"question": f"What is the capital of France number {i}?", "choices": [" a", " b"], "gold": 0} for i in range(3)
+    ]
+    (tmp_path / "choice.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "tiny_choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)).replace("num_fewshot: 2", ""))
+    items = run_tasks(folder, ["tiny_choice"], task_path=tmp_path)["tiny_choice"].items
+    marks = [item.get("passage") for item in items]
+    assert len(set(marks[:9])) == 3 and all(marks[i] == marks[i + 1] for i in (0, 1, 3, 4, 6, 7))
+    assert marks[9:] == [None] * 3
+
+
+KILLED = """\
+import os, signal, sys
+from pathlib import Path
+from rewarm.evaluate.harness import run_tasks
+folder, tasks, home, last = sys.argv[1:5]
+def progress(what, done, total, unit):
+    if done > int(last):
+        os.kill(os.getpid(), signal.SIGKILL)
+run_tasks(Path(folder), ["tiny_choice", "tiny_generate"], task_path=Path(tasks), evaluations=Path(home), model_key="m",
+          progress=progress)
+"""
+
+
+@pytest.mark.parametrize("last", [20, 7])
+def test_a_killed_evaluation_asks_only_for_the_rest(
+    folder: Path, tasks: Path, ours: dict[str, TaskResult], tmp_path: Path, last: int
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(folder), str(tasks), str(tmp_path), str(last)]
+    assert subprocess.run(command, check=False, env={**os.environ, "HF_DATASETS_OFFLINE": "1"}).returncode == -9
+    (unfinished,) = (tmp_path / ".unfinished").glob("*.jsonl")
+    assert len(unfinished.read_bytes().splitlines()) >= last - 1
+    told: list[tuple[str, float]] = []
+    names = ["tiny_choice", "tiny_generate"]
+    found = run_tasks(
+        folder,
+        names,
+        task_path=tasks,
+        evaluations=tmp_path,
+        model_key="m",
+        progress=lambda what, done, total, unit: told.append((what, done)),
+    )
+    asked = [done for what, done in told if what == "task tiny_choice" and done]
+    assert min(asked) >= last - 1
+    assert not list((tmp_path / ".unfinished").iterdir())
+    whole = run_tasks(folder, names, task_path=tasks)
+    for name in names:
+        assert found[name].items == whole[name].items and found[name].metrics == whole[name].metrics

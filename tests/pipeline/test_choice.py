@@ -41,6 +41,11 @@ def test_the_greatest_gain_within_the_budget(budget: float, chosen: str, kept: b
         assert "forgetting is 0.5 %, the least of all candidates" in str(refuse(choice, chosen))
 
 
+def test_of_gains_that_are_close_the_one_that_forgets_less() -> None:
+    near = {"a": rows(30, 0.9), "b": rows(29, 0.2), "c": rows(20, 0.1)}
+    assert [choose(near, 1, close) for close in (0.0, 0.05, 0.5)] == ["a", "b", "c"]
+
+
 def test_where_forgetting_was_not_measured_no_budget_is_kept() -> None:
     choice = judge("trained", 50, rows(30, 9)[:1])["choice"]
     assert not choice["kept"] and "not measured" in str(refuse(choice, "trained"))
@@ -56,7 +61,9 @@ def test_halves_share_no_document_and_hold_all() -> None:
 
 def test_a_run_chooses_within_its_budget_or_publishes_nothing(tmp_path: Path) -> None:
     bench: Bench = make_bench(tmp_path)
-    done = bench.rewarm("run", "recipe.yaml", "evaluation.max_forgetting=900 %", "evaluation.merges=[0.4]")
+    done = bench.rewarm(
+        "run", "recipe.yaml", "evaluation.max_forgetting=900 %", "evaluation.merges=[0.4]", "pilot=false"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     report = orjson.loads((bench.run().report / "report.json").read_bytes())
     named = {other["weights"]: other["headline"] for other in report["candidates"]}
@@ -72,8 +79,8 @@ def test_a_run_chooses_within_its_budget_or_publishes_nothing(tmp_path: Path) ->
     AutoModelForCausalLM.from_pretrained(bench.workspace.models / "tiny" / "1")
 
     recipe = bench.run().recipe
-    done = bench.rewarm("run", "recipe.yaml", "evaluation.max_forgetting=0", "evaluation.publish=trained",
-                        "hyperparameters.learning_rate=0.5", "base_model=tiny@1")  # fmt: skip
+    asked = ["evaluation.max_forgetting=0", "evaluation.publish=trained", "pilot=false"]
+    done = bench.rewarm("run", "recipe.yaml", *asked, "hyperparameters.learning_rate=0.5", "base_model=tiny@1")
     assert done.returncode == 2 and "nothing is published: forgetting is" in done.stdout + done.stderr
     assert bench.run().recipe != recipe and bench.run().status().state == "failed"
     assert (bench.run().report / "report.html").exists()

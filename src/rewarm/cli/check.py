@@ -36,10 +36,13 @@ from rewarm.recipe.estimate import (
 )
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.mixture import build_mixture, describe
+from rewarm.recipe.pilot import RUNS, pilot_steps
 from rewarm.recipe.recipe import Recipe
 from rewarm.recipe.resolve import Resolved, resolve, training_tokens
 from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice, replay_advice
 from rewarm.train.calendar import build_calendar
+
+_NONE = ("pilot", 0.0)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
             recipe = with_own_replay(recipe, base.folder, 0.25)
         texts = _texts(recipe, base, workspace)
     check_chat(recipe, base.folder)
+    instruct = recipe.evaluation.instruct_model
+    if instruct and not of_a_hub and (is_folder(instruct) or "@" in instruct):  # what a hub has is checked by the run
+        from rewarm.pipeline.prepare import locate_instruct
+
+        locate_instruct(recipe, base, workspace, lambda what, done, total, unit: None)
     tokenizer = DocumentTokenizer.load(base.folder, recipe.data.document_tokens)
     ends = [*document_end_advice(recipe, tokenizer), *chat_advice(recipe, base.folder), *replay_advice(given)]
     machine = Machine.here()
@@ -89,7 +97,8 @@ def examine(recipe: Recipe, workspace: Workspace) -> dict[str, Any]:
     answering = scoring_seconds(base.facts, asked.values(), speed)
     training = None if needs.seconds is None or point is None else needs.seconds + evaluations * point
     judging = None if once is None or answering is None else once + answering
-    times = Times(0.0 if texts.dataset else None, judging, training, judging)
+    trying = _piloting(recipe, needs, point)
+    times = Times(0.0 if texts.dataset else None, judging, trying, training, judging)
     free = free_bytes(workspace.root)
     problems = shortages(needs, base.facts, values, machine, resolved.place, free, workspace.root)
     return {
@@ -198,6 +207,15 @@ def _evaluations(recipe: Recipe, resolved: Resolved, needs: Estimate) -> int:
     return len(calendar.evaluations - (set() if values.save_best_checkpoint else {needs.steps}))
 
 
+def _piloting(recipe: Recipe, needs: Estimate, point: float | None) -> float | None:
+    """Seconds of all short runs that the pilot may do, each with an evaluation behind it."""
+    if not recipe.has_pilot:
+        return 0.0
+    if needs.seconds is None or point is None:
+        return None
+    return RUNS * (needs.seconds * pilot_steps(needs.steps) / needs.steps + point)
+
+
 def print_findings(found: dict[str, Any]) -> None:
     """The findings for people; nothing that stands in them is left out."""
     out, base = console(), found["base_model"]
@@ -251,7 +269,7 @@ def _print_plan(found: dict[str, Any]) -> None:
         ("disk", f"~{size(needs['disk'])} (checkpoints of {size(needs['checkpoint'])})"),
     ]
     print_table("the run", ("what", "how much"), rows)
-    times = [(stage, _time(stage, seconds)) for stage, seconds in found["times"].items()]
+    times = [(stage, _time(stage, seconds)) for stage, seconds in found["times"].items() if (stage, seconds) != _NONE]
     if found["device_hours"] is not None:
         times.append((f"{'GPU' if found['device'] == 'cuda' else 'CPU'}-hours", f"~{found['device_hours']:.3g}"))
     if found["cost"]:

@@ -129,14 +129,11 @@ def show(
 
 
 def _rows_of(run: Run, dataset: Dataset, count: int) -> list[list[Segment]]:
-    from rewarm.data.catalogue import resolved_of
-    from rewarm.data.rows import first_rows
-    from rewarm.recipe.hyperparameters import Hyperparameters
-    from rewarm.recipe.load import recipe_of
+    from rewarm.data.rows import segments_of
+    from rewarm.pipeline.ledger import order_of
 
-    chosen = (resolved_of(run) or {})["hyperparameters"]
-    values = Hyperparameters.model_validate({field: item["value"] for field, item in chosen.items()})
-    return first_rows(recipe_of(run), dataset, values, count)
+    plan = order_of(run).plan
+    return [segments_of(plan, row) for row in range(min(count, plan.total_rows))]
 
 
 @app.command("upload")

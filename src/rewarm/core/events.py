@@ -48,7 +48,7 @@ class EventLog:
     def __init__(
         self, path: Path, attempt: int, echo: Callable[[Event], None] = lambda event: None, *, silent: bool = False
     ) -> None:
-        self.path, self.attempt, self.stage, self._echo, self._silent = path, attempt, "", echo, silent
+        self.path, self.attempt, self.stage, self._echo, self.silent = path, attempt, "", echo, silent
         self.last_state: str | None = None
         if not silent:
             self._open()
@@ -70,7 +70,7 @@ class EventLog:
         """Append one event; it is in the file when this returns."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of event {kind!r}")
-        if self._silent:
+        if self.silent:
             return {}
         event = {
             "v": VERSION,
@@ -117,7 +117,7 @@ class EventLog:
         self.write("result", name=name, value=value)
 
     def close(self) -> None:
-        if not self._silent:
+        if not self.silent:
             os.close(self._file)
 
 

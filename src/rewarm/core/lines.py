@@ -78,6 +78,6 @@ def log_line(event: Event) -> str | None:
     if kind == "result" and event["name"] == "stage":
         value = event["value"]
         return f"{value['name']}: " + ("as before" if value["skipped"] else f"done in {duration(value['seconds'])}")
-    if kind == "result" and event["name"] in (TRAINING_FROM, "parallelism"):
+    if kind == "result" and event["name"] in (TRAINING_FROM, "parallelism", "pilot"):
         return f"{event['name']} {event['value']}"
     return None

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from rewarm.data.dataset import Dataset
-from rewarm.data.plan import Plan, build_plan
-from rewarm.recipe.hyperparameters import Hyperparameters
-from rewarm.recipe.recipe import Recipe
+from rewarm.data.plan import Plan
 
 
 class Segment(TypedDict):
@@ -19,12 +16,6 @@ class Segment(TypedDict):
     end: int
     length: int
     text: str
-
-
-def first_rows(recipe: Recipe, dataset: Dataset, values: Hyperparameters, count: int) -> list[list[Segment]]:
-    """The first ``count`` rows of a run, or all, whatever its world size; ``values`` are all filled in."""
-    plan = build_plan(recipe, dataset, values)
-    return [segments_of(plan, row) for row in range(min(count, plan.total_rows))]
 
 
 def segments_of(plan: Plan, row: int) -> list[Segment]:

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +28,8 @@ from rewarm.core.errors import DataError, ModelError, UserError
 from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes, sha256_file
 from rewarm.evaluate.own_items import read_items, task_of
-from rewarm.evaluate.store import Warn, read_scores, write_scores
+from rewarm.evaluate.passages import passages
+from rewarm.evaluate.store import Answers, Warn, key_of, read_scores, write_scores
 from rewarm.recipe.recipe import is_items_file
 
 if TYPE_CHECKING:
@@ -37,8 +41,6 @@ Progress = Callable[[str, float, float, str], None]
 logger = logging.getLogger(__name__)
 SHIPPED = Path(__file__).parent / "tasks"
 """Task files that come with Rewarm."""
-PASSAGES = ("passage", "article", "story", "context", "flores_passage")
-"""Fields of an item that hold what several items ask about, as boolq, drop, race, coqa, squad and belebele call it."""
 SAMPLED = 100
 """Items of a task from which the work of all of them is estimated."""
 _LIKELIHOODS = ("perplexity", "weighted_perplexity", "bits_per_byte")
@@ -110,11 +112,12 @@ def run_tasks(
     """
     results: dict[str, TaskResult] = {}
     settings = {"num_fewshot": num_fewshot, "limit": limit}
-    runner = _Runner(model_folder, task_path, data_path, add_bos, settings, str(device), progress, warn, batch_size)
+    runner = _Runner(task_path, data_path, model_folder, add_bos, settings, str(device), progress, warn, batch_size)
     for name in dict.fromkeys(tasks):
         facts = {
             "model": model_key,
             "task": name,
+            "items": 2,  # the version of what is kept of each
             "harness": _harness_version(),
             "computed_by": [str(device), version("torch")],
             "task_files": hash_folder(task_path),
@@ -130,11 +133,15 @@ def run_tasks(
             for result in scored:
                 result.items.extend(item["item"] for item in found.items if item["task"] == result.task)
         else:
-            scored = runner.score(name)
+            answers = Answers(
+                evaluations / ".unfinished" / f"{key_of(facts)}.jsonl" if evaluations and model_key else None
+            )
+            scored = runner.score(name, answers)
             if evaluations and model_key:
                 items = [{"task": result.task, "item": item} for result in scored for item in result.items]
                 about = [{**result.to_json(), "items": None} for result in scored]
                 write_scores(evaluations, facts, items, {"tasks": about})
+                answers.forget()
         results.update({result.task: replace(result, asked=name) for result in scored})
     return results
 
@@ -149,7 +156,7 @@ def check_tasks(tasks: Sequence[str], task_path: Path | None, data_path: Path | 
         raise UserError("evaluation.task_path: there is no such folder", where=task_path)
     if data_path and not data_path.is_dir():
         raise UserError("evaluation.data_path: there is no such folder", where=data_path)
-    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
+    runner = _Runner(task_path, data_path)
     with _quiet():
         for name in tasks:
             if is_items_file(name):
@@ -172,7 +179,7 @@ def task_texts(
     Raises:
         UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
     """
-    runner = _Runner(Path(), task_path, data_path, None, {}, "cpu", progress)
+    runner = _Runner(task_path, data_path)
     for name in dict.fromkeys(tasks):
         progress(f"read task {name}", 0, 0, "")
         with _quiet():
@@ -196,7 +203,7 @@ def sample_requests(
     Raises:
         UserError: for an unknown task. DataError: if a task or its data cannot be loaded.
     """
-    runner = _Runner(model_folder, task_path, data_path, None, {}, "cpu", lambda what, done, total, unit: None)
+    runner = _Runner(task_path, data_path, model_folder)
     found: dict[str, tuple[int, list[str]]] = {}
     for name in dict.fromkeys(tasks):
         with _quiet():
@@ -220,32 +227,29 @@ def _text_of(task: Any, document: Any) -> str:
     return f"{task.doc_to_text(document)} {answer if isinstance(answer, str) else ''}"
 
 
+@dataclass
 class _Runner:
     """Loads the harness and the model when the first task needs them, and not before."""
 
-    def __init__(
-        self,
-        folder: Path,
-        task_path: Path | None,
-        data_path: Path | None,
-        add_bos: bool | None,
-        settings: dict[str, int | None],
-        device: str,
-        progress: Progress,
-        warn: Warn = logger.warning,
-        batch_size: int = 1,
-    ) -> None:
-        self.warn, self.batch_size = warn, batch_size
-        self.task_path, self.settings, self.device, self.progress = task_path, settings, device, progress
-        self._arguments: dict[str, Any] = {"pretrained": str(folder)}
-        if add_bos is not None:
-            self._arguments["add_bos_token"] = add_bos
-        self._metadata = {**self._arguments, **({"data_path": str(data_path)} if data_path else {})}
-        self._model: Any = None
-        self._managers: dict[bool, Any] = {}
+    task_path: Path | None = None
+    data_path: Path | None = None
+    folder: Path = Path()
+    add_bos: bool | None = None
+    settings: Mapping[str, int | None] = field(default_factory=dict)
+    device: str = "cpu"
+    progress: Progress = lambda what, done, total, unit: None
+    warn: Warn = logger.warning
+    batch_size: int = 1
+    _model: Any = None
+    _managers: dict[bool, Any] = field(default_factory=dict)
 
-    def score(self, name: str) -> list[TaskResult]:
-        """All tasks that ``name`` stands for."""
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        bos = {} if self.add_bos is None else {"add_bos_token": self.add_bos}
+        return {"pretrained": str(self.folder), **bos}
+
+    def score(self, name: str, answers: Answers) -> list[TaskResult]:
+        """All tasks that ``name`` stands for; what is among the ``answers`` is not asked again."""
         from lm_eval import evaluator
 
         # It would ask git for a version; where there is no repository git complains on the user's terminal.
@@ -258,8 +262,10 @@ class _Runner:
                 manager, tasks, groups = self._load(name)
             for said in dict.fromkeys(str(one.message) for one in caught if SHIPPED in Path(one.filename).parents):
                 self.warn(said)
+            for own, task in tasks.items():
+                _check_options(own, task, self.settings.get("limit"))
             self._model = self._model or _watched_model(self._arguments, self.device, self.batch_size)
-            self._model.watch(lambda done, total: self.progress(what, done, total, "requests"))
+            self._model.watch(lambda done, total: self.progress(what, done, total, "requests"), answers)
             output = evaluator.simple_evaluate(
                 model=self._model,
                 tasks=list(tasks.values()),
@@ -316,7 +322,7 @@ class _Runner:
             self._managers[defaults] = TaskManager(
                 include_path=[str(SHIPPED), *([str(self.task_path)] if self.task_path else [])],
                 include_defaults=defaults,
-                metadata=self._metadata,
+                metadata={**self._arguments, **({"data_path": str(self.data_path)} if self.data_path else {})},
             )
         return self._managers[defaults]
 
@@ -332,11 +338,30 @@ def _loaded(manager: Any, names: list[Any]) -> tuple[dict[str, Any], dict[str, A
     return found["tasks"], found["groups"]
 
 
+def _check_options(name: str, task: Any, limit: int | None) -> None:
+    """Raise ``DataError`` for an item that asks for a choice among nothing, before the model is asked anything."""
+    if task.OUTPUT_TYPE != "multiple_choice" or "doc_to_choice" not in task.config.to_dict():
+        return
+    for number, document in enumerate(itertools.islice(task.eval_docs, limit)):
+        if not task.doc_to_choice(document):
+            raise DataError(
+                f"item {number} has no options to choose from",
+                where=f"evaluation.tasks: {name}",
+                remedy="leave it out of the task's data, or give it options",
+            )
+
+
 def _unloadable(name: str, error: Exception) -> DataError:
-    return DataError(
-        f"evaluation.tasks: {name} cannot be loaded: {type(error).__name__}: {error}",
-        remedy="check the task's file and that its data is on this machine or the network can be reached",
-    )
+    """Where it is a data set of the hub that cannot be reached, with how to bring it here."""
+    away = re.search(r"'([\w.-]+/[\w.-]+)' on the Hub", str(error))
+    remedy = "check the task's file, and that its data is on this machine or the network can be reached"
+    if away:
+        remedy = (
+            f"where there is a network, run: python -c 'import datasets; datasets.load_dataset(\"{away[1]}\")' "
+            "(with the name of its part where it asks for one), and copy ~/.cache/huggingface from there to the same "
+            "place here, or to where HF_HOME points"
+        )
+    return DataError(f"evaluation.tasks: {name} cannot be loaded: {type(error).__name__}: {error}", remedy=remedy)
 
 
 def _result(task: Any, name: str, output: Any) -> TaskResult:
@@ -345,8 +370,10 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
     named = _names_of_aggregations()
     metrics: dict[str, Metric] = {}
     items: dict[int, Item] = {}
+    documents: dict[int, Any] = {}
     for sample in output["samples"][name]:
-        item = items.setdefault(sample["doc_id"], _item(sample))
+        item = items.setdefault(sample["doc_id"], {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]})
+        documents[sample["doc_id"]] = sample["doc"] if isinstance(sample["doc"], dict) else {}
         for metric in sample["metrics"]:
             shown = metric if sample["filter"] == "none" else f"{metric},{sample['filter']}"
             aggregation = named.get(aggregations[metric], "other")
@@ -355,15 +382,10 @@ def _result(task: Any, name: str, output: Any) -> TaskResult:
                 continue
             metrics[shown] = Metric(float(value), aggregation, bool(better.get(metric, True)))
             item[shown] = _item_value(sample[metric], aggregation)
+    prompts = [str(task.doc_to_text(document)) for document in documents.values()]
+    for item, mark in zip(items.values(), passages(list(documents.values()), prompts), strict=True):
+        item |= {} if mark is None else {"passage": mark}
     return TaskResult(name, str(output["versions"].get(name, "")), metrics, list(items.values()))
-
-
-def _item(sample: Mapping[str, Any]) -> Item:
-    """An item without its values; where items share a passage, with what tells which."""
-    item = {"id": str(sample["doc_id"]), "hash": sample["doc_hash"]}
-    fields = sample["doc"] if isinstance(sample["doc"], dict) else {}
-    passage = next((fields[name] for name in PASSAGES if isinstance(fields.get(name), str)), None)
-    return item if passage is None else {**item, "passage": sha256_bytes(passage.encode())[:16]}
 
 
 def _is_pooled(group: Any) -> bool:
@@ -403,12 +425,22 @@ def _watched_model(arguments: dict[str, str], device: str, batch_size: int) -> A
     from lm_eval.models.huggingface import HFLM
 
     class Watched(HFLM):  # type: ignore[misc]
-        def watch(self, report: Callable[[float, float], None]) -> None:
+        def watch(self, report: Callable[[float, float], None], answers: Answers) -> None:
             self.report, self.done, self.total = report, 0, 0
+            self.cache_hook = answers  # is told every answer
+
+        def _known(self, kind: str, requests: Sequence[Any], ask: Callable[[list[Any]], list[Any]]) -> list[Any]:
+            """Answers to requests, each with what names it; only what is not known is asked."""
+            found = [self.cache_hook.get(kind, name) for name, _ in requests]
+            missing = [request for (_, request), answer in zip(requests, found, strict=True) if answer is None]
+            self.total += len(requests)
+            self.done += len(requests) - len(missing)
+            new = iter(ask(missing) if missing else ())
+            return [next(new) if answer is None else answer for answer in found]
 
         def _loglikelihood_tokens(self, requests: Any, disable_tqdm: bool = True, **options: Any) -> Any:
-            self.total += len(requests)
-            found = super()._loglikelihood_tokens(requests, disable_tqdm=True, **options)
+            ask = partial(super()._loglikelihood_tokens, disable_tqdm=True, **options)
+            found = self._known("loglikelihood", [(request[0], request) for request in requests], ask)
             if any(math.isnan(likelihood) for likelihood, _ in found):
                 raise ModelError(
                     "the model gives a likelihood that is not a number",
@@ -418,8 +450,8 @@ def _watched_model(arguments: dict[str, str], device: str, batch_size: int) -> A
             return found
 
         def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
-            self.total += len(requests)
-            return super().generate_until(requests, disable_tqdm=True)
+            ask = partial(super().generate_until, disable_tqdm=True)
+            return self._known("generate_until", [(request.args, request) for request in requests], ask)
 
         def _model_call(self, inps: Any, *rest: Any, **options: Any) -> Any:
             self._count(len(inps))

@@ -8,7 +8,9 @@ checksums is thrown away and computed again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,6 +82,45 @@ def write_scores(
         if not (path / MANIFEST).is_file():  # else another run has stored the same scores meanwhile
             raise
     return _read(path)
+
+
+class Answers:
+    """What a model has answered of a task in work, a line each, so that a killed evaluation asks only for the rest.
+
+    The harness tells it each answer as soon as it has it; of texts that are scored by windows, none until the last.
+    With requests one by one the scores are the same to the last digit; answered together they round by their company.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._known: dict[str, Any] = {}
+        if path is None:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+            with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):  # the last one may be torn
+                told = orjson.loads(line)
+                self._known[told["request"]] = told["answer"]
+
+    def get(self, kind: str, request: Any) -> Any:
+        """The answer to a request, or None."""
+        answer = None if request is None else self._known.get(self._name(kind, request))
+        return tuple(answer) if isinstance(answer, list) else answer
+
+    def add_partial(self, kind: str, request: Any, answer: Any) -> None:
+        """Keep an answer; the harness knows this method by its name."""
+        if self.path is not None and not (isinstance(answer, tuple) and not math.isfinite(answer[0])):
+            with self.path.open("ab") as file:
+                file.write(orjson.dumps({"request": self._name(kind, request), "answer": answer}) + b"\n")
+
+    def forget(self) -> None:
+        """The task is finished, and its scores are kept."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _name(kind: str, request: Any) -> str:
+        return sha256_bytes(orjson.dumps([kind, request], default=str, option=orjson.OPT_SORT_KEYS))[:32]
 
 
 def _read(path: Path) -> Scores:

@@ -67,12 +67,17 @@ def export(
         target.mkdir(parents=True, exist_ok=True)
         skeleton.save_pretrained(target, max_shard_size=SHARD)
     (target / "generation_config.json").unlink(missing_ok=True)  # transformers' defaults, not the base's
-    for pattern in _COPIED:
-        for path in base.glob(pattern):
-            if path.is_file():
-                shutil.copyfile(path, target / path.name)
+    copy_settings(base, target)
     _write_config(target, config, skeleton, dtype)
     share(target)
+
+
+def copy_settings(model: Path, target: Path) -> None:
+    """Copy what a model is beside weights and configuration: tokenizer, chat template, generation settings, licence."""
+    for pattern in _COPIED:
+        for path in model.glob(pattern):
+            if path.is_file():
+                shutil.copyfile(path, target / path.name)
 
 
 def export_checkpoint(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import shutil
 import sys
 import time
 import traceback
@@ -106,6 +107,8 @@ def _stages(x: Execution, first: str | None) -> Execution:
     sweep(run.path)
     for name in STAGES[STAGES.index(first) :] if first else ():
         run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
+    if first in STAGES[: STAGES.index("baseline") + 1]:
+        shutil.rmtree(run.path / "pilot", ignore_errors=True)
     if first in STAGES[: STAGES.index("train") + 1]:
         _set_aside(run.checkpoints)  # else training would go on from its own end
     with own_devices(x), telling(x) as notice:

@@ -15,11 +15,22 @@ from rewarm.core.errors import UserError
 from rewarm.report.compare import Headline, Row, headline
 
 
-def choose(candidates: Mapping[str, Sequence[Row]], max_forgetting: float) -> str:
-    """The name of the candidate that gains most within the budget; of the one that forgets least, where none is."""
+def keeps(rows: Sequence[Row], max_forgetting: float) -> bool:
+    """Whether at most so many per cent were forgotten."""
+    return _forgetting(headline(rows)) <= max_forgetting
+
+
+def choose(candidates: Mapping[str, Sequence[Row]], max_forgetting: float, close: float = 0.0) -> str:
+    """The name of the candidate that gains most within the budget; of the one that forgets least, where none is.
+
+    Args:
+        close: a gain smaller by this share of the greatest is as good; of such, the one that forgets least is taken.
+    """
     found = {name: headline(rows) for name, rows in candidates.items()}
-    within = {name: _gain(both) for name, both in found.items() if _forgetting(both) <= max_forgetting}
-    return max(within, key=within.__getitem__) if within else min(found, key=lambda name: _forgetting(found[name]))
+    gains = {name: _gain(both) for name, both in found.items() if _forgetting(both) <= max_forgetting}
+    enough = max(gains.values(), default=0.0) - close * abs(max(gains.values(), default=0.0))
+    good = [name for name, gain in gains.items() if gain >= enough]
+    return min(good or found, key=lambda name: _forgetting(found[name]))
 
 
 def judge(rule: str, max_forgetting: float | None, rows: Sequence[Row]) -> dict[str, Any]:
@@ -39,8 +50,8 @@ def refuse(choice: Mapping[str, Any], weights: str) -> UserError:
     return UserError(
         f"nothing is published: forgetting is {figure}, {which}, and max_forgetting is {choice['max_forgetting']:g} %",
         where="evaluation.max_forgetting",
-        remedy="raise data.replay.share or lower hyperparameters.learning_rate; the run's report says what each "
-        "candidate gained and forgot",
+        remedy="raise data.replay.share or lower hyperparameters.learning_rate (pilot: true looks for both); the run's "
+        "report says what each candidate gained and forgot",
     )
 
 

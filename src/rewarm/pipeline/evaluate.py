@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rewarm.core.manifest import verify, write_manifest
 from rewarm.core.storage import TEMPORARY, remove_folder, staged_folder
 from rewarm.evaluate.harness import TaskResult
+from rewarm.models.chat_vector import add_chat_vector
 from rewarm.models.export import export_checkpoint
 from rewarm.pipeline.choice import choose, judge
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
-from rewarm.pipeline.scores import Scores, read_scores, record_point, save_scores, score_tasks, score_texts, task_facts
-from rewarm.report.compare import Kind, Role, Row, compare, compare_tasks
-from rewarm.report.items import Half, flagged_items, half
+from rewarm.pipeline.scores import (
+    CHAT,
+    Scores,
+    chat_scores,
+    read_scores,
+    record_point,
+    save_scores,
+    score_tasks,
+    score_texts,
+    task_facts,
+    text_rows,
+)
+from rewarm.recipe.recipe import CHAT_VECTOR
+from rewarm.report.compare import Row, compare_tasks
+from rewarm.report.items import flagged_items
 from rewarm.report.words import text_figures
 from rewarm.train.average import write_average, write_running_average
 from rewarm.train.checkpoint import list_checkpoints, step_of
@@ -41,18 +54,24 @@ def inputs(x: Execution) -> Any:
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     asked, dataset = x.recipe.evaluation, dataset_of(x)
     scores: dict[str, Scores] = {}
-    for name in ("trained", *asked.averages, *asked.merged):
+    chats: list[Row] = []
+    for name in ("trained", *asked.averages, *asked.merged, *[CHAT_VECTOR] * (asked.instruct_model is not None)):
         if name != asked.published:
-            scores[name] = score_texts(x, export(x, name, x.run.path / "candidate"), dataset)
-            remove_folder(x.run.path / "candidate")
-    best = asked.published == "best"
-    others = {name: text_rows(x, texts, "development" if best else None) for name, texts in scores.items()}
-    chosen = choose(others, asked.max_forgetting or 0.0) if best else asked.published
+            folder = export(x, name, x.run.path / "candidate")
+            scores[name] = score_texts(x, folder, dataset)
+            chats = task_rows(x, chat_scores(x, folder)) if name == CHAT_VECTOR else []
+            remove_folder(folder)
+    base, best = read_scores(x, "baseline")[0], asked.published == "best"
+    others = {name: text_rows(x, base, texts, "development" if best else None) for name, texts in scores.items()}
+    bases = {name: rows for name, rows in others.items() if name != CHAT_VECTOR}  # that one is another kind of model
+    chosen = choose(bases, asked.max_forgetting or 0.0) if best else asked.published
+    others = {name: [*rows, *(chats if name == CHAT_VECTOR else ())] for name, rows in others.items()}
     model = export(x, chosen, x.run.path / "model")
     scores[chosen], tasks = score_texts(x, model, dataset), score_tasks(x, model)
+    tasks |= chat_scores(x, model) if chosen == CHAT_VECTOR else {}
     trained = x.facts["train"]
     record_point(x, scores["trained"], dataset, trained["steps"], trained["tokens"])
-    texts = text_rows(x, scores[chosen], "test" if best else None)
+    texts = text_rows(x, base, scores[chosen], "test" if best or x.recipe.has_pilot else None)
     table = [*texts, *task_rows(x, tasks)]
     outputs = [
         save_scores(x, "evaluate", scores[chosen], tasks),
@@ -66,7 +85,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
 def weights_of(x: Execution, name: str, folder: Path) -> Path:
     """The checkpoint that training chose, also for a merge of it, or an average written into the new ``folder``."""
     trained: Path = x.run.path / x.facts["train"]["checkpoint"]
-    if name == "trained" or name in x.recipe.evaluation.merged:
+    if name in ("trained", CHAT_VECTOR) or name in x.recipe.evaluation.merged:
         return trained
     if name == "running_average":
         write_running_average(trained, folder)
@@ -86,14 +105,18 @@ def export(x: Execution, name: str, target: Path) -> Path:
         remove_folder(target)
     x.show_progress("export the model", 0, 1, "model")
     with tempfile.TemporaryDirectory(dir=x.run.path, prefix=TEMPORARY) as beside, staged_folder(target) as folder:
+        base = Path(x.facts["prepare"]["base"]["folder"])
         export_checkpoint(
             weights_of(x, name, Path(beside) / "weights"),
-            Path(x.facts["prepare"]["base"]["folder"]),
-            folder,
+            base,
+            Path(beside) / "trained" if name == CHAT_VECTOR else folder,
             hyperparameters_of(x),
             base_name=x.facts["prepare"]["base"]["reference"],
             trained_share=x.recipe.evaluation.merged.get(name, 1.0),
         )
+        if name == CHAT_VECTOR:
+            instruct, first = map(Path, x.facts["prepare"]["instruct"])
+            add_chat_vector(Path(beside) / "trained", first, instruct, folder)
         write_manifest(folder, {"schema": 1, "kind": "model"})
     x.show_progress("export the model", 1, 1, "model")
     return target
@@ -105,24 +128,10 @@ def task_rows(x: Execution, tasks: dict[str, TaskResult]) -> list[Row]:
     return compare_tasks(
         base,
         tasks,
-        x.recipe.evaluation.general_tasks,
+        [*x.recipe.evaluation.general_tasks, CHAT],
         seed=seed,
         flagged=flagged_items(map(text_figures, dataset_of(x).manifest["sources"])),
     )
-
-
-def text_rows(x: Execution, texts: Scores, part: Half | None = None) -> list[Row]:
-    """The rows of the before/after table for the texts; with ``part``, over that half of their documents."""
-    x.show_progress("compare", 0, 1, "table")
-    base_texts, seed = read_scores(x, "baseline")[0], hyperparameters_of(x).seed
-    table = []
-    for name, info in dataset_of(x).sources.items():
-        if name in texts:
-            role: Role = "gain" if info.role == "source" else "forgetting"
-            both = base_texts[name], texts[name]
-            before, after = (half(items, part) if part else items for items in both)
-            table.append(compare(name, "bits_per_byte", role, before, after, seed=seed, kind=cast(Kind, info.role)))
-    return table
 
 
 EVALUATE = Stage("evaluate", inputs, work)

@@ -24,6 +24,7 @@ from rewarm.data.shards import HELD, TRAIN
 from rewarm.hub.models import list_models
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.load import recipe_of
+from rewarm.recipe.pilot import with_choice
 from rewarm.train.checkpoint import list_checkpoints, read_state
 from rewarm.train.guard import was_skipped
 
@@ -51,8 +52,9 @@ def order_of(run: Run) -> Order:
     prepared, trained = run.stage("prepare"), run.stage("train")
     if prepared is None:
         raise UserError("has not prepared its data yet", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
-    facts, recipe = prepared["facts"], recipe_of(run)
+    facts, baseline = prepared["facts"], run.stage("baseline")
     values = Hyperparameters.model_validate(facts["hyperparameters"])
+    recipe, values = with_choice(recipe_of(run), values, baseline and baseline["facts"])
     dataset = Dataset.open(run.workspace.datasets / facts["dataset"], verify=False)
     rows = values.batch_size * values.gradient_accumulation_steps * recipe.infrastructure.world_size
     rewinds: list[tuple[int, int]] = []

@@ -14,12 +14,15 @@ from rewarm.core.errors import DataError, ResourceError, UserError
 from rewarm.core.manifest import MANIFEST, canonical
 from rewarm.core.run import read_launch
 from rewarm.core.storage import free_bytes, sha256_bytes, sha256_file
+from rewarm.core.workspace import Workspace
 from rewarm.data.dataset import Dataset
 from rewarm.data.plan import sizes_of
 from rewarm.data.prepare import build_dataset
 from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.harness import check_tasks
-from rewarm.models.folder import fingerprint
+from rewarm.hub.models import find
+from rewarm.models.chat_vector import check_instruct
+from rewarm.models.folder import Progress, fingerprint
 from rewarm.pipeline.base import Base, locate
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.items import with_items
@@ -28,9 +31,10 @@ from rewarm.recipe.estimate import estimate, shortages
 from rewarm.recipe.facts import Machine
 from rewarm.recipe.hyperparameters import AUTO, Hyperparameters
 from rewarm.recipe.load import recipe_of
-from rewarm.recipe.recipe import Infrastructure
+from rewarm.recipe.pilot import with_choice
+from rewarm.recipe.recipe import CHAT_VECTOR, Infrastructure, Recipe
 from rewarm.recipe.resolve import Resolved, check_length, device_for, resolve, training_tokens
-from rewarm.recipe.verdicts import chat_advice, check_chat, document_end_advice
+from rewarm.recipe.verdicts import chat_advice, chats, check_chat, document_end_advice
 from rewarm.train.trial import fitting
 
 
@@ -47,6 +51,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     base = locate(x.recipe.base_model, x.workspace, x.progress)
     check_length(x.recipe, base.facts)
     check_chat(x.recipe, base.folder)
+    instruct = locate_instruct(x.recipe, base, x.workspace, x.progress)
     replay = settle_replay(x, base)
     dataset = build_dataset(
         with_items(with_replay(x, base), x.workspace, x.progress),
@@ -98,8 +103,39 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "hyperparameters": resolved.hyperparameters.model_dump(),
         "device": resolved.device,
         "replay": replay and x.recipe.model_dump(mode="json", exclude_unset=True)["data"]["replay"],
+        **({"instruct": [str(folder) for folder in instruct]} if instruct else {}),
     }
     return facts, [path]
+
+
+def locate_instruct(recipe: Recipe, base: Base, workspace: Workspace, progress: Progress) -> tuple[Path, Path] | None:
+    """The folders of ``evaluation.instruct_model`` and of the base that it was made from; None where there is none.
+
+    Raises:
+        ModelError: it cannot be found or was not made from this base.
+    """
+    if (named := recipe.evaluation.instruct_model) is None:
+        return None
+    folder, first = locate(named, workspace, progress).folder, _first_base(base, workspace, progress)
+    check_instruct(folder, first)
+    if not chats(folder):
+        raise UserError("this model has no chat template", where=f"evaluation.instruct_model: {named}")
+    return folder, first
+
+
+def _first_base(base: Base, workspace: Workspace, progress: Progress) -> Path:
+    """The folder of what a chain of updates began with: what an instruct model was taught, it was taught upon that."""
+    while "@" in base.reference and (before := find(workspace.models, base.reference).lineage.get("base")):
+        if before["reference"].startswith("."):
+            raise UserError(
+                f"{base.reference} was made from {before['reference']}, a folder that only its own run knew",
+                where="evaluation.instruct_model",
+                remedy="the vector is taken from the first base, so begin the chain with a hub id or a version",
+            )
+        if find(workspace.models, base.reference).lineage.get("weights") == CHAT_VECTOR:
+            raise UserError(f"{base.reference} has the chat vector in it already", where="evaluation.instruct_model")
+        base = locate(before["reference"], workspace, progress)
+    return base.folder
 
 
 def _dataset_before(x: Execution) -> str | None:
@@ -160,8 +196,18 @@ def dataset_of(x: Execution) -> Dataset:
 
 
 def hyperparameters_of(x: Execution) -> Hyperparameters:
-    """The run's hyperparameters, every one filled in."""
-    return Hyperparameters.model_validate(x.facts["prepare"]["hyperparameters"])
+    """The run's hyperparameters, every one filled in; once there was a pilot, with what it chose."""
+    return _settled(x)[1]
+
+
+def training_recipe(x: Execution) -> Recipe:
+    """The recipe; once there was a pilot, with the replay that it chose."""
+    return _settled(x)[0]
+
+
+def _settled(x: Execution) -> tuple[Recipe, Hyperparameters]:
+    values = Hyperparameters.model_validate(x.facts["prepare"]["hyperparameters"])
+    return with_choice(x.recipe, values, x.facts.get("baseline"))
 
 
 def check(x: Execution, facts: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from rewarm.hub.models import Version, find, list_models, publish
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.choice import refuse
 from rewarm.pipeline.execution import Execution, Stage
-from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of
+from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of, training_recipe
 from rewarm.recipe.mixture import build_mixture, describe
 from rewarm.report.build import build_report, write_report
 from rewarm.report.markdown import card
@@ -98,7 +98,7 @@ def draw_report(x: Execution) -> dict[str, Any]:
     """Write ``report/`` from the run's own files, and return report.json."""
     x.show_progress("draw the report", 0, 1, "report")
     dataset, values = dataset_of(x), hyperparameters_of(x)
-    plan = build_plan(x.recipe, dataset, values)
+    plan = build_plan(training_recipe(x), dataset, values)
     seen = plan.seen(min(plan.total_rows, x.facts["train"]["steps"] * x.facts["train"]["rows_per_step"]))
     points = metrics(event for event, _ in read_events(x.run.events))
     report = build_report(
@@ -113,6 +113,7 @@ def draw_report(x: Execution) -> dict[str, Any]:
         recipe_text=x.run.recipe.read_text("utf-8"),
         resolved=orjson.loads((x.run.path / "resolved.json").read_bytes()),
         training=training_facts(x),
+        pilot=orjson.loads((x.run.results / "pilot.json").read_bytes()) if x.recipe.has_pilot else None,
         mixture={**_mixture(x, dataset), "seen": seen},
         first_rows=[segments_of(plan, row) for row in range(min(FIRST_ROWS, plan.total_rows))],
         command=_command(x),
@@ -122,7 +123,7 @@ def draw_report(x: Execution) -> dict[str, Any]:
 
 
 def _mixture(x: Execution, dataset: Dataset) -> dict[str, Any]:
-    data, sizes = x.recipe.data, sizes_of(dataset)
+    data, sizes = training_recipe(x).data, sizes_of(dataset)
     rows = describe(build_mixture(data, sizes), sizes, hyperparameters_of(x).epochs)
     names = {source.name for source in data.sources}
     return {

@@ -22,7 +22,9 @@ from rewarm.core.process import end_with_parent
 from rewarm.core.run import Run
 from rewarm.core.storage import is_disk_full, write_file
 from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
+from rewarm.pipeline.pilot import pilot_job
 from rewarm.pipeline.train import build_job
+from rewarm.recipe.pilot import Arm
 from rewarm.train.job import Outcome, is_out_of_memory
 from rewarm.train.loop import train
 from rewarm.train.parallel import joined
@@ -35,6 +37,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--fresh", action="store_true", help="begin where the recipe says, not at the newest checkpoint"
     )
+    parser.add_argument("--pilot", type=float, nargs=3, help=argparse.SUPPRESS)  # a short run: see train_on_ranks
     options = parser.parse_args(arguments)
     end_with_parent()
     logging.basicConfig(
@@ -45,9 +48,11 @@ def main(arguments: list[str]) -> int:
     stop.listen()
     said: dict[str, Any]
     try:
-        x = _open(run, number, stop, options.fresh)
+        x = _open(run, number, stop, options.fresh, "baseline" if options.pilot else "train")
         with joined(x.facts["prepare"]["device"], options.store) as device:
-            said, code = {"outcome": _relative(train(build_job(x, device)), run)}, EXIT_DONE
+            rate, share, which = options.pilot or (0.0, 0.0, 0.0)
+            job = pilot_job(x, device, Arm(rate, share), int(which)) if options.pilot else build_job(x, device)
+            said, code = {"outcome": _relative(train(job), run)}, EXIT_DONE
     except UserError as error:
         code = error.exit_code
         said = {"error": {"what": error.what, "where": error.where, "remedy": error.remedy, "code": code}}
@@ -59,11 +64,12 @@ def main(arguments: list[str]) -> int:
     return code
 
 
-def _open(run: Run, number: int, stop: StopSignal, fresh: bool) -> Execution:
+def _open(run: Run, number: int, stop: StopSignal, fresh: bool, stage: str) -> Execution:
     log = EventLog(run.events, (run.process() or {"attempt": 1})["attempt"], echo, silent=number > 0)
-    log.stage = "train"
+    log.stage = stage
     x = open_run(run, log, stop)
-    x.facts = {stage: record["facts"] for stage in ("prepare", "baseline") if (record := run.stage(stage))}
+    done = ("prepare", "baseline") if stage == "train" else ("prepare",)
+    x.facts = {name: record["facts"] for name in done if (record := run.stage(name))}
     if fresh:
         x.performed.add("prepare")
     return x

@@ -22,6 +22,7 @@ import torch
 
 from rewarm.core.errors import EXIT_BUG, DataError, ResourceError, Stopped, UserError
 from rewarm.pipeline.execution import Execution
+from rewarm.recipe.pilot import Arm
 from rewarm.train.checkpoint import list_checkpoints, step_of
 from rewarm.train.job import Outcome
 
@@ -31,19 +32,28 @@ GRACE = 2.0
 """Seconds in which the others may say why they end, once one has."""
 
 
-def train_on_ranks(x: Execution, count: int) -> Outcome:
+def train_on_ranks(
+    x: Execution, count: int, checkpoints: Path | None = None, pilot: tuple[Arm, int] | None = None
+) -> Outcome:
     """Train on ``count`` devices of this computer, to the end or until a stop is asked for.
+
+    Args:
+        checkpoints: where they are written; the run's own folder unless given.
+        pilot: the short run that is trained in place of the run itself, and its number.
 
     Raises:
         UserError: a rank could not go on, for a reason that starting again does not mend; or they died too often.
     """
-    fresh, newest, failures = "prepare" in x.performed, _newest(x), 0
+    checkpoints = checkpoints or x.run.checkpoints
+    options = ["--fresh"] * ("prepare" in x.performed)
+    options += ["--pilot", *map(repr, pilot[0]), str(pilot[1])] if pilot else []
+    newest, failures = _newest(checkpoints), 0
     while True:
         torch.cuda.empty_cache()  # the ranks need what evaluations here have left
         for path in _said(x):
             path.unlink()
         with x.log.lent():
-            first, codes = _run(x, count, fresh)
+            first, codes = _run(x, count, options)
         if x.log.last_state == "paused":
             x.log.state("running")
         if (outcome := _outcome(x)) and not any(codes):
@@ -51,8 +61,8 @@ def train_on_ranks(x: Execution, count: int) -> Outcome:
         _raise_user_errors(x)
         if x.stop():
             raise Stopped(x.stop.reason)
-        failures = 1 if _newest(x) > newest else failures + 1
-        newest, fresh = _newest(x), False
+        failures = 1 if _newest(checkpoints) > newest else failures + 1
+        newest, options = _newest(checkpoints), [option for option in options if option != "--fresh"]
         how = ", ".join(f"rank {rank} {_ended(codes[rank])}" for rank in first)
         if failures > RESTARTS:
             raise ResourceError(
@@ -69,7 +79,7 @@ def begin_again(x: Execution, message: str) -> None:
 
     Whatever holds the loop, in Python or below, is gone with it. Nobody who watches the process sees another one.
     """
-    (hangs, before), newest = x.hangs, _newest(x)
+    (hangs, before), newest = x.hangs, _newest(x.run.checkpoints)
     hangs = 1 if newest > before else hangs + 1
     if hangs > RESTARTS or x.stop():
         x.log.state("failed", reason=message, exit_code=EXIT_BUG)
@@ -79,11 +89,10 @@ def begin_again(x: Execution, message: str) -> None:
     os.execv(sys.executable, again)
 
 
-def _run(x: Execution, count: int, fresh: bool) -> tuple[list[int], list[int]]:
+def _run(x: Execution, count: int, options: list[str]) -> tuple[list[int], list[int]]:
     """Start the ranks and wait for their end; returns the ranks that failed first, and each one's exit code."""
     store = x.run.path / "control" / f"meeting-{uuid.uuid4().hex[:8]}"
-    command = [sys.executable, "-m", "rewarm.pipeline.rank", str(x.run.path), "--store", str(store)]
-    command += ["--fresh"] * fresh
+    command = [sys.executable, "-m", "rewarm.pipeline.rank", str(x.run.path), "--store", str(store), *options]
     size = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     ranks = []
     try:
@@ -123,8 +132,8 @@ def _ended(code: int) -> str:
     return f"was killed by signal {-code} ({name})"
 
 
-def _newest(x: Execution) -> int:
-    return max(map(step_of, list_checkpoints(x.run.checkpoints)), default=-1)
+def _newest(checkpoints: Path) -> int:
+    return max(map(step_of, list_checkpoints(checkpoints)), default=-1)
 
 
 def _said(x: Execution) -> list[Path]:

@@ -6,9 +6,10 @@ for all the runs that start from it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import torch
@@ -22,9 +23,14 @@ from rewarm.evaluate.store import cached
 from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import fingerprint
 from rewarm.pipeline.execution import Execution
+from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
 from rewarm.recipe.estimate import WINDOW
 from rewarm.recipe.facts import usable_cores
+from rewarm.report import items
+from rewarm.report.compare import Kind, Row
+from rewarm.report.items import Half
 
+CHAT = "chat (against the instruct model)"
 Item = dict[str, Any]
 Scores = dict[str, list[Item]]
 """Items of the held-out documents, by the name of the source, replay or panel."""
@@ -111,6 +117,27 @@ def score_tasks(x: Execution, folder: Path) -> dict[str, TaskResult]:
         model_key=fingerprint(folder),
         warn=x.warn,
     )
+
+
+def chat_scores(x: Execution, folder: Path) -> dict[str, TaskResult]:
+    """The chat probe of an instruct model, or of the chat vector: the two are held against each other."""
+    found = run_tasks(
+        folder,
+        ["chat"],
+        device=device_of(x),
+        progress=x.progress,
+        evaluations=x.workspace.evaluations,
+        model_key=fingerprint(folder),
+        warn=x.warn,
+    )
+    return {CHAT: replace(found["chat"], task=CHAT, asked=CHAT)}
+
+
+def text_rows(x: Execution, base: Scores, texts: Scores, part: Half | None = None) -> list[Row]:
+    """The rows of the before/after table, over the documents that ``texts`` has; with ``part``, that half of them."""
+    x.show_progress("compare", 0, 1, "table")
+    kinds = {name: cast(Kind, info.role) for name, info in dataset_of(x).sources.items()}
+    return items.text_rows(kinds, base, texts, hyperparameters_of(x).seed, part)
 
 
 def task_facts(x: Execution) -> str | None:

@@ -17,7 +17,7 @@ from rewarm.evaluate.bits_per_byte import bits_per_byte
 from rewarm.models.causal import CausalModel
 from rewarm.models.ranks import world_size
 from rewarm.pipeline.execution import Execution, Stage
-from rewarm.pipeline.prepare import dataset_of, hyperparameters_of
+from rewarm.pipeline.prepare import dataset_of, hyperparameters_of, training_recipe
 from rewarm.pipeline.ranks import begin_again, train_on_ranks
 from rewarm.pipeline.scores import device_of, measured_texts, record_point, score_text, threads_of, tokenizer_of
 from rewarm.recipe.estimate import GPU_EFFICIENCY
@@ -38,8 +38,8 @@ def inputs(x: Execution) -> Any:
     return {
         "base": facts["base"]["fingerprint"],
         "dataset": facts["dataset"],
-        "mixture": mixture_settings(x.recipe),
-        "hyperparameters": facts["hyperparameters"],
+        "mixture": mixture_settings(training_recipe(x)),
+        "hyperparameters": hyperparameters_of(x).model_dump(),
         "device": facts["device"],
         "on_spike": x.recipe.guard.on_spike,
         "running_average": "running_average" in x.recipe.evaluation.averages,
@@ -83,7 +83,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
 def build_job(x: Execution, device: torch.device) -> Job:
     """What this process is to train: all of it, or as one rank of several."""
     dataset, values = dataset_of(x), _same_updates(x, hyperparameters_of(x))
-    plan = build_plan(x.recipe, dataset, values)
+    plan = build_plan(training_recipe(x), dataset, values)
     steps = Batches(plan, values.batch_size, values.gradient_accumulation_steps, world_size=world_size()).steps
     tokenizer = tokenizer_of(x)
     if "prepare" not in x.performed:  # what the recipe says is where the run begins, not where each attempt does

@@ -39,13 +39,14 @@ class Times:
 
     prepare: float | None
     baseline: float | None
+    pilot: float | None
     train: float | None
     evaluate: float | None
 
     @property
     def total(self) -> float | None:
         """Of all that is known but for prepare; None where the device's speed is not."""
-        parts = (self.baseline, self.train, self.evaluate)
+        parts = (self.baseline, self.pilot, self.train, self.evaluate)
         return None if None in parts else sum(part or 0.0 for part in parts)
 
 

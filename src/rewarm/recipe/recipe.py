@@ -218,7 +218,9 @@ class Guard(Frozen):
 
 
 Average = Literal["average", "running_average"]
-Publish = Literal["trained", "best"] | Average
+Publish = Literal["trained", "best", "chat_vector"] | Average
+CHAT_VECTOR = "chat_vector"
+_FOLDER = (".", "/", "~")
 MERGES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -270,6 +272,10 @@ class Evaluation(Frozen):
     merges: list[Annotated[float, Field(gt=0, lt=1)]] | None = Field(
         None, description="shares of the trained weights in merges with the base that are scored too"
     )
+    instruct_model: str | None = Field(
+        None,
+        description="the instruct model made from the base: what it was taught, added, is the candidate chat_vector",
+    )
     max_forgetting: Annotated[float, Field(ge=0, le=1000), BeforeValidator(_per_cent)] | None = Field(
         None, description="per cent of forgetting beyond which nothing is published, such as 1 %"
     )
@@ -316,6 +322,12 @@ class Evaluation(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _vector_of_something(self) -> Evaluation:
+        if self.publish == CHAT_VECTOR and self.instruct_model is None:
+            raise ValueError("publish: chat_vector needs instruct_model, the instruct model made from the base")
+        return self
+
+    @model_validator(mode="after")
     def _best_within_a_budget(self) -> Evaluation:
         if self.publish == "best" and self.max_forgetting is None:
             raise ValueError("publish: best needs max_forgetting, the forgetting that it may cost, such as 1 %")
@@ -332,6 +344,9 @@ class Recipe(Frozen):
     base_model: str = Field(min_length=1, description="hub id, folder, or version of ours such as legal-vi@3")
     data: Data
     trainer: Literal["pretraining"] = Field("pretraining", description="how to train")
+    pilot: bool | None = Field(
+        None, description="short runs first, which choose learning rate and replay; unset: where max_forgetting is set"
+    )
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
     infrastructure: Infrastructure = Field(default_factory=Infrastructure)
     guard: Guard = Field(default_factory=Guard)
@@ -357,9 +372,15 @@ class Recipe(Frozen):
 
     @model_validator(mode="after")
     def _forgetting_is_measured(self) -> Recipe:
-        if self.evaluation.max_forgetting is not None and not self.evaluation.panels and not self.data.replay:
-            raise ValueError("evaluation.max_forgetting needs evaluation.panels (or data.replay) to measure it on")
+        wanted = "evaluation.max_forgetting" if self.evaluation.max_forgetting is not None else "pilot"
+        if (wanted != "pilot" or self.pilot) and not self.evaluation.panels and not self.data.replay:
+            raise ValueError(f"{wanted} needs evaluation.panels (or data.replay) to measure forgetting on")
         return self
+
+    @property
+    def has_pilot(self) -> bool:
+        """Whether short runs choose learning rate and replay."""
+        return self.evaluation.max_forgetting is not None if self.pilot is None else self.pilot
 
     @property
     def texts(self) -> tuple[Text, ...]:
@@ -412,14 +433,16 @@ class Recipe(Frozen):
             **({"replay": text(data.replay)} if data.replay else {}),  # unset stays unset
             "steps": steps(data.steps),
         }
+        instruct = asked.instruct_model
         evaluation: dict[str, Any] = {
             "panels": [text(panel) for panel in asked.panels],
             "tasks": tasks(asked.tasks),
             "general_tasks": tasks(asked.general_tasks),
             "task_path": asked.task_path and at(asked.task_path),
             "data_path": asked.data_path and at(asked.data_path),
+            "instruct_model": at(instruct) if instruct and instruct.startswith(_FOLDER) else instruct,
         }
-        is_folder = self.base_model.startswith((".", "/", "~"))
+        is_folder = self.base_model.startswith(_FOLDER)
         return self.model_copy(
             update={
                 "base_model": at(self.base_model) if is_folder else self.base_model,

@@ -47,6 +47,7 @@ def build_report(
     resolved: Mapping[str, Any],
     training: Mapping[str, Any],
     run: str | None = None,
+    pilot: Mapping[str, Any] | None = None,
     mixture: Mapping[str, Any] | None = None,
     first_rows: Sequence[Sequence[Mapping[str, Any]]] = (),
     command: str | None = None,
@@ -63,6 +64,7 @@ def build_report(
         data: the dataset's manifest.
         resolved: resolved.json: hyperparameters with origin and reason, ignored, hashes, machine.
         training: steps, tokens, seconds and device.
+        pilot: the short runs and what was chosen by them, see ``rewarm.pipeline.pilot``.
         mixture: ``{"sources": [(name, times seen an epoch)], "replay": (name, share) or None}``, and where it changes
             in the end ``"anneal": {"share": of the tokens, "shares": [(name, share there)]}``; and
             ``"seen": {name: (documents, tokens)}``, what this run read of each.
@@ -101,7 +103,8 @@ def build_report(
             "first_rows": [_row_figures(row) for row in first_rows],
         },
         "training": _training(training, metrics),
-        "hyperparameters": dict(resolved.get("hyperparameters", {})),
+        "pilot": pilot,
+        "hyperparameters": _hyperparameters(resolved, pilot),
         "ignored": [dict(item) for item in resolved.get("ignored", [])],
         "repeat": {
             "command": command or "rewarm run recipe.yaml",
@@ -171,6 +174,16 @@ def _contamination(texts: Sequence[Mapping[str, Any]], tasks: bool) -> list[str]
     if unchecked:
         found.append(f"Benchmark items were not looked for in {', '.join(unchecked)}.")
     return [*found, "Items in other words, and what the base had read before, are not found that way."]
+
+
+def _hyperparameters(resolved: Mapping[str, Any], pilot: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Every value with its origin and reason; the learning rate from the pilot, where there was one."""
+    found = dict(resolved.get("hyperparameters", {}))
+    if pilot:
+        began, chosen = found["learning_rate"]["value"], pilot["runs"][pilot["chosen"]]["learning_rate"]
+        reason = f"the best of {len(pilot['runs'])} short runs, which began with {began:g}"
+        found["learning_rate"] = {"value": chosen, "origin": "pilot", "reason": reason}
+    return found
 
 
 def _names(rows: Iterable[Row]) -> str:

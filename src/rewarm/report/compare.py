@@ -114,14 +114,23 @@ def compare(
         figures = _passages(scores.summed(passages), seed, resamples, tested=_is_binary(scores))
     else:
         figures = _answers(scores) if _is_binary(scores) else _texts(scores, seed, resamples)
+    better = not likelihood if higher_is_better is None else higher_is_better
+    return _row(
+        task, metric, role, kind or ("source" if role == "gain" else "panel"), better, len(scores), n_bytes, figures
+    )
+
+
+def _row(
+    task: str, metric: str, role: Role, kind: Kind, higher_is_better: bool, n: int, bytes: int | None, figures: Figures
+) -> Row:
     return {
         "task": task,
         "metric": metric,
         "role": role,
-        "kind": kind or ("source" if role == "gain" else "panel"),
-        "higher_is_better": not likelihood if higher_is_better is None else higher_is_better,
-        "n": len(scores),
-        "bytes": n_bytes,
+        "kind": kind,
+        "higher_is_better": higher_is_better,
+        "n": n,
+        "bytes": bytes,
         "part_of": None,
         "flagged": None,
         "clean": None,
@@ -155,41 +164,14 @@ def compare_tasks(
         for metric, figure in after.metrics.items():
             better = figure.higher_is_better
             if figure.aggregation in AGGREGATIONS:
-                rows.append(
-                    _with_clean(
-                        partial(
-                            compare,
-                            name,
-                            metric,
-                            role,
-                            seed=seed,
-                            kind="task",
-                            aggregation=figure.aggregation,
-                            higher_is_better=better,
-                        ),
-                        before.items,
-                        after.items,
-                        None if flagged is None else flagged.get(name, set()) | marked,
-                    )
-                )
+                about: dict[str, Any] = {"aggregation": figure.aggregation, "higher_is_better": better}
+                row_of = partial(compare, name, metric, role, seed=seed, kind="task", **about)
+                found = None if flagged is None else flagged.get(name, set()) | marked
+                rows.append(_with_clean(row_of, before.items, after.items, found))
                 continue
             was, now = before.metrics[metric].value, figure.value
             alone = _figures(Estimate(was), Estimate(now), Estimate(now - was), "none: not a mean over items")
-            rows.append(
-                {
-                    "task": name,
-                    "metric": metric,
-                    "role": role,
-                    "kind": "task",
-                    "higher_is_better": better,
-                    "n": len(after.items),
-                    "bytes": None,
-                    "part_of": None,
-                    "flagged": None,
-                    "clean": None,
-                    **alone,
-                }
-            )
+            rows.append(_row(name, metric, role, "task", better, len(after.items), None, alone))
     groups = {part: name for name, one in result.items() for part in _parts(one, result)}
     return holm([{**row, "part_of": groups.get(row["task"])} for row in rows])
 

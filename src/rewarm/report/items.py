@@ -16,7 +16,7 @@ from typing import Any, Literal
 import orjson
 
 from rewarm.core.errors import DataError
-from rewarm.report.compare import Item, Row, compare, compare_tasks
+from rewarm.report.compare import Item, Kind, Role, Row, compare, compare_tasks
 from rewarm.report.intervals import FEWEST
 
 Half = Literal["development", "test"]
@@ -50,7 +50,7 @@ def read_scores(path: Path) -> Scores:
 def recompute(report: Mapping[str, Any], base: Scores, result: Scores) -> list[Row]:
     """The rows of ``report`` from the items of both models, in another order perhaps."""
     choice = report["result"].get("choice") or {}
-    part: Half | None = "test" if choice.get("rule") == "best" else None
+    part: Half | None = "test" if choice.get("rule") == "best" or report.get("pilot") else None
     return _rows(report["rows"], base, result, _seed(report), part, flagged_items(report["data"]["texts"]))
 
 
@@ -109,16 +109,30 @@ def flagged_items(texts: Iterable[Mapping[str, Any]]) -> dict[str, set[str]] | N
     return found
 
 
+def text_rows(
+    kinds: Mapping[str, Kind],
+    base: Mapping[str, Sequence[Item]],
+    result: Mapping[str, Sequence[Item]],
+    seed: int,
+    part: Half | None,
+) -> list[Row]:
+    """A row for each text that ``result`` has, over the documents in it; with ``part``, over that half of them."""
+    rows = []
+    for name, kind in kinds.items():
+        if name in result:
+            there = {item["id"] for item in result[name]}
+            both = [item for item in base[name] if item["id"] in there], result[name]
+            before, after = (half(items, part) if part else items for items in both)
+            role: Role = "gain" if kind == "source" else "forgetting"
+            rows.append(compare(name, "bits_per_byte", role, before, after, seed=seed, kind=kind))
+    return rows
+
+
 def _rows(
     told: Sequence[Row], base: Scores, result: Scores, seed: int, part: Half | None, flagged: dict[str, set[str]] | None
 ) -> list[Row]:
-    rows: list[Row] = []
-    for row in told:
-        name = row["task"]
-        if row["kind"] != "task" and name in result["texts"]:
-            both = base["texts"][name], result["texts"][name]
-            before, after = (half(items, part) if part else items for items in both)
-            rows.append(compare(name, "bits_per_byte", row["role"], before, after, seed=seed, kind=row["kind"]))
+    kinds = {row["task"]: row["kind"] for row in told if row["kind"] != "task"}
+    rows = text_rows(kinds, base["texts"], result["texts"], seed, part)
     general = {row["task"] for row in told if row["kind"] == "task" and row["role"] == "forgetting"}
     before, after = ({name: _result(name, task) for name, task in one["tasks"].items()} for one in (base, result))
     return [*rows, *compare_tasks(before, after, general, seed=seed, flagged=flagged)]

@@ -58,7 +58,8 @@ def card(report: Mapping[str, Any], *, license: str | None = None, language: str
 def _headlines(report: Mapping[str, Any]) -> list[str]:
     lines = words.headlines(report)
     bounds = [f" ({line.interval})" if line.interval else "" for line in lines]
-    return [f"**{line.title}: {line.figure}**{of} {_plain(line.text)}" for line, of in zip(lines, bounds, strict=True)]
+    said = [f"**{line.title}: {line.figure}**{of} {_plain(line.text)}" for line, of in zip(lines, bounds, strict=True)]
+    return [*said, words.LEGEND]
 
 
 def _body(report: Mapping[str, Any]) -> list[str]:
@@ -73,6 +74,7 @@ def _body(report: Mapping[str, Any]) -> list[str]:
         *map(_plain, words.verdicts(rows)),
         *map(_plain, words.notes(rows)),
         *([f"## {words.CANDIDATES}", *map(_plain, words.choice(report)), _table(heads, others)] if others else []),
+        *_pilot(report.get("pilot")),
         "## Training",
         _table(("", ""), words.training_facts(report)),
         "## Data",
@@ -86,6 +88,13 @@ def _body(report: Mapping[str, Any]) -> list[str]:
         _fenced(repeat["recipe"], "yaml"),
         _table(("", ""), words.repeat_facts(report)),
     ]
+
+
+def _pilot(pilot: Mapping[str, Any] | None) -> list[str]:
+    if not pilot:
+        return []
+    notes = map(_plain, words.pilot_notes(pilot))
+    return [f"## {words.PILOT}", *notes, _table(words.PILOT_HEADS, words.pilot_rows(pilot))]
 
 
 def _front_matter(base: str, license: str | None, language: str | None) -> str:

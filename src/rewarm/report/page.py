@@ -48,7 +48,6 @@ header .open .figure { color: var(--muted); font-size: 28px; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); gap: 40px 40px;
   margin-bottom: 36px; align-items: start; }
 figure { margin: 0; min-width: 0; } .wide { grid-column: 1 / -1; }
-@media (min-width: 900px) { .tall { grid-column: 2; grid-row: 1 / span 2; } }
 figure h3 { margin-bottom: 8px; } figcaption { margin-top: 8px; max-width: 56ch; }
 svg { display: block; width: 100%; max-width: 440px; height: auto; overflow: visible; font-family: inherit; }
 table { width: 100%; border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
@@ -95,6 +94,7 @@ def page(report: Mapping[str, Any]) -> str:
         _head(report),
         _section("Before and after", _plots(of("rows")), _results(report["rows"])),
         _candidates(report, of("candidates")),
+        _pilot(report.get("pilot")),
         _section("Training", _plots(of("tokens"), beside=_facts(words.training_facts(report)))),
         _section("Data", *_data(report["data"], of("data"))),
         _section("What this does not show", _list(report["limits"])),
@@ -115,7 +115,7 @@ def _head(report: Mapping[str, Any]) -> str:
     return (
         f"<header><h1>{escape(report['name'])}</h1>"
         f'<p class="muted">Continual pretraining of {base}: before and after. {date}</p>'
-        f'<div class="two">{cards}</div></header>\n'
+        f'<div class="two">{cards}</div><p class="notes">{words.LEGEND}</p></header>\n'
     )
 
 
@@ -138,8 +138,7 @@ def _plots(plots: Sequence[Plot], beside: str = "") -> str:
     if beside and len(plots) % 2 == 0:
         beside = f'<div class="wide">{beside}</div>'
     figures = "".join(
-        f'<figure class="{"tall" if plot.tall else "plot"}"><h3>{escape(plot.title)}</h3>{plot.svg}'
-        f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
+        f"<figure><h3>{escape(plot.title)}</h3>{plot.svg}<figcaption>{escape(plot.caption)}</figcaption></figure>"
         for plot in plots
     )
     return f'<div class="plots">{figures}{beside}</div>'
@@ -164,6 +163,13 @@ def _candidates(report: Mapping[str, Any], plots: Sequence[Plot]) -> str:
         return ""
     rule = "".join(f"<p>{escape(line)}</p>" for line in words.choice(report))
     return _section(words.CANDIDATES, rule, _plots(plots), _table(heads, cells, words=4))
+
+
+def _pilot(pilot: Mapping[str, Any] | None) -> str:
+    if not pilot:
+        return ""
+    notes = "".join(f"<p>{escape(line)}</p>" for line in words.pilot_notes(pilot))
+    return _section(words.PILOT, notes, _table(words.PILOT_HEADS, words.pilot_rows(pilot), words=1))
 
 
 def _data(data: Mapping[str, Any], plots: Sequence[Plot]) -> list[str]:

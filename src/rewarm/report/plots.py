@@ -37,18 +37,17 @@ class Plot:
     svg: str
     section: str = "rows"
     """Where it stands: with the table's rows, the candidates, over tokens, or with the data."""
-    tall: bool = False
-    """Whether it stands beside two others, at the right."""
 
 
 class _Mark(NamedTuple):
-    """A figure with its interval; hollow is what was before."""
+    """A row's name and figure in words, and where it stands with its interval."""
 
+    name: str
+    figure: str
     value: float
     low: float | None
     high: float | None
     colour: str
-    filled: bool = True
 
 
 class _Curve(NamedTuple):
@@ -67,8 +66,6 @@ def draw_plots(report: Mapping[str, Any]) -> list[Plot]:
     changes = (("Learned text: change", learned), ("Watched text: change", kept))
     keys, caption = ("percent", "percent_low", "percent_high"), "Bits per byte, per cent of the base: left of zero"
     plots = [_change(title, rows, keys, 1, " %", caption) for title, rows in changes if rows]
-    if bits:
-        plots.append(_before_after(bits, tall=(len(plots) + bool(tasks)) % 2 == 0))
     if tasks:
         keys = ("difference", "low", "high")
         plots.append(_change("Tasks: change of accuracy", tasks, keys, 100, "", "Points: right of zero"))
@@ -86,35 +83,10 @@ def _change(title: str, rows: Sequence[Row], keys: Sequence[str], times: float, 
     for row in rows:
         value, low, high = (None if row[key] is None else times * row[key] for key in keys)  # type: ignore[literal-required]
         figure = words.number(value, 1, sign=True) + unit
-        lines.append((_label(rows, row), figure, [_Mark(value or 0.0, low, high, _colour(row))]))
+        colour = "ink" if row["kind"] == "task" else row["role"]
+        lines.append(_Mark(_label(rows, row), figure, value or 0.0, low, high, colour))
     caption = f"{caption} is better; the line is the 95 % interval."
-    return Plot(title, caption, _rows(lines, f"{title}, with 95 % intervals", zero=True, unit=unit))
-
-
-def _before_after(rows: Sequence[Row], tall: bool) -> Plot:
-    """Base and result of each text, each with its own interval."""
-    lines = [
-        (
-            _label(rows, row),
-            f"{words.number(row['base'])} \N{RIGHTWARDS ARROW} {words.number(row['result'])}",
-            [
-                _Mark(row["base"], row["base_low"], row["base_high"], "muted", filled=False),
-                _Mark(row["result"], row["result_low"], row["result_high"], _colour(row)),
-            ],
-        )
-        for row in rows
-    ]
-    return Plot(
-        "Base and result",
-        "Bits per byte; hollow is the base, filled the result, each with its own 95 % interval. "
-        "Compare within a text, never between texts: languages differ in bytes per character.",
-        _rows(lines, "Bits per byte before and after, with 95 % intervals"),
-        tall=tall,
-    )
-
-
-def _colour(row: Row) -> str:
-    return "ink" if row["kind"] == "task" else row["role"]
+    return Plot(title, caption, _rows(lines, f"{title}, with 95 % intervals", unit))
 
 
 def _label(rows: Sequence[Row], row: Row) -> str:
@@ -122,23 +94,20 @@ def _label(rows: Sequence[Row], row: Row) -> str:
     return f"{row['task']} {row['metric'].replace('_', ' ')}" if several else row["task"]
 
 
-def _rows(lines: Sequence[tuple[str, str, list[_Mark]]], label: str, zero: bool = False, unit: str = "") -> str:
-    """A line of marks for each row under its name and figure: no margin is lost to names of any length."""
-    values = [v for _, _, marks in lines for m in marks for v in (m.value, m.low, m.high) if v is not None]
-    low, high = _range([*values, 0.0] if zero else values)
+def _rows(marks: Sequence[_Mark], label: str, unit: str) -> str:
+    """A line for each row under its name and figure: no margin is lost to names of any length."""
+    low, high = _range([0.0, *(v for m in marks for v in (m.value, m.low, m.high) if v is not None)])
     place, ticks = _scale(low, high, _INSET, _WIDTH - _INSET), _ticks(low, high)
     parts = []
-    for row, (name, figure, marks) in enumerate(lines):
+    for row, mark in enumerate(marks):
         top, bottom = row * _ROW + 20, row * _ROW + 46
-        parts += [_text(0, top - 6, _short(name, 30)), _text(_WIDTH, top - 6, figure, anchor="end")]
+        parts += [_text(0, top - 6, _short(mark.name, 30)), _text(_WIDTH, top - 6, mark.figure, anchor="end")]
         parts += [_line((place(tick), top), (place(tick), bottom), "rule") for tick in ticks]
-        parts += [_line((place(0), top), (place(0), bottom), "muted")] * zero
-        for i, mark in enumerate(marks):
-            y = top + (bottom - top) * (i + 0.5) / len(marks)
-            if mark.low is not None and mark.high is not None:
-                parts.append(_line((place(mark.low), y), (place(mark.high), y), mark.colour, 2))
-            parts.append(_dot(place(mark.value), y, mark.colour, mark.filled))
-    end = len(lines) * _ROW + 14
+        parts.append(_line((place(0), top), (place(0), bottom), "muted"))
+        if mark.low is not None and mark.high is not None:
+            parts.append(_line((place(mark.low), top + 13), (place(mark.high), top + 13), mark.colour, 2))
+        parts.append(_dot(place(mark.value), top + 13, mark.colour))
+    end = len(marks) * _ROW + 14
     parts += [_text(place(tick), end, words.brief(tick) + unit, "muted", "middle", 11) for tick in ticks]
     return _svg(end + 6, label, parts)
 

@@ -23,10 +23,15 @@ _DETAILS: dict[str, Any] = {
     "ignored_files": {"count": 0, "first": []},
 }
 CANDIDATES = "Candidates of this training"
+LEGEND = (
+    "Bits per byte say how surprised a model is by text that it has not read, for each byte of it: the fewer, the "
+    "better it knows such text. The 95 % interval holds what other documents of the kind would have shown."
+)
 _WEIGHTS = {
     "trained": "as training ended",
     "average": "average of the last checkpoints",
     "running_average": "running average",
+    "chat_vector": "as training ended, with the chat vector",
 }
 
 
@@ -124,7 +129,9 @@ def _certainty(value: Mapping[str, Any], what: str) -> str:
         return "Too few documents for an interval."
     if value["low"] > 0:
         return (
-            "The interval excludes zero." if what == "gain" else "The interval excludes zero: something was forgotten."
+            "More than chance: the interval excludes zero."
+            if what == "gain"
+            else "The interval excludes zero: something was forgotten."
         )
     if value["high"] < 0:
         return "The interval lies below zero: it got worse." if what == "gain" else "It got better, not worse."
@@ -199,8 +206,16 @@ def _alike(*lists: Sequence[str]) -> int:
 
 
 def _star(row: Row) -> str:
-    p = row["p"] if row.get("p_holm") is None else row["p_holm"]
-    return " *" if p is not None and p < 0.05 else ""
+    return " *" if (p := _p(row)) is not None and p < 0.05 else ""
+
+
+def _p(row: Row) -> float | None:
+    """Corrected for the number of rows, where it is."""
+    return row["p"] if row.get("p_holm") is None else row["p_holm"]
+
+
+def _named(row: Row) -> str:
+    return f"{row['task']} ({row['metric'].replace('_', ' ')})"
 
 
 def _role(row: Row) -> str:
@@ -232,6 +247,38 @@ def choice(report: Mapping[str, Any]) -> list[str]:
     return lines if found["kept"] else [*lines, "The budget was not kept, so nothing was published."]
 
 
+PILOT = "The pilot"
+PILOT_HEADS = ("Run", "Learning rate", "Replay", "Gain", "Forgetting", "Within the tolerance", "Tokens")
+
+
+def pilot_notes(pilot: Mapping[str, Any]) -> list[str]:
+    """By which rule the short runs chose rate and replay, and what that does not say."""
+    runs, chosen = pilot["runs"], pilot["runs"][pilot["chosen"]]
+    whose = "max_forgetting" if pilot["given"] else "the default, as there is no max_forgetting"
+    shown = f"{brief(chosen['learning_rate'])} with {brief(100 * chosen['replay_share'])} % of replay"
+    return [
+        f"Short runs of {runs[0]['steps']:,} updates tried learning rates and shares of replay before the training. "
+        f"Rule: the greatest gain with at most {brief(pilot['max_forgetting'])} % forgotten ({whose}), "
+        "of gains within a twentieth the one that forgot less; where none keeps to it, the least forgetting. "
+        f"Chosen: run {pilot['chosen'] + 1}, {shown}.",
+        "They were scored on one half of the held-out documents, the figures above are of the other. A short run "
+        "compares settings; it does not foretell how much a whole training gains or forgets.",
+    ]
+
+
+def pilot_rows(pilot: Mapping[str, Any]) -> list[list[str]]:
+    """The cells of the table of short runs, in the order of ``PILOT_HEADS``."""
+    rows = []
+    for i, run in enumerate(pilot["runs"]):
+        both = (run["headline"][name] for name in ("gain", "forgetting"))
+        figures = (percent(one["percent"]) if one else NONE for one in both)
+        name = f"{i + 1}" + (" (chosen)" if i == pilot["chosen"] else "")
+        share = f"{brief(100 * run['replay_share'])} %"
+        kept = "yes" if run["kept"] else "no"
+        rows.append([name, brief(run["learning_rate"]), share, *figures, kept, amount(run["tokens"])])
+    return rows
+
+
 def candidate_rows(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells of the table of the other weights of the same training; of all, where they were chosen by it."""
     rows = [
@@ -252,12 +299,13 @@ def notes(rows: Sequence[Row]) -> list[str]:
         found.append(f"Intervals{of}: {method}.")
     remarks: dict[str, list[str]] = {}
     for row in rows:
-        if row["note"]:
-            remarks.setdefault(row["note"], []).append(f"{row['task']} ({row['metric'].replace('_', ' ')})")
+        few = row["low"] is not None and str(row["note"]).startswith("only") and ";" not in str(row["note"])
+        if row["note"] and not few:  # the limits say that of all
+            remarks.setdefault(row["note"], []).append(_named(row))
     found += [f"{_list(tasks)}: {note}." for note, tasks in remarks.items()]
     seen = [row for row in rows if row.get("detectable") is not None]
     if seen:
-        least = (f"{row['task']} ({row['metric'].replace('_', ' ')}) {_least(row)}" for row in seen)
+        least = (f"{_named(row)} {_least(row)}" for row in seen)
         found.append(f"Smallest changes that would have been found with a chance of 80 %: {'; '.join(least)}.")
     return found
 
@@ -272,13 +320,13 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
     tested = [row for row in rows if row["p"] is not None]
     said = []
     for row in tested:
-        p = row["p"] if row.get("p_holm") is None else row["p_holm"]
+        p = _p(row)
         many = f", corrected for {len(tested)} rows" if row.get("p_holm") is not None and len(tested) > 1 else ""
         test = "sign flips of the passages" if "sign flips" in row["method"] else "McNemar, exact"
         sure = f"p = {brief(p or 0.0, 2)} ({test}{many})"
         points = f"{number(100 * abs(row['difference']), 1)} points"
         bounds = interval(100 * (row["low"] or 0.0), 100 * (row["high"] or 0.0), 1)
-        name = f"{row['task']} ({row['metric'].replace('_', ' ')})"
+        name = _named(row)
         if p is not None and p < 0.05:
             way = "rose" if row["difference"] > 0 else "fell"
             said.append(f"{name} {way} by {points}, 95 % interval {bounds}; {sure}.{_contaminated(row)}")

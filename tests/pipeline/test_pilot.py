@@ -1,0 +1,84 @@
+"""Short runs choose learning rate and replay before the training, and are not done twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import orjson
+import pytest
+
+from rewarm.cli.check import examine
+from rewarm.core.events import metrics, read_events
+from rewarm.pipeline.ledger import order_of
+from rewarm.recipe.load import load_recipe
+from tests.pipeline.conftest import Bench, make_bench
+from tests.pipeline.test_whole_run import detached, wait_for
+
+
+@pytest.mark.timeout(600)
+def test_the_pilot_chooses_and_a_killed_one_does_nothing_twice(tmp_path: Path) -> None:
+    bench: Bench = make_bench(tmp_path)
+    run = detached(bench, "pilot=true", "evaluation.max_forgetting=2 %", "evaluation.publish=trained")
+    wait_for(run, r'"what":"pilot, run 2"', 240)
+    os.kill(int((run.process() or {})["pid"]), signal.SIGKILL)
+    stood = {path: path.stat().st_mtime_ns for path in (run.path / "pilot").glob("*/scores.json")}
+    assert len(stood) == 1
+    done = bench.rewarm("resume", "last")
+    pilot = orjson.loads((run.results / "pilot.json").read_bytes())
+    runs, chosen = pilot["runs"], pilot["runs"][pilot["chosen"]]
+    assert all(path.stat().st_mtime_ns == when for path, when in stood.items())
+    assert 2 <= len(runs) <= 3 and (runs[0]["learning_rate"], runs[0]["replay_share"]) == (3e-3, 0.25)
+    assert all(one["steps"] <= 21 for one in runs)
+    forgotten = [one["headline"]["forgetting"]["percent"] for one in runs]
+    gained = [one["headline"]["gain"]["percent"] for one in runs if one["kept"]]
+    good = [one for one in runs if one["kept"] and one["headline"]["gain"]["percent"] >= 0.95 * max(gained)]
+    assert chosen == min(good or runs, key=lambda one: one["headline"]["forgetting"]["percent"]), (forgotten, gained)
+    assert [one["kept"] for one in runs] == [value <= 2 for value in forgotten]
+
+    points = metrics(event for event, _ in read_events(run.events))
+    assert max(rate for _, _, rate in points["train/lr"]) == pytest.approx(chosen["learning_rate"])
+    plan = order_of(run).plan
+    tokens = dict(zip(plan.names, plan.part_tokens.sum(0), strict=True))
+    assert tokens["old"] / sum(tokens.values()) == pytest.approx(chosen["replay_share"], abs=0.02)
+    report = orjson.loads((run.report / "report.json").read_bytes())
+    assert report["data"]["replay_share"] == chosen["replay_share"]
+    assert report["hyperparameters"]["learning_rate"]["origin"] == "pilot"
+    decided = {row["task"]: row["n"] for row in runs[0]["rows"]}
+    reported = {row["task"]: row["n"] for row in report["rows"]}
+    baseline = orjson.loads((run.results / "baseline.json").read_bytes())["texts"]
+    assert all(decided[name] + reported[name] <= len(texts) for name, texts in baseline.items())
+    assert not list((run.path / "pilot").glob("*/checkpoints"))
+    for name in ("report.md", "report.html"):
+        assert "Short runs of" in (run.report / name).read_text()
+    assert (done.returncode == 0) is report["result"]["choice"]["kept"], done.stdout + done.stderr
+    again = bench.rewarm("report", "last", "--recompute")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_check_counts_its_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(bench.folder)
+    plain, tried = (
+        examine(load_recipe(bench.recipe, overrides, bench.folder), bench.workspace)["times"]
+        for overrides in ([], ["pilot=true"])
+    )
+    assert plain["pilot"] == 0
+    assert tried["pilot"] > 0
+    assert tried["total"] == pytest.approx(tried["baseline"] + tried["pilot"] + tried["train"] + tried["evaluate"])
+
+
+def test_forgetting_must_be_measured(bench: Bench) -> None:
+    text = bench.recipe.read_text().replace("  replay: {name: old, path: old.jsonl, share: 0.25}\n", "")
+    bench.recipe.write_text(text.replace("  panels:\n    - {name: other, path: other.jsonl}\n", ""))
+    done = bench.rewarm("check", "recipe.yaml", "pilot=true")
+    assert done.returncode == 2 and "pilot needs evaluation.panels" in done.stdout + done.stderr
+
+
+def test_on_two_ranks(tmp_path: Path) -> None:
+    alone = {"gradient_accumulation_steps: 2": "gradient_accumulation_steps: 1"}
+    bench = make_bench(tmp_path, **{"devices: cpu": "devices: 2", **alone})
+    done = bench.rewarm("run", "recipe.yaml", "pilot=true")
+    assert done.returncode == 0, done.stdout + done.stderr
+    pilot = orjson.loads((bench.run().results / "pilot.json").read_bytes())
+    assert len(pilot["runs"]) >= 2
