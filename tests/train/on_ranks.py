@@ -1,9 +1,9 @@
 """Trains on several ranks: one JSON job a line on stdin; for each, the wait status of every rank is printed.
 
 A job is {"ranks", "folder", "base", "corpus", "attempt", "changes", "stop_after", "kill": [rank, step],
-"poison": [rank, step, step...], "evaluate_at"}: losses of that rank that are not finite; steps after which the
-model scores a batch. Python and torch take seconds to start, so this process imports them once and forks for each
-rank; it computes nothing itself.
+"poison": [rank, step, step...], "evaluate_at", "slow"}: losses of that rank that are not finite; steps after which the
+model scores a batch; a rank that stands still four fifths of the time. Python and torch take seconds to start, so this
+process imports them once and forks for each rank; it computes nothing itself.
 """
 
 import contextlib
@@ -12,6 +12,8 @@ import math
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -22,10 +24,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rewarm.models.causal import CausalModel, load_model
-from rewarm.train import begin
+from rewarm.train import begin, slowness
 from rewarm.train.job import with_rows
 from rewarm.train.loop import train
-from rewarm.train.parallel import joined
+from rewarm.train.parallel import joined, meeting
 from rewarm.train.trial import random_batch
 from tests.train.tiny import make_job
 
@@ -34,7 +36,7 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
     """One rank of a job, in a process of its own."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(size)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(job.get("ranks_of_a_node", size))}
-    with joined("cpu", store) if size > 1 else contextlib.nullcontext():
+    with joined("cpu", meeting(store)) if size > 1 else contextlib.nullcontext():
         steps = 0
 
         def stop() -> bool:
@@ -51,6 +53,8 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
             batch = random_batch(model, made.hyperparameters, torch.device("cpu"))
             return float(model.token_nll(batch).sum())
 
+        if "slow" in job:
+            slowness.EVERY = 0.3
         if bad := job.get("poison"):
             begin.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
         made = make_job(
@@ -72,6 +76,14 @@ def hooked(model: CausalModel, hook: Callable[..., torch.Tensor]) -> CausalModel
     return model
 
 
+def slow_down(pid: int, until: threading.Event) -> None:
+    while not until.is_set():
+        for number, seconds in ((signal.SIGSTOP, 0.04), (signal.SIGCONT, 0.01)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            time.sleep(seconds)
+
+
 if __name__ == "__main__":
     for line in sys.stdin:
         job = json.loads(line)
@@ -87,5 +99,10 @@ if __name__ == "__main__":
                 finally:
                     os._exit(1)
             pids.append(pid)
+        over = threading.Event()
+        if "slow" in job:
+            threading.Thread(target=slow_down, args=(pids[job["slow"]], over)).start()
+            os.waitid(os.P_PID, pids[job["slow"]], os.WEXITED | os.WNOWAIT)
+        over.set()
         sys.stdout.write(json.dumps([os.waitpid(pid, 0)[1] for pid in pids]) + "\n")
         sys.stdout.flush()

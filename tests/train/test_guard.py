@@ -134,6 +134,15 @@ def test_a_damaged_checkpoint_is_not_gone_back_to(job: Make, poison: Callable[..
     assert rewinds(made.folder) == [(8, 16)]
 
 
+def test_a_leap_ends_the_run_where_that_was_chosen(job: Make, poison: Callable[..., None]) -> None:
+    changes = {**CHANGES, "learning_rate": 1e-5, "on_spike": "stop"}
+    made = job(**changes)
+    poison(made, [40], 30.0)
+    with pytest.raises(UserError, match=r"the loss leapt, from step 40 .*guard.on_spike is stop") as caught:
+        train(job(**changes))
+    assert caught.value.exit_code == 2 and list_checkpoints(made.checkpoints)[-1].name == "step-36"
+
+
 @pytest.mark.parametrize("choice", ["warn", "skip", "rewind"])
 def test_a_leap_of_the_loss_does_what_was_chosen(job: Make, poison: Callable[..., None], choice: str) -> None:
     changes = {**CHANGES, "learning_rate": 1e-5}

@@ -13,7 +13,7 @@ import sys
 import traceback
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
 from rewarm.core.events import EventLog
@@ -22,16 +22,17 @@ from rewarm.core.process import end_with_parent
 from rewarm.core.run import Run
 from rewarm.core.storage import is_disk_full, write_file
 from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
+from rewarm.pipeline.ranks import called
 from rewarm.pipeline.train import build_job
 from rewarm.train.job import Outcome, is_out_of_memory
 from rewarm.train.loop import train
-from rewarm.train.parallel import joined
+from rewarm.train.parallel import joined, meeting
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewarm.pipeline.rank", description=__doc__)
     parser.add_argument("run", type=Path, help="the run directory")
-    parser.add_argument("--store", type=Path, help="a new file to meet at; unset, the address that torchrun names")
+    parser.add_argument("--store", type=Path, help="a new file to meet at")
     parser.add_argument(
         "--fresh", action="store_true", help="begin where the recipe says, not at the newest checkpoint"
     )
@@ -45,8 +46,11 @@ def main(arguments: list[str]) -> int:
     stop.listen()
     said: dict[str, Any]
     try:
+        store = meeting(options.store)
+        if options.store is None and not called(store):
+            return EXIT_DONE
         x = _open(run, number, stop, options.fresh)
-        with joined(x.facts["prepare"]["device"], options.store) as device:
+        with joined(x.facts["prepare"]["device"], store) as device:
             said, code = {"outcome": _relative(train(build_job(x, device)), run)}, EXIT_DONE
     except UserError as error:
         code = error.exit_code
@@ -75,7 +79,12 @@ def _relative(outcome: Outcome, run: Run) -> dict[str, Any]:
     return {**found, **paths}
 
 
-if __name__ == "__main__":
-    ended = main(sys.argv[1:])
+def end(arguments: list[str]) -> NoReturn:
+    """Be a rank, and end at once: what is left of a broken process group could wait for the others."""
+    code = main(arguments)
     logging.shutdown()
-    os._exit(ended)  # at once: what is left of a broken process group could wait for the others
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    end(sys.argv[1:])

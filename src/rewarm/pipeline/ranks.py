@@ -2,8 +2,9 @@
 
 A rank that dies ends the others at once: what they wait for will never come. Training then goes on from the
 newest checkpoint, unless that has happened too often without one more. This process only watches, so that it
-can say of each how it ended; ``torchrun -m rewarm.pipeline.rank RUN`` runs the same ranks over several computers.
-On one device the run's own process trains, and begins again where it stands still.
+can say of each how it ended. Over several computers torchrun starts the ranks, and watches them: the first is the run
+itself, and the others wait until it comes to the training. On one device the run's own process trains, and begins
+again where it stands still.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 import torch
+import torch.distributed as dist
 
 from rewarm.core.errors import EXIT_BUG, DataError, ResourceError, Stopped, UserError
 from rewarm.pipeline.execution import Execution
 from rewarm.train.checkpoint import list_checkpoints, step_of
-from rewarm.train.job import Outcome
+from rewarm.train.job import Job, Outcome
+from rewarm.train.loop import train
+from rewarm.train.parallel import PATIENCE, joined, launched, meeting
 
 RESTARTS = 3
 """Without a newer checkpoint in between."""
+CALL, TRAINING = "rewarm", "train"
+"""What the first rank leaves where all meet, so that the others join it."""
 GRACE = 2.0
 """Seconds in which the others may say why they end, once one has."""
 
@@ -62,6 +69,35 @@ def train_on_ranks(x: Execution, count: int) -> Outcome:
             )
         message = f"of {count} ranks, {how}; training goes on from the newest checkpoint"
         x.warn(message, ranks=first, codes=[codes[rank] for rank in first], restart=failures)
+
+
+def torchrun(x: Execution) -> str:
+    """The command that trains on several computers, given on each."""
+    nodes = x.recipe.infrastructure.nodes
+    each = x.recipe.infrastructure.world_size // nodes
+    where = "--rdzv-backend c10d --rdzv-endpoint FIRST_COMPUTER:29400"
+    counts = f"--nnodes {nodes} --nproc-per-node {each} --max-restarts {RESTARTS}"
+    return f"torchrun {counts} {where} -m rewarm.pipeline {x.run.path}"
+
+
+def train_as_first(x: Execution, build_job: Callable[[torch.device], Job]) -> Outcome:
+    """Call the other ranks that torchrun has started to the training, and be the first of them."""
+    store = meeting()
+    store.set(CALL, TRAINING)
+    with joined(x.facts["prepare"]["device"], store) as device:
+        return train(build_job(device))
+
+
+def called(store: dist.Store) -> bool:
+    """Wait for the first rank; False where it has nothing for the others to do (``dismiss``)."""
+    store.wait([CALL], PATIENCE)
+    return bool(store.get(CALL) == TRAINING.encode())
+
+
+def dismiss() -> None:
+    """Let the others end that torchrun has started, where they still wait to be called."""
+    if launched():
+        meeting().set(CALL, "nothing")
 
 
 def begin_again(x: Execution, message: str) -> None:

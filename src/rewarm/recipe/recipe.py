@@ -183,6 +183,9 @@ class Infrastructure(Frozen):
     devices: Literal["auto", "cpu", "cuda"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "auto", description="where to train and evaluate; a number: on so many GPUs, or CPU processes without any"
     )
+    nodes: int = Field(
+        1, ge=1, le=1024, description="computers that share the workspace, each with `devices`; torchrun starts several"
+    )
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; all cores when unset")
     cost_per_hour: Annotated[str, BeforeValidator(_rate), AfterValidator(_costs)] | None = Field(
         None, description="what an hour of one device costs, such as 2.50 EUR: check then says what the run costs"
@@ -191,14 +194,15 @@ class Infrastructure(Frozen):
     @property
     def world_size(self) -> int:
         """Devices, each with a process of its own, that the training is spread over."""
-        return self.devices if isinstance(self.devices, int) else 1
+        return self.nodes * (self.devices if isinstance(self.devices, int) else 1)
 
 
 class Guard(Frozen):
     """What watches over the training. Updates that are not finite are never made, whatever stands here."""
 
-    on_spike: Literal["warn", "skip", "rewind"] = Field(
-        "warn", description="what a leap of the loss does: a warning; its update is skipped; back to a checkpoint"
+    on_spike: Literal["warn", "skip", "rewind", "stop"] = Field(
+        "warn",
+        description="what a leap of the loss does: a warning; its update is skipped; back to a checkpoint; the end",
     )
     hang_minutes: float = Field(
         10.0,

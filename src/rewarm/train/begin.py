@@ -69,7 +69,7 @@ def _build(job: Job) -> Training:
         job.device,
         scaled=given.mixed_precision == "fp16",
         sources=len(job.plan.names),
-        skip_spikes=job.on_spike == "skip",
+        skip_spikes=job.on_spike in ("skip", "stop"),
     )
     return Training(
         model,

@@ -75,7 +75,7 @@ class Job:
     stop_reason: Callable[[], str] = _stopped
     evaluate: Callable[[CausalModel, int, int], float | None] = _no_evaluation
     evaluate_at: Sequence[int] = ()
-    on_spike: str = "warn"  # or "skip", "rewind": what a leap of the loss does
+    on_spike: str = "warn"  # or "skip", "rewind", "stop": what a leap of the loss does
     hang_seconds: float = 600.0  # without any computation that are a standstill
     on_hang: Callable[[str], None] = _no_word  # is told of it, by another thread, before the process ends
     running_average: bool = False  # of the weights, kept beside them

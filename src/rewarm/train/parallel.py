@@ -35,13 +35,22 @@ PATIENCE = timedelta(days=7)
 """One rank may wait long for another that waits for disk space; a dead one is noticed by whoever started them."""
 
 
-@contextlib.contextmanager
-def joined(device_type: str, store: Path | None) -> Iterator[torch.device]:
-    """Meet the other ranks of the environment (RANK, WORLD_SIZE, LOCAL_RANK); yields this rank's device.
+def launched() -> bool:
+    """Whether torchrun has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
-    Args:
-        store: a new file that all ranks share; None where torchrun has named an address (MASTER_ADDR).
-    """
+
+def meeting(file: Path | None = None) -> dist.Store:
+    """Where the ranks of the environment meet: a new file that all share, or the address that torchrun has named."""
+    if file is not None:
+        return dist.FileStore(str(file), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined, no-any-return]
+    store: dist.Store = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))[0]  # type: ignore[attr-defined]
+    return store
+
+
+@contextlib.contextmanager
+def joined(device_type: str, store: dist.Store) -> Iterator[torch.device]:
+    """Join the other ranks of the environment (RANK, WORLD_SIZE, LOCAL_RANK); yields this rank's device."""
     number, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if nodes() == 1:  # nothing of a training on one computer is to be reached from another
         loopback = "lo0" if sys.platform == "darwin" else "lo"
@@ -50,9 +59,8 @@ def joined(device_type: str, store: Path | None) -> Iterator[torch.device]:
     device = torch.device("cpu") if device_type == "cpu" else torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    meeting = None if store is None else dist.FileStore(str(store), size)  # type: ignore[attr-defined]
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, store=meeting, rank=number, world_size=size, timeout=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=PATIENCE)
     yield device
     dist.destroy_process_group()  # not after an error: it could wait for the others
 
