@@ -23,8 +23,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from rewarm.models import lora
 from rewarm.models.causal import CausalModel, load_model
-from rewarm.train import begin, slowness
+from rewarm.train import slowness
 from rewarm.train.job import with_rows
 from rewarm.train.loop import train
 from rewarm.train.parallel import joined, meeting
@@ -56,7 +57,7 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
         if "slow" in job:
             slowness.EVERY = 0.3
         if bad := job.get("poison"):
-            begin.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
+            lora.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
         made = make_job(
             *map(Path, (job["folder"], job["base"], job["corpus"])),
             attempt=job["attempt"],

@@ -54,7 +54,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         batches = Batches(job.plan, given.batch_size, given.gradient_accumulation_steps)
         read = [batches.read(step - 1).micro_batches for step in steps]
         Poisoned.factors = {one.input_ids.tobytes(): factor for micro in read for one in micro}
-        monkeypatch.setattr("rewarm.train.begin.load_model", load)
+        monkeypatch.setattr("rewarm.models.lora.load_model", load)
 
     return choose
 

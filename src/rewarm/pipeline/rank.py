@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 import traceback
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +23,7 @@ from rewarm.core.storage import is_disk_full, write_file
 from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
 from rewarm.pipeline.ranks import called
 from rewarm.pipeline.train import build_job
-from rewarm.train.job import Outcome, is_out_of_memory
+from rewarm.train.job import is_out_of_memory
 from rewarm.train.loop import train
 from rewarm.train.parallel import joined, meeting
 
@@ -51,7 +50,7 @@ def main(arguments: list[str]) -> int:
             return EXIT_DONE
         x = _open(run, number, stop, options.fresh)
         with joined(x.facts["prepare"]["device"], store) as device:
-            said, code = {"outcome": _relative(train(build_job(x, device)), run)}, EXIT_DONE
+            said, code = {"outcome": train(build_job(x, device)).to_json()}, EXIT_DONE
     except UserError as error:
         code = error.exit_code
         said = {"error": {"what": error.what, "where": error.where, "remedy": error.remedy, "code": code}}
@@ -71,12 +70,6 @@ def _open(run: Run, number: int, stop: StopSignal, fresh: bool) -> Execution:
     if fresh:
         x.performed.add("prepare")
     return x
-
-
-def _relative(outcome: Outcome, run: Run) -> dict[str, Any]:
-    found = asdict(outcome)
-    paths = {name: str(found[name].relative_to(run.path)) if found[name] else None for name in ("checkpoint", "best")}
-    return {**found, **paths}
 
 
 def end(arguments: list[str]) -> NoReturn:

@@ -17,7 +17,6 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import torch
@@ -55,7 +54,6 @@ def train_on_ranks(x: Execution, count: int) -> Outcome:
             x.log.state("running")
         if (outcome := _outcome(x)) and not any(codes):
             return outcome
-        _raise_user_errors(x)
         if x.stop():
             raise Stopped(x.stop.reason)
         failures = 1 if _newest(x) > newest else failures + 1
@@ -168,20 +166,10 @@ def _said(x: Execution) -> list[Path]:
     return sorted((x.run.path / "control").glob("rank-*.json"))
 
 
-def _last_words(x: Execution) -> list[dict[str, Any]]:
-    return [orjson.loads(path.read_bytes()) for path in _said(x)]
-
-
 def _outcome(x: Execution) -> Outcome | None:
-    for said in _last_words(x):
-        if found := said.get("outcome"):
-            paths = {name: x.run.path / found[name] if found[name] else None for name in ("checkpoint", "best")}
-            return Outcome(**{**found, **paths})
-    return None
-
-
-def _raise_user_errors(x: Execution) -> None:
+    """What the ranks that ended say of the training. Raises the ``UserError`` that one of them has left."""
+    words = [orjson.loads(path.read_bytes()) for path in _said(x)]
     kinds = {kind.exit_code: kind for kind in (UserError, DataError, ResourceError)}
-    for said in _last_words(x):
-        if error := said.get("error"):
-            raise kinds[error["code"]](error["what"], where=error["where"], remedy=error["remedy"])
+    for error in (said["error"] for said in words if "error" in said):
+        raise kinds[error["code"]](error["what"], where=error["where"], remedy=error["remedy"])
+    return next((Outcome.from_json(said["outcome"]) for said in words if "outcome" in said), None)

@@ -96,6 +96,12 @@ class Report:
             self.clock.pause(time.monotonic() - began)
             self._next = 0.0
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """The same of a checkpoint, which may take any time."""
+        with self.set_aside(), self.watchdog.asleep():
+            yield
+
     def _interval(self, rate: float, seen: dict[str, Any]) -> None:
         """Write the metrics of the logging interval that ends here, and begin the next.
 
