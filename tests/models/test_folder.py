@@ -173,7 +173,7 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "weights that lead to /etc": (link("model.safetensors"), "damaged or cut"),
     "a tokenizer that leads to /etc": (link("tokenizer.json"), "is not JSON"),
     "shard renamed": (
-        lambda f: (index(**{NORM: "a.safetensors"})(f), rename("a.safetensors", "b.safetensors")(f)) and None,
+        lambda f: [spoil(f) for spoil in (index(**{NORM: "a.safetensors"}), rename("a.safetensors", "b.safetensors"))],
         "missing",
     ),
     "negative shape": (header(lambda content: content[NORM].update(shape=[-32])), "entry"),

@@ -117,7 +117,7 @@ def test_ranks_that_die_again_and_again_end_the_run_with_the_reason(pair: Bench)
 def torchrun(run: Run, node: int, port: int) -> subprocess.Popen[bytes]:
     """One of two computers with a process each, as far as torchrun and the ranks can tell."""
     meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1"]
-    command = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "1", *meet, "-m", "rewarm.pipeline"]
+    command = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "3", *meet, "-m", "rewarm.pipeline"]
     with (run.path / f"node-{node}.txt").open("wb") as log:
         environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1"}
         start = [sys.executable, "-m", "torch.distributed.run", *command, str(run.path)]

@@ -52,9 +52,7 @@ def main(arguments: list[str]) -> int:
     run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads
     try:
         with sole_process(run):
-            code = attempt(run, options.first, tuple(options.hangs))
-            dismiss()
-            return code
+            return attempt(run, options.first, tuple(options.hangs))
     except UserError as error:
         logger.error("%s", error)
         return error.exit_code
@@ -79,6 +77,7 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
         if log.was_damaged:
             log.warning(f"{run.events} was damaged: what stood behind the last whole event is in events.damaged now")
         x = _stages(open_run(run, log, stop, hangs), first)
+        dismiss(x)
         x.with_space("the record", lambda: x.log.state("succeeded"))
         return EXIT_DONE
     except Stopped as stopped:

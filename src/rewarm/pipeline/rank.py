@@ -21,11 +21,11 @@ from rewarm.core.process import end_with_parent
 from rewarm.core.run import Run
 from rewarm.core.storage import is_disk_full, write_file
 from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
-from rewarm.pipeline.ranks import called
+from rewarm.pipeline.ranks import TRAINING
 from rewarm.pipeline.train import build_job
 from rewarm.train.job import is_out_of_memory
 from rewarm.train.loop import train
-from rewarm.train.parallel import joined, meeting
+from rewarm.train.parallel import answer, joined, meeting
 
 
 def main(arguments: list[str]) -> int:
@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
     stop.listen()
     said: dict[str, Any]
     try:
-        store = meeting(options.store)
-        if options.store is None and not called(store):
+        word, store = (TRAINING, meeting(options.store)) if options.store else answer()
+        if word != TRAINING:
             return EXIT_DONE
         x = _open(run, number, stop, options.fresh)
         with joined(x.facts["prepare"]["device"], store) as device:

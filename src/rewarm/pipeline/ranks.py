@@ -20,19 +20,18 @@ from pathlib import Path
 
 import orjson
 import torch
-import torch.distributed as dist
 
 from rewarm.core.errors import EXIT_BUG, DataError, ResourceError, Stopped, UserError
 from rewarm.pipeline.execution import Execution
 from rewarm.train.checkpoint import list_checkpoints, step_of
 from rewarm.train.job import Job, Outcome
 from rewarm.train.loop import train
-from rewarm.train.parallel import PATIENCE, joined, launched, meeting
+from rewarm.train.parallel import call, joined, launched
 
 RESTARTS = 3
 """Without a newer checkpoint in between."""
-CALL, TRAINING = "rewarm", "train"
-"""What the first rank leaves where all meet, so that the others join it."""
+TRAINING = "train"
+"""The word that calls the other ranks to join the first one."""
 GRACE = 2.0
 """Seconds in which the others may say why they end, once one has."""
 
@@ -80,22 +79,14 @@ def torchrun(x: Execution) -> str:
 
 def train_as_first(x: Execution, build_job: Callable[[torch.device], Job]) -> Outcome:
     """Call the other ranks that torchrun has started to the training, and be the first of them."""
-    store = meeting()
-    store.set(CALL, TRAINING)
-    with joined(x.facts["prepare"]["device"], store) as device:
+    with joined(x.facts["prepare"]["device"], call(TRAINING)) as device:
         return train(build_job(device))
 
 
-def called(store: dist.Store) -> bool:
-    """Wait for the first rank; False where it has nothing for the others to do (``dismiss``)."""
-    store.wait([CALL], PATIENCE)
-    return bool(store.get(CALL) == TRAINING.encode())
-
-
-def dismiss() -> None:
-    """Let the others end that torchrun has started, where they still wait to be called."""
-    if launched():
-        meeting().set(CALL, "nothing")
+def dismiss(x: Execution) -> None:
+    """Let the others end that torchrun has started, where no training was left to do."""
+    if launched() and "train" not in x.performed:
+        call("nothing")
 
 
 def begin_again(x: Execution, message: str) -> None:

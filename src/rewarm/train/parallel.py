@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -40,11 +42,41 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def meeting(file: Path | None = None) -> dist.Store:
-    """Where the ranks of the environment meet: a new file that all share, or the address that torchrun has named."""
-    if file is not None:
-        return dist.FileStore(str(file), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined, no-any-return]
-    store: dist.Store = next(iter(dist.rendezvous("env://", timeout=PATIENCE)))[0]  # type: ignore[attr-defined]
+def meeting(file: Path) -> dist.Store:
+    """Where the ranks of the environment meet: at a new file that all share."""
+    return dist.FileStore(str(file), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined, no-any-return]
+
+
+def call(word: str) -> dist.Store:
+    """Be the first of the ranks that torchrun has started: wait until each other one has heard ``word``.
+
+    Where torchrun begins all ranks again, what the last ones have left still stands in its store. So each names
+    itself anew, is called by that name, and answers; the store that is returned belongs to this meeting alone.
+    """
+    store, name, missing = _torchruns_store(), uuid.uuid4().hex, set(range(1, int(os.environ["WORLD_SIZE"])))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"name-{other}"]):
+                store.set(f"call-{store.get(f'name-{other}').decode()}", f"{word} {name}")
+        missing = {other for other in missing if not store.check([f"{name}-{other}"])}
+        time.sleep(0.1)
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined, no-any-return]
+
+
+def answer() -> tuple[str, dist.Store]:
+    """Be one of the others: wait for the first one's word; returns that and the store of the meeting."""
+    store, me, number = _torchruns_store(), uuid.uuid4().hex, os.environ["RANK"]
+    store.set(f"name-{number}", me)
+    store.wait([f"call-{me}"], PATIENCE)
+    word, name = store.get(f"call-{me}").decode().split()
+    store.set(f"{name}-{number}", "here")
+    return word, dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+
+
+def _torchruns_store() -> dist.Store:
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    mine = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and os.environ["RANK"] == "0"
+    store: dist.Store = dist.TCPStore(host, port, is_master=mine, wait_for_workers=False, timeout=PATIENCE)  # type: ignore[attr-defined]
     return store
 
 
