@@ -155,7 +155,8 @@ def prepare(scratch: Path, shape: dict[str, Any], steps: int, document_tokens: i
     (scratch / "dataset.txt").write_text(str(dataset.path))
     batches = batches_of(scratch)
     rows = [batches.read(step).micro_batches[0].input_ids for step in range(steps)]
-    numpy.save(scratch / "rows.npy", numpy.stack(rows))  # for a peer that cannot read ours
+    width = min(map(len, rows))  # some are a token longer
+    numpy.save(scratch / "rows.npy", numpy.stack([row[:width] for row in rows]))  # for a peer that cannot read ours
 
 
 def run_rounds(scratch: Path, given: argparse.Namespace) -> dict[str, Any]:

@@ -124,6 +124,7 @@ def torchrun(run: Run, node: int, port: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(start, env=environment, stdout=log, stderr=log)
 
 
+@pytest.mark.nightly
 def test_two_computers_train_a_run_by_torchrun(finished: Bench, tmp_path: Path) -> None:
     """Prepared by ``rewarm run``, which names the command; a rank that is killed is begun again by torchrun."""
     zero3 = "gradient_accumulation_steps: 1\n  distributed_backend: deepspeed\n  zero_stage: 3"
