@@ -55,7 +55,7 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
             return float(model.token_nll(batch).sum())
 
         if "slow" in job:
-            slowness.EVERY = 0.3
+            slowness.EVERY = 0.5
         if bad := job.get("poison"):
             lora.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
         made = make_job(

@@ -20,7 +20,7 @@ from rewarm.models.ranks import rank, total, world_size
 from rewarm.train.checkpoint import Training
 
 EVERY = 15.0
-"""Seconds between two judgements."""
+"""Seconds between two judgements; two in a row count."""
 CALLS = 8
 """Forward passes that one rests on, at least."""
 TIMES = 2.0
@@ -39,7 +39,7 @@ class Slowness:
         self._device = training.tally.device
         self._passes: deque[tuple[Any, Any]] = deque()  # begin and end of those not yet summed
         self._sums = torch.zeros(2, world_size(), dtype=torch.float64)  # seconds, passes
-        self._judged, self._named = time.monotonic(), -1
+        self._judged, self._slow, self._named = time.monotonic(), -1, -1
 
     @torch.compiler.disable
     def _begin(self, *_: object) -> None:
@@ -57,7 +57,10 @@ class Slowness:
         return event
 
     def step_done(self) -> tuple[int, float] | None:
-        """Every rank calls this behind every update; a rank that has become slow, and how many times as slow."""
+        """Every rank calls this behind every update; a rank that has become slow, and how many times as slow.
+
+        It is told of once, and again when another one, or none, was slow in between.
+        """
         mine = torch.zeros_like(self._sums)
         while self._passes and (self._device.type == "cpu" or self._passes[0][1].query()):
             began, ended = self._passes.popleft()
@@ -68,8 +71,11 @@ class Slowness:
             return None
         means = (self._sums[0] / self._sums[1]).tolist()
         self._sums.zero_()
-        self._judged, before = time.monotonic(), self._named
+        self._judged, before = time.monotonic(), self._slow
         slowest = max(range(len(means)), key=means.__getitem__)
         times = means[slowest] / statistics.median(means[:slowest] + means[slowest + 1 :])
-        self._named = slowest if times > TIMES else -1
-        return (slowest, times) if self._named not in (-1, before) else None
+        self._slow = slowest if times > TIMES else -1
+        if self._slow != before or self._slow == self._named:  # once is chance, and named it is only once
+            return None
+        self._named = self._slow
+        return (slowest, times) if self._named >= 0 else None
