@@ -303,8 +303,8 @@ def measure_loss(kind: str, tokens: int) -> dict[str, Any]:
 
     from rewarm.models.loss import Head, linear_cross_entropy_sum
 
-    hidden = torch.randn(tokens, 128, requires_grad=True)
-    weight = torch.randn(128256, 128).mul_(0.02).requires_grad_()
+    hidden = torch.randn(tokens, 64, requires_grad=True)
+    weight = torch.randn(128256, 64).mul_(0.02).requires_grad_()
     targets = torch.randint(0, len(weight), (tokens,))
     left = 4 * (hidden.numel() + weight.numel())
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here

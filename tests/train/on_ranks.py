@@ -2,7 +2,7 @@
 
 A job is {"ranks", "folder", "base", "corpus", "attempt", "changes", "stop_after", "kill": [rank, step],
 "poison": [rank, step, step...], "evaluate_at", "slow"}: losses of that rank that are not finite; steps after which the
-model scores a batch; a rank that stands still four fifths of the time. Python and torch take seconds to start, so this
+model scores a batch; a rank whose layers sleep. Python and torch take seconds to start, so this
 process imports them once and forks for each rank; it computes nothing itself.
 """
 
@@ -12,7 +12,6 @@ import math
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 import uuid
@@ -56,6 +55,8 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
 
         if "slow" in job:
             slowness.EVERY = 0.5
+        if job.get("slow") == number:
+            lora.load_model = lambda folder, **options: slowed(load_model(folder, **options))
         if bad := job.get("poison"):
             lora.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
         made = make_job(
@@ -77,12 +78,10 @@ def hooked(model: CausalModel, hook: Callable[..., torch.Tensor]) -> CausalModel
     return model
 
 
-def slow_down(pid: int, until: threading.Event) -> None:
-    while not until.is_set():
-        for number, seconds in ((signal.SIGSTOP, 0.04), (signal.SIGCONT, 0.01)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-            time.sleep(seconds)
+def slowed(model: CausalModel) -> CausalModel:
+    for layer in model.layers():
+        layer.mlp.register_forward_pre_hook(lambda *_: time.sleep(0.02))
+    return model
 
 
 if __name__ == "__main__":
@@ -100,10 +99,5 @@ if __name__ == "__main__":
                 finally:
                     os._exit(1)
             pids.append(pid)
-        over = threading.Event()
-        if "slow" in job:
-            threading.Thread(target=slow_down, args=(pids[job["slow"]], over)).start()
-            os.waitid(os.P_PID, pids[job["slow"]], os.WEXITED | os.WNOWAIT)
-        over.set()
         sys.stdout.write(json.dumps([os.waitpid(pid, 0)[1] for pid in pids]) + "\n")
         sys.stdout.flush()
