@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,6 +34,7 @@ from rewarm.models.ranks import rank, world_size
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.memory import KEPT_GRADIENTS
 
+Store = Any  # torch declares its stores only where it was built with them
 PATIENCE = timedelta(days=7)
 """One rank may wait long for another that waits for disk space; a dead one is noticed by whoever started them."""
 
@@ -42,12 +44,12 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def meeting(file: Path) -> dist.Store:
+def meeting(file: Path) -> Store:
     """Where the ranks of the environment meet: at a new file that all share."""
-    return dist.FileStore(str(file), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined, no-any-return]
+    return dist.FileStore(str(file), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined]
 
 
-def call(word: str) -> dist.Store:
+def call(word: str) -> Store:
     """Be the first of the ranks that torchrun has started: wait until each other one has heard ``word``.
 
     Where torchrun begins all ranks again, what the last ones have left still stands in its store. So each names
@@ -60,10 +62,10 @@ def call(word: str) -> dist.Store:
                 store.set(f"call-{store.get(f'name-{other}').decode()}", f"{word} {name}")
         missing = {other for other in missing if not store.check([f"{name}-{other}"])}
         time.sleep(0.1)
-    return dist.PrefixStore(name, store)  # type: ignore[attr-defined, no-any-return]
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
-def answer() -> tuple[str, dist.Store]:
+def answer() -> tuple[str, Store]:
     """Be one of the others: wait for the first one's word; returns that and the store of the meeting."""
     store, me, number = _torchruns_store(), uuid.uuid4().hex, os.environ["RANK"]
     store.set(f"name-{number}", me)
@@ -73,15 +75,15 @@ def answer() -> tuple[str, dist.Store]:
     return word, dist.PrefixStore(name, store)  # type: ignore[attr-defined]
 
 
-def _torchruns_store() -> dist.Store:
+def _torchruns_store() -> Store:
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     mine = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and os.environ["RANK"] == "0"
-    store: dist.Store = dist.TCPStore(host, port, is_master=mine, wait_for_workers=False, timeout=PATIENCE)  # type: ignore[attr-defined]
+    store: Store = dist.TCPStore(host, port, is_master=mine, wait_for_workers=False, timeout=PATIENCE)  # type: ignore[attr-defined]
     return store
 
 
 @contextlib.contextmanager
-def joined(device_type: str, store: dist.Store) -> Iterator[torch.device]:
+def joined(device_type: str, store: Store) -> Iterator[torch.device]:
     """Join the other ranks of the environment (RANK, WORLD_SIZE, LOCAL_RANK); yields this rank's device."""
     number, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if nodes() == 1:  # nothing of a training on one computer is to be reached from another

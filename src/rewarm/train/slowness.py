@@ -41,18 +41,18 @@ class Slowness:
         self._sums = torch.zeros(2, world_size(), dtype=torch.float64)  # seconds, passes
         self._judged, self._slow, self._named = time.monotonic(), -1, -1
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _begin(self, *_: object) -> None:
         self._began = self._now()
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _end(self, *_: object) -> None:
         self._passes.append((self._began, self._now()))
 
     def _now(self) -> Any:
         if self._device.type == "cpu":
             return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         event.record()
         return event
 
