@@ -197,8 +197,8 @@ def test_whatever_befalls_one_of_four_ranks_training_goes_on(
     hangs = fault in ("stop", "interpreter")
     assert until(lambda: bool(events(run, "warning")), 90) < (75 if hangs else 15)
     until(lambda: run.status().state == "succeeded", 120)
-    (warning, *more) = events(run, "warning")
-    assert not more and warning["restart"] == 1 and (hangs or warning["ranks"] == [2])
+    (warning,) = [event for event in events(run, "warning") if "restart" in event]  # a standstill is one before it
+    assert warning["restart"] == 1 and (hangs or warning["ranks"] == [2])
     assert [step for step, _ in loss_curve(run)] == [step for step, _ in loss_curve(finished.run())]
     if hangs:
         assert "in train_step" in run.log.read_text()
