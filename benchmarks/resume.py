@@ -3,6 +3,8 @@
 Ours: one run is killed again and again, in prepare and in train, resumed each time, and compared with a run that was
 left alone: every file of the dataset byte by byte, every loss as a hex float, the published weights by SHA-256. A kill
 that came too late for its stage does not count; for prepare, the unfinished state of such an attempt is thrown away.
+A last attempt is timed: from its start to the end of its first step, and beyond what a process takes that only
+loads (imports, base model, checkpoint with its hashes) and that one step.
 The peer, Hugging Face's Trainer, trains the same shape with a checkpoint as often, is killed once and resumed.
 
     python benchmarks/resume.py [--quick] [--kills N] [--seed S] [--json PATH]
@@ -20,6 +22,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import tempfile
 import time
@@ -156,6 +159,54 @@ def ours(folder: Path, kills: int, draw: random.Random) -> dict[str, Any]:
     }
 
 
+LOADING = """
+import sys, time
+from pathlib import Path
+from rewarm.core.manifest import verify
+from rewarm.pipeline import __main__
+from rewarm.models.causal import load_model
+from rewarm.models.folder import check_folder
+from rewarm.models.pieces import Pieces
+from rewarm.data.tokenizer import DocumentTokenizer
+check_folder(Path(sys.argv[1]))
+load_model(Path(sys.argv[1]))
+verify(Path(sys.argv[2]))
+for kind in ("model", "optimizer"):
+    pieces = Pieces(Path(sys.argv[2]).glob(f"{kind}-rank*.safetensors"))
+    for name in pieces.names:
+        pieces.read(name)
+"""
+
+
+def resume_seconds(folder: Path) -> dict[str, Any]:
+    """What a resumed attempt takes up to the end of its first step; medians of three."""
+    whole, loading, steps = [], [], []
+    for number in range(3):
+        run = new_run(folder, f"timed-{number}")
+        process = start(run)
+        while not (newest := sorted(run.checkpoints.glob("step-*"))) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, "-c", LOADING, str(folder / "model"), str(newest[-1])], check=True)
+        loading.append(time.perf_counter() - begun)
+        offset, begun = run.events.stat().st_size, time.time()
+        process = start(run)
+        points: list[float] = []
+        while len(points) < 3 and process.poll() is None:
+            time.sleep(0.01)
+            points = [event["time"] for event, _ in read_events(run.events, offset) if event["kind"] == "metric"]
+        process.kill()
+        process.wait()
+        whole.append(points[0] - begun)
+        steps.append(points[2] - points[1])
+    found = {"seconds": whole, "loading": loading, "step": steps}
+    medians = {name: round(statistics.median(values), 2) for name, values in found.items()}
+    beyond = statistics.median(a - b - c for a, b, c in zip(whole, loading, steps, strict=True))
+    return {**medians, "beyond_loading": round(beyond, 2)}
+
+
 PEER = """
 import json, sys, torch
 from pathlib import Path
@@ -223,6 +274,7 @@ def main() -> None:
         found = {
             "seed": options.seed,
             "ours": ours(folder, kills, random.Random(options.seed)),
+            "resume_to_first_step": resume_seconds(folder),
             "peer": peer(folder, 320 if options.quick else 960),
         }
     print(json.dumps(found, indent=2))

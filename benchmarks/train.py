@@ -7,7 +7,7 @@ through a dense mask; (b) unmasked, as plain packing. LLaMA-Factory packs unmask
 checkpointing off and once with (d) its default, on; each is compared with ours at the same setting. Each measurement
 is a process of its own; they take turns, so that a machine that grows slower slows all; the ratio is the median
 over the rounds. Beside them: what the machine's matrix products of this model's own shapes allow, two processes
-against two threads and one, and what checkpoints cost.
+against two threads and one, what checkpoints cost, and the memory of the loss at a vocabulary of 128k.
 
     python benchmarks/train.py [--quick] [--json [PATH]] [--shape 13M] [--precision bf16]
         [--rounds N] [--steps N] [--threads N] [--llamafactory PYTHON]
@@ -75,6 +75,8 @@ KINDS = {
     "ours_recomputing": Kind("Rewarm, gradient checkpointing"),
     "llamafactory_recomputing": Kind("(d) LLaMA-Factory as it comes, gradient checkpointing", "ours_recomputing", 1.2),
 }
+LOSSES = {"chunked": 16384, "chunked_few": 4096, "full_logits_few": 4096}
+"""Tokens at a vocabulary of 128,256; full logits of all of them would take more than this machine has."""
 SCALING = {"one_thread": (1, 1), "two_threads": (1, 2), "two_ranks": (2, 1)}
 """Processes and the threads of each; an update has two rows in all of them."""
 
@@ -153,7 +155,8 @@ def prepare(scratch: Path, shape: dict[str, Any], steps: int, document_tokens: i
     (scratch / "dataset.txt").write_text(str(dataset.path))
     batches = batches_of(scratch)
     rows = [batches.read(step).micro_batches[0].input_ids for step in range(steps)]
-    numpy.save(scratch / "rows.npy", numpy.stack(rows))  # for a peer that cannot read ours
+    width = min(map(len, rows))  # some are a token longer
+    numpy.save(scratch / "rows.npy", numpy.stack([row[:width] for row in rows]))  # for a peer that cannot read ours
 
 
 def run_rounds(scratch: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -173,7 +176,10 @@ def run_rounds(scratch: Path, given: argparse.Namespace) -> dict[str, Any]:
             prepare(folder, SHAPES[shape], 2 * given.steps, given.document_tokens)
         stalls[shape] = run_child("checkpoints", folder, given)
         say("", f"checkpoints {shape}", stalls[shape])
+    losses = {kind: run_child(kind, scratch, given) for kind in LOSSES}
+    say("", "loss", {kind: loss["megabytes"] for kind, loss in losses.items()})
     return {
+        "losses": losses,
         "kinds": {kind: summary(kind, found) for kind in kinds},
         "not_measured": [kind for kind in KINDS if kind not in kinds],
         "products": medians(found["products"]),
@@ -228,6 +234,8 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(given.threads)
     if kind == "products":
         return measure_products(folder, given.precision)
+    if kind in LOSSES:
+        return measure_loss(kind, LOSSES[kind])
     if kind == "checkpoints":
         return measure_checkpoints(folder, given)
     steps, marks, rows = given.steps + WARM_UP, Marks(), 2 if kind in SCALING or kind == "rank" else 1
@@ -287,6 +295,27 @@ def measure_products(folder: Path, precision: str) -> dict[str, Any]:
             seconds += count * statistics.median(taken)
             flops += count * 2.0 * length * width * out
     return {"tokens_per_second": length / seconds, "gflops_per_second": flops / seconds / 1e9}
+
+
+def measure_loss(kind: str, tokens: int) -> dict[str, Any]:
+    """Peak memory of a loss and its backward pass, beside the gradients that any would leave behind."""
+    import torch
+
+    from rewarm.models.loss import Head, linear_cross_entropy_sum
+
+    hidden = torch.randn(tokens, 64, requires_grad=True)
+    weight = torch.randn(128256, 64).mul_(0.02).requires_grad_()
+    targets = torch.randint(0, len(weight), (tokens,))
+    left = 4 * (hidden.numel() + weight.numel())
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = peak_mb()
+    if kind.startswith("chunked"):
+        loss = linear_cross_entropy_sum(hidden, Head(weight), targets)
+    else:
+        loss = torch.nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    loss.backward()
+    megabytes = peak_mb() - before - left / 2**20
+    return {"tokens": tokens, "megabytes": megabytes, "logits_megabytes": 4 * tokens * len(weight) / 2**20}
 
 
 def measure_checkpoints(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -351,14 +380,14 @@ def train_ours(
     from rewarm.core.events import EventLog, metrics, read_events
     from rewarm.recipe.hyperparameters import Hyperparameters
     from rewarm.train.loop import Job, train
-    from rewarm.train.parallel import joined
+    from rewarm.train.parallel import joined, meeting
 
     def stop() -> bool:  # asked after each step
         marks.append((time.perf_counter(), time.process_time()))
         return len(marks) == steps
 
-    meeting = Path(os.environ["MEETING"]) if in_ranks else None
-    run = run or (meeting.parent if meeting else Path(tempfile.mkdtemp(dir=folder)))
+    place = Path(os.environ["MEETING"]) if in_ranks else None
+    run = run or (place.parent if place else Path(tempfile.mkdtemp(dir=folder)))
     plan = batches_of(folder).plan
     values = {
         "learning_rate": 1e-4,
@@ -374,7 +403,7 @@ def train_ours(
     }
     values |= {"gradient_accumulation_steps": 1, "distributed_backend": "ddp"} if in_ranks else {}
     log = EventLog(run / "events.jsonl", 1, silent=os.environ.get("RANK", "0") != "0")
-    with joined("cpu", meeting) if in_ranks else contextlib.nullcontext():
+    with joined("cpu", meeting(place)) if place else contextlib.nullcontext():
         given = Hyperparameters.model_validate(values)
         train(Job(run, plan.dataset, plan, given, folder / "model", log, threads=options.threads, stop=stop))
     points = metrics(event for event, _ in read_events(run / "events.jsonl"))
@@ -534,8 +563,19 @@ def report(figures: dict[str, Any]) -> None:
             f"{cost['stall_share_at_default_interval']:.4%} of the time, all of it "
             f"{cost['whole_share_at_default_interval']:.4%}"
         )
+    report_losses(figures["losses"])
     falls = shortfalls(figures)
     print("\n" + ("falls short: " + "; ".join(falls) if falls else "all reached"))
+
+
+def report_losses(losses: dict[str, Any]) -> None:
+    many, few, full = (losses[kind] for kind in LOSSES)
+    print(
+        f"loss, vocabulary 128,256, beside the gradients: {many['tokens']:,} tokens take {many['megabytes']:.0f} MB, "
+        f"{many['megabytes'] / many['logits_megabytes']:.1%} of their logits alone; {few['tokens']:,} tokens take "
+        f"{few['megabytes']:.0f} MB, {few['megabytes'] / full['megabytes']:.1%} of the {full['megabytes']:.0f} MB of "
+        "torch's own with full logits"
+    )
 
 
 def report_scaling(scaling: dict[str, Any]) -> None:
@@ -572,6 +612,9 @@ def shortfalls(figures: dict[str, Any]) -> list[str]:
             falls.append(f"the first losses of (b) and (c) differ by {gap:.4f}: they do not compute the same")
     stalls = {shape: cost["stall_share_at_default_interval"] for shape, cost in figures["checkpoints"].items()}
     falls += [f"checkpoints of {shape} take {share:.1%} of the time" for shape, share in stalls.items() if share > 0.01]
+    many = figures["losses"]["chunked"]
+    if many["megabytes"] > 0.05 * many["logits_megabytes"]:
+        falls.append("the loss takes more than 5 % of what full logits take")
     return falls
 
 

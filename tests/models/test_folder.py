@@ -92,6 +92,24 @@ def overlap(content: dict[str, Any]) -> None:
     content[names[1]]["data_offsets"] = content[names[0]]["data_offsets"]
 
 
+def duplicate(data: bytes) -> bytes:
+    """The header's first tensor a second time under its name, with the place of the second tensor."""
+    length = struct.unpack("<Q", data[:8])[0]
+    content = json.loads(data[8 : 8 + length])
+    first, second = [name for name in content if name != "__metadata__"][:2]
+    again = json.dumps({first: content[second]})[1:-1].encode()
+    header = data[8 : 8 + length].rstrip(b" }") + b"}, " + again + b"}"
+    return struct.pack("<Q", len(header)) + header + data[8 + length :]
+
+
+def link(name: str) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        (folder / name).unlink()
+        (folder / name).symlink_to("/etc/passwd")
+
+    return spoil
+
+
 def quantise(folder: Path) -> None:
     path = folder / "model.safetensors"
     save_file({name: tensor.to(torch.int8) for name, tensor in load(path.read_bytes()).items()}, path)
@@ -151,6 +169,13 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "header cut": (weights(lambda data: data[:100]), "damaged or cut"),
     "header no JSON": (weights(lambda data: data[:8] + b"x" + data[9:]), "damaged or cut"),
     "overlapping tensors": (header(overlap), "place of"),
+    "duplicate key": (weights(duplicate), "place of"),
+    "weights that lead to /etc": (link("model.safetensors"), "damaged or cut"),
+    "a tokenizer that leads to /etc": (link("tokenizer.json"), "is not JSON"),
+    "shard renamed": (
+        lambda f: [spoil(f) for spoil in (index(**{NORM: "a.safetensors"}), rename("a.safetensors", "b.safetensors"))],
+        "missing",
+    ),
     "negative shape": (header(lambda content: content[NORM].update(shape=[-32])), "entry"),
     "offsets missing": (header(lambda content: content[NORM].pop("data_offsets")), "entry"),
     "flipped byte": (flip, "SHA-256"),
@@ -197,6 +222,15 @@ def test_bad_folders_are_refused(make_model: MakeModel, case: str) -> None:
         check_folder(folder)
     assert time.perf_counter() - start < 5
     assert caught.value.where is not None and caught.value.remedy is not None
+
+
+def test_ten_thousand_files_beside_a_model_are_no_matter(make_model: MakeModel) -> None:
+    folder = make_model()
+    for number in range(10_000):
+        (folder / f"{number}.json").write_bytes(b"{}")
+    start = time.perf_counter()
+    check_folder(folder)
+    assert time.perf_counter() - start < 5
 
 
 def test_s6_s7_a_canary_in_pickle_or_code_never_runs(make_model: MakeModel, tmp_path: Path) -> None:

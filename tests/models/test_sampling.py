@@ -9,13 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rewarm.models.generate import choose
-from rewarm.models.sampling import Sampler, _draws, _texts, load_sampler, sample
+from rewarm.models.generate import Writer, choose, load_writer
+from rewarm.models.sampling import _draws, _texts, sample
 from rewarm.recipe.recipe import Generate
 
 from .conftest import MakeModel
-
-CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -24,23 +22,23 @@ def folder(make_model: MakeModel) -> Path:
 
 
 @pytest.fixture
-def sampler(folder: Path) -> Sampler:
-    return load_sampler(folder, 1, CPU)
+def writer(folder: Path) -> Writer:
+    return load_writer(folder)
 
 
-def test_a_text_depends_on_its_number_not_on_its_neighbours(sampler: Sampler) -> None:
+def test_a_text_depends_on_its_number_not_on_its_neighbours(writer: Writer) -> None:
     settings = Generate(max_tokens=24)
     told: list[int] = []
-    together = sample(sampler, range(12), settings, told.append)
-    assert together == [sample(sampler, range(n, n + 1), settings)[0] for n in range(12)]
-    assert together == sample(sampler, range(5), settings) + sample(sampler, range(5, 12), settings)
+    together = sample(writer, 1, range(12), settings, told.append)
+    assert together == [sample(writer, 1, range(n, n + 1), settings)[0] for n in range(12)]
+    assert together == sample(writer, 1, range(5), settings) + sample(writer, 1, range(5, 12), settings)
     assert len(set(together)) > 8
-    assert together != sample(sampler, range(12), Generate(max_tokens=24, seed=1))
+    assert together != sample(writer, 1, range(12), Generate(max_tokens=24, seed=1))
     assert all(a >= b for a, b in itertools.pairwise(told))  # texts end, none begins
     assert told[-1] < 12, "no text ended by itself: the test says too little"
 
 
-def test_tokens_come_with_the_probability_that_the_model_gives_them(folder: Path, sampler: Sampler) -> None:
+def test_tokens_come_with_the_probability_that_the_model_gives_them(folder: Path, writer: Writer) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         believed = torch.softmax(model(torch.tensor([[1]])).logits[0, -1].double(), -1)
@@ -51,7 +49,7 @@ def test_tokens_come_with_the_probability_that_the_model_gives_them(folder: Path
     # a token written by the loop is the one that its number asks for
     first = _draws(0, 3, 24)[:1]
     token = int(choose(believed.log().float()[None], first, 1.0, 1.0)[0])
-    assert sampler.tokenizer.decode([token]) in sample(sampler, range(3, 4), Generate(max_tokens=2))[0].text
+    assert writer.tokenizer.decode([token]) in sample(writer, 1, range(3, 4), Generate(max_tokens=2))[0].text
 
 
 def test_temperature_and_top_p() -> None:
@@ -64,10 +62,10 @@ def test_temperature_and_top_p() -> None:
     assert choose(logits, draws, 0.25, 1.0).tolist() == [0, 0, 0, 2]
 
 
-def test_the_cache_changes_nothing(folder: Path, sampler: Sampler) -> None:
+def test_the_cache_changes_nothing(folder: Path, writer: Writer) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     settings = Generate(max_tokens=20)
-    for number, found in enumerate(sample(sampler, range(6), settings)):
+    for number, found in enumerate(sample(writer, 1, range(6), settings)):
         ids = [1]
         for draw in _draws(0, number, 20):
             with torch.no_grad():
@@ -76,13 +74,13 @@ def test_the_cache_changes_nothing(folder: Path, sampler: Sampler) -> None:
             if token in (1, 2):
                 break
             ids.append(token)
-        assert _texts(sampler, [ids[1:]], 21)[0] == found
+        assert _texts(writer.tokenizer, [ids[1:]], 21)[0] == found
 
 
 def test_no_longer_than_the_model_can_look_back(make_model: MakeModel) -> None:
-    short = load_sampler(make_model(max_position_embeddings=8), 1, CPU)
+    short = load_writer(make_model(max_position_embeddings=8))
     told: list[int] = []
-    sample(short, range(4), Generate(max_tokens=1000), told.append)
+    sample(short, 1, range(4), Generate(max_tokens=1000), told.append)
     assert len(told) <= 7
 
 
@@ -97,7 +95,7 @@ def test_no_longer_than_the_model_can_look_back(make_model: MakeModel) -> None:
         ("a half character \ufffd", "a half character"),
     ],
 )
-def test_a_text_that_is_broken_off_ends_with_a_sentence(sampler: Sampler, text: str, kept: str) -> None:
+def test_a_text_that_is_broken_off_ends_with_a_sentence(text: str, kept: str) -> None:
     class Tokenizer:
         """Gives the text for any ids."""
 
@@ -107,6 +105,5 @@ def test_a_text_that_is_broken_off_ends_with_a_sentence(sampler: Sampler, text: 
         def __call__(self, texts: list[str], **options: bool) -> dict[str, list[list[int]]]:
             return {"input_ids": [[0] * len(t) for t in texts]}
 
-    fake = Sampler(None, Tokenizer(), 1, torch.tensor([2]), CPU)
-    assert _texts(fake, [[0, 0]], 2)[0].text == kept
-    assert _texts(fake, [[0]], 2)[0].text == text.rstrip("\ufffd").strip()  # ended by itself: whole
+    assert _texts(Tokenizer(), [[0, 0]], 2)[0].text == kept
+    assert _texts(Tokenizer(), [[0]], 2)[0].text == text.rstrip("\ufffd").strip()  # ended by itself: whole

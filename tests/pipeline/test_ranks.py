@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +112,110 @@ def test_ranks_that_die_again_and_again_end_the_run_with_the_reason(pair: Bench)
     until(dead, 100)
     assert len(killed) == 4 and len(events(run, "warning")) == 3  # the first, and three restarts
     assert "rank 1 was killed by signal 9" in str(run.status().reason)
+
+
+def torchrun(run: Run, node: int, port: int) -> subprocess.Popen[bytes]:
+    """One of two computers with a process each, as far as torchrun and the ranks can tell."""
+    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1"]
+    command = ["--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "3", *meet, "-m", "rewarm.pipeline"]
+    with (run.path / f"node-{node}.txt").open("wb") as log:
+        environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1"}
+        start = [sys.executable, "-m", "torch.distributed.run", *command, str(run.path)]
+        return subprocess.Popen(start, env=environment, stdout=log, stderr=log)
+
+
+@pytest.mark.nightly
+def test_two_computers_train_a_run_by_torchrun(finished: Bench, tmp_path: Path) -> None:
+    """Prepared by ``rewarm run``, which names the command; a rank that is killed is begun again by torchrun."""
+    zero3 = "gradient_accumulation_steps: 1\n  distributed_backend: deepspeed\n  zero_stage: 3"
+    two = make_bench(tmp_path, **{"devices: cpu": "devices: cpu, nodes: 2", "gradient_accumulation_steps: 2": zero3})
+    done = two.rewarm("run", "recipe.yaml")
+    run = two.run()
+    assert done.returncode == 130 and "torchrun --nnodes 2 --nproc-per-node 1" in done.stdout + done.stderr
+    assert run.stage("baseline") and not run.stage("train")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    computers = [torchrun(run, node, port) for node in range(2)]
+    wait_for(run, r'"step":6,[^\n]*"train/loss"')
+    (other,) = [p for p in ranks_of(computers) if p.pid != (run.process() or {})["pid"]]
+    other.kill()
+    assert [process.wait(120) for process in computers] == [0, 0]
+    assert run.status().state == "succeeded"
+    assert loss_curve(run) and [step for step, _ in loss_curve(run)] == list(range(1, len(loss_curve(run)) + 1))
+    one, both = (metrics(event for event, _ in read_events(r.events)) for r in (finished.run(), run))
+    assert [v for _, _, v in both["train/loss"]] == pytest.approx([v for _, _, v in one["train/loss"]], rel=1e-3)
+    (said, *_) = [event["value"] for event in events(run, "result") if event["name"] == "parallelism"]
+    assert said == "FSDP2 over 2 ranks, within each of 2 nodes, parameters gathered layer by layer (ZeRO-3)"
+
+
+def ranks_of(computers: list[subprocess.Popen[bytes]]) -> list[psutil.Process]:
+    return [child for agent in computers for child in psutil.Process(agent.pid).children()]
+
+
+FAULTS = {
+    "kill": "os.kill(os.getpid(), signal.SIGKILL)",
+    "crash": "ctypes.string_at(0)",
+    "exception": "raise RuntimeError('planted')",
+    "stop": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "interpreter": "ctypes.PyDLL(None).sleep(600)",  # which PyDLL does not let go of
+}
+FAULT = """
+import ctypes, os, signal, sys, threading, time
+def plant():
+    while not hasattr(sys.modules.get("rewarm.train.loop"), "train_step"):
+        time.sleep(0.01)
+    loop = sys.modules["rewarm.train.loop"]
+    step = loop.train_step
+    def train_step(training, *rest):
+        mark = os.path.join(os.path.dirname(__file__), "planted")
+        if training.step == 6 and not os.path.exists(mark):
+            open(mark, "w").close()
+            FAULT
+        step(training, *rest)
+    loop.train_step = train_step
+if os.environ.get("RANK") == "2":
+    threading.Thread(target=plant, daemon=True).start()
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_befalls_one_of_four_ranks_training_goes_on(
+    finished: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Found within 15 seconds, or where it only stands still, within the limit and a minute; stacks are kept."""
+    (tmp_path / "sitecustomize.py").write_text(FAULT.replace("FAULT", FAULTS[fault]))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    spread = {
+        "devices: cpu": "devices: 4",
+        "batch_size: 2": "batch_size: 1",
+        "accumulation_steps: 2": "accumulation_steps: 1",
+    }
+    run = detached(make_bench(tmp_path, **spread), "guard.hang_minutes=0.1")
+    until(lambda: (tmp_path / "planted").exists(), 120)
+    hangs = fault in ("stop", "interpreter")
+    assert until(lambda: bool(events(run, "warning")), 90) < (75 if hangs else 15)
+    until(lambda: run.status().state == "succeeded", 120)
+    (warning,) = [event for event in events(run, "warning") if "restart" in event]  # a standstill is one before it
+    assert warning["restart"] == 1 and (hangs or warning["ranks"] == [2])
+    assert [step for step, _ in loss_curve(run)] == [step for step, _ in loss_curve(finished.run())]
+    if hangs:
+        assert "in train_step" in run.log.read_text()
+
+
+@pytest.mark.nightly
+def test_a_rank_that_is_five_times_slower_is_named_within_a_minute(pair: Bench) -> None:
+    run = detached(pair, "hyperparameters.epochs=200")
+    wait_for(run, r'"step":5,[^\n]*"train/loss"')
+    slow, named = ranks(run)[1], time.monotonic() + 60
+    while not events(run, "warning") and time.monotonic() < named:
+        slow.suspend()
+        time.sleep(0.2)
+        slow.resume()
+        time.sleep(0.05)
+    assert events(run, "warning")[0]["rank"] == 1
+    assert pair.rewarm("stop", "last").returncode == 0
 
 
 HOLD = """

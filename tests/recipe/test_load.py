@@ -333,3 +333,10 @@ def test_a_runs_recipe_has_the_replay_that_its_first_stage_chose(minimal: str, t
     assert recipe_of(run).leaves_replay_open
     null = create_run(Workspace(tmp_path / "home"), "a", minimal + "  replay: null\n", [], tmp_path)
     assert not recipe_of(null).leaves_replay_open
+
+
+def test_a_pilot_has_one_computer(minimal: str) -> None:
+    several = ("infrastructure.nodes=2", "data.replay={path: old, share: 0.1}")
+    with pytest.raises(UserError, match="pilot trains on one computer"):
+        parse(minimal, "pilot=true", *several)
+    assert not parse(minimal, "evaluation.max_forgetting=1", *several).has_pilot

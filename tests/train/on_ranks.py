@@ -1,9 +1,9 @@
 """Trains on several ranks: one JSON job a line on stdin; for each, the wait status of every rank is printed.
 
 A job is {"ranks", "folder", "base", "corpus", "attempt", "changes", "stop_after", "kill": [rank, step],
-"poison": [rank, step, step...], "evaluate_at"}: losses of that rank that are not finite; steps after which the
-model scores a batch. Python and torch take seconds to start, so this process imports them once and forks for each
-rank; it computes nothing itself.
+"poison": [rank, step, step...], "evaluate_at", "slow"}: losses of that rank that are not finite; steps after which the
+model scores a batch; a rank whose layers sleep. Python and torch take seconds to start, so this
+process imports them once and forks for each rank; it computes nothing itself.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import math
 import os
 import signal
 import sys
+import time
 import traceback
 import uuid
 from collections.abc import Callable
@@ -21,11 +22,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from rewarm.models import lora
 from rewarm.models.causal import CausalModel, load_model
-from rewarm.train import begin
+from rewarm.train import slowness
 from rewarm.train.job import with_rows
 from rewarm.train.loop import train
-from rewarm.train.parallel import joined
+from rewarm.train.parallel import joined, meeting
 from rewarm.train.trial import random_batch
 from tests.train.tiny import make_job
 
@@ -34,7 +36,7 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
     """One rank of a job, in a process of its own."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(size)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(job.get("ranks_of_a_node", size))}
-    with joined("cpu", store) if size > 1 else contextlib.nullcontext():
+    with joined("cpu", meeting(store)) if size > 1 else contextlib.nullcontext():
         steps = 0
 
         def stop() -> bool:
@@ -51,8 +53,12 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
             batch = random_batch(model, made.hyperparameters, torch.device("cpu"))
             return float(model.token_nll(batch).sum())
 
+        if "slow" in job:
+            slowness.EVERY = 0.5
+        if job.get("slow") == number:
+            lora.load_model = lambda folder, **options: slowed(load_model(folder, **options))
         if bad := job.get("poison"):
-            begin.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
+            lora.load_model = lambda folder, **options: hooked(load_model(folder, **options), poison)
         made = make_job(
             *map(Path, (job["folder"], job["base"], job["corpus"])),
             attempt=job["attempt"],
@@ -69,6 +75,12 @@ def rank(number: int, size: int, store: Path, job: dict) -> None:
 
 def hooked(model: CausalModel, hook: Callable[..., torch.Tensor]) -> CausalModel:
     model.register_forward_hook(hook)
+    return model
+
+
+def slowed(model: CausalModel) -> CausalModel:
+    for layer in model.layers():
+        layer.mlp.register_forward_pre_hook(lambda *_: time.sleep(0.02))
     return model
 
 

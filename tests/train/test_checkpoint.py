@@ -32,7 +32,7 @@ from rewarm.train.checkpoint import (
 )
 from rewarm.train.job import Job
 from rewarm.train.loop import train
-from rewarm.train.saving import finish, make_room, save, stage, write_files
+from rewarm.train.saving import finish, make_room, stage, write_files
 
 from .tiny import curve, events, weights
 
@@ -65,6 +65,13 @@ def test_what_a_checkpoint_holds(job: Make) -> None:
         assert set(tensors.keys()) == {"rng|torch_cpu"} | {f"{name}|{slot}" for name in names for slot in slots}
     size = sum(path.stat().st_size for path in outcome.checkpoint.iterdir())
     assert 0 < expected_bytes(started(job("other"))) - size < 2**20
+
+
+def save(checkpoints: Path, training: Training, identity: dict[str, object]) -> Path:
+    staged = stage(checkpoints, training, identity, copy=False)
+    make_room(staged)
+    write_files(staged)
+    return finish(staged)
 
 
 def damage(path: Path, how: str) -> None:

@@ -54,7 +54,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         batches = Batches(job.plan, given.batch_size, given.gradient_accumulation_steps)
         read = [batches.read(step - 1).micro_batches for step in steps]
         Poisoned.factors = {one.input_ids.tobytes(): factor for micro in read for one in micro}
-        monkeypatch.setattr("rewarm.train.begin.load_model", load)
+        monkeypatch.setattr("rewarm.models.lora.load_model", load)
 
     return choose
 
@@ -132,6 +132,15 @@ def test_a_damaged_checkpoint_is_not_gone_back_to(job: Make, poison: Callable[..
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
     train(job(attempt=2, **CHANGES))
     assert rewinds(made.folder) == [(8, 16)]
+
+
+def test_a_leap_ends_the_run_where_that_was_chosen(job: Make, poison: Callable[..., None]) -> None:
+    changes = {**CHANGES, "learning_rate": 1e-5, "on_spike": "stop"}
+    made = job(**changes)
+    poison(made, [40], 30.0)
+    with pytest.raises(UserError, match=r"the loss leapt, from step 40 .*guard.on_spike is stop") as caught:
+        train(job(**changes))
+    assert caught.value.exit_code == 2 and list_checkpoints(made.checkpoints)[-1].name == "step-36"
 
 
 @pytest.mark.parametrize("choice", ["warn", "skip", "rewind"])

@@ -237,7 +237,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def choose(*passes: int) -> None:
         Poisoned.passes, Poisoned.bad = 0, passes
-        monkeypatch.setattr("rewarm.train.begin.load_model", load)
+        monkeypatch.setattr("rewarm.models.lora.load_model", load)
 
     return choose
 

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def on_ranks(server: subprocess.Popen[str], tmp_path: Path, base: Path, corpus: 
     """``on_ranks(2, "name", changes...)`` trains in the folder "name"; the wait status of each rank."""
 
     def train(ranks: int, name: str, *, attempt: int = 1, check: bool = True, **fields: Any) -> list[int]:
-        keys = ("base", "rows", "stop_after", "kill", "poison", "ranks_of_a_node", "evaluate_at")
+        keys = ("base", "rows", "stop_after", "kill", "poison", "ranks_of_a_node", "evaluate_at", "slow")
         given = {key: fields.pop(key) for key in keys if key in fields}
         job = {"base": str(base), "corpus": str(corpus), "folder": str(tmp_path / name), "attempt": attempt}
         job |= {"ranks": ranks, "changes": fields, **given}
@@ -166,6 +167,26 @@ def test_another_world_size_goes_on_with_the_same_documents(on_ranks: Train, tmp
     assert steps == [0, 3, 7]
     said = [event["value"] for event in events(tmp_path / "parts", "result") if event["name"] == "parallelism"]
     assert ["ZeRO-3" in said[0], said[1], "ZeRO-2" in said[2]] == [True, "one device", True]
+
+
+@pytest.mark.parametrize("kind", [DDP, ZERO3], ids=["ddp", "zero3"])
+def test_a_slow_rank_is_named(on_ranks: Train, tmp_path: Path, kind: dict[str, Any]) -> None:
+    on_ranks(3, "slow", slow=1, epochs=4, batch_size=1, **kind)
+    warned = [event for event in events(tmp_path / "slow", "warning") if "times as slowly" in event["message"]]
+    (most, _), *_ = Counter(event["rank"] for event in warned).most_common()  # on a busy machine others are slow, too
+    assert most == 1 and warned[0]["times"] > 2
+
+
+@pytest.mark.nightly
+def test_world_sizes_1_2_4_3_1_read_the_same_documents(on_ranks: Train, tmp_path: Path) -> None:
+    """200 updates and more; losses and weights differ by rounding alone."""
+    changes = {**SGD, "learning_rate": 0.05, "epochs": 40, "batch_size": 1, "rows": 12}
+    on_ranks(1, "whole", **changes)
+    for attempt, (ranks, kind) in enumerate([(1, DDP), (2, ZERO3), (4, DDP), (3, ZERO2), (1, DDP)], 1):
+        last = {} if attempt == 5 else {"stop_after": 45}
+        on_ranks(ranks, "parts", attempt=attempt, **last, **kind, **changes)
+    assert len(curve(tmp_path / "whole")) > 200
+    close(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_rows_that_cannot_be_shared_out_are_refused(job: Callable[..., Any]) -> None:

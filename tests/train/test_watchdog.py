@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from rewarm.train.watchdog import STEPS, Watchdog
+from rewarm.train.watchdog import SOON, STEPS, Watchdog
 
 
 def run(script: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
@@ -62,10 +62,12 @@ def test_writing_and_waiting_for_space_may_take_any_time() -> None:
     assert (done.returncode, done.stdout) == (0, "whole\n")
 
 
-def test_long_steps_make_it_patient() -> None:
-    watchdog = Watchdog(0.2, lambda message: None)
-    assert watchdog.limit == 0.2
-    for _ in range(3):
-        time.sleep(0.05)
+def test_long_steps_make_it_patient_and_known_ones_strict() -> None:
+    watchdog, strict = Watchdog(0.2, lambda message: None), Watchdog(600.0, lambda message: None)
+    assert (watchdog.limit, strict.limit) == (0.2, 600.0)
+    for _ in range(STEPS):
+        time.sleep(0.1)
         watchdog.step_done()
-    assert watchdog.limit == pytest.approx(STEPS * 0.05, rel=0.5)
+        strict.step_done()
+    assert watchdog.limit == pytest.approx(STEPS * 0.1, rel=0.5)
+    assert strict.limit == SOON

@@ -104,7 +104,9 @@ class CausalModel(nn.Module):
         """The decoder layers, in order: what is compiled, recomputed or sharded one by one."""
         names = set(self.hf._no_split_modules or ())
         for module in self.hf.get_decoder().modules():
-            if isinstance(module, nn.ModuleList) and len(module) and type(module[0]).__name__ in names:
+            if not isinstance(module, nn.ModuleList) or not len(module):
+                continue
+            if type(module[0]).__name__.removeprefix("FSDP") in names:  # which sharding puts before the name
                 return module
         raise ModelError(f"{type(self.hf).__name__} does not say what its layers are")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -159,14 +160,6 @@ def _unreachable(model: str, error: BaseException) -> UserError:
     )
 
 
-class _Nowhere:
-    """A file for a progress bar that nobody is to see."""
-
-    def write(self, text: str) -> None: ...
-
-    def flush(self) -> None: ...
-
-
 def _reporter(size: int, progress: Progress) -> type[tqdm]:
     """A progress bar class for the hub client, which tells ``progress`` instead of the terminal."""
 
@@ -174,7 +167,7 @@ def _reporter(size: int, progress: Progress) -> type[tqdm]:
         def __init__(self, *args: Any, **options: Any) -> None:
             options.pop("name", None)
             self.reached = 0.0
-            super().__init__(*args, **{**options, "file": _Nowhere()})
+            super().__init__(*args, **{**options, "file": io.StringIO()})
 
         def update(self, n: float | None = 1) -> bool | None:
             if self.unit == "B":

@@ -165,23 +165,19 @@ def _config(folder: Path) -> dict[str, Any]:
         )
     config = _json(path)
     if not isinstance(config.get("text_config"), dict | None):
-        raise ModelError("text_config is no JSON object", where=path, remedy="fetch the file again")
+        raise _fetch_file("text_config is no JSON object", path)
     return config
 
 
 def _json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > _MOST_JSON:
-        raise ModelError(
-            f"has {path.stat().st_size / 1e6:.0f} MB, too much for such a file",
-            where=path,
-            remedy="fetch the file again",
-        )
+        raise _fetch_file(f"has {path.stat().st_size / 1e6:.0f} MB, too much for such a file", path)
     try:
         value = orjson.loads(path.read_bytes())
     except orjson.JSONDecodeError as error:
-        raise ModelError(f"is not JSON: {error}", where=path, remedy="fetch the file again") from None
+        raise _fetch_file(f"is not JSON: {error}", path) from None
     if not isinstance(value, dict):
-        raise ModelError("does not hold a JSON object", where=path, remedy="fetch the file again")
+        raise _fetch_file("does not hold a JSON object", path)
     return value
 
 
@@ -226,9 +222,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
     if (folder / INDEX).is_file() or (folder / WEIGHTS).is_file():
         for shard in shards:
             if not (folder / shard).is_file():
-                raise ModelError(
-                    "listed in the index but missing", where=folder / shard, remedy="fetch the model again"
-                )
+                raise _fetch_model("listed in the index but missing", folder / shard)
         return _whole(folder, [read_header(folder / shard) for shard in shards])
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
     if pickles:
@@ -237,7 +231,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
             where=folder,
             remedy="use a version of the model with .safetensors weights",
         )
-    raise ModelError(f"there are no weights ({WEIGHTS} or {INDEX})", where=folder, remedy="fetch the model again")
+    raise _fetch_model(f"there are no weights ({WEIGHTS} or {INDEX})", folder)
 
 
 def _shards(folder: Path) -> list[str]:
@@ -247,19 +241,17 @@ def _shards(folder: Path) -> list[str]:
         return [WEIGHTS]
     placed = _json(index).get("weight_map")
     if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
-        raise ModelError("names no shards", where=index, remedy="fetch the file again")
+        raise _fetch_file("names no shards", index)
     for shard in placed.values():
         if Path(shard).name != shard or "\\" in shard or "\0" in shard or not shard.endswith(".safetensors"):
-            raise ModelError(
-                f"names {shard!r}, which is no .safetensors file beside it", where=index, remedy="fetch the file again"
-            )
+            raise _fetch_file(f"names {shard!r}, which is no .safetensors file beside it", index)
     return sorted(set(placed.values()))
 
 
 def _whole(folder: Path, headers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     tensors = {name: tensor for header in headers for name, tensor in header.items()}
     if (index := folder / INDEX).is_file() and (absent := _json(index)["weight_map"].keys() - tensors.keys()):
-        raise ModelError(f"{min(absent)!r} is in none of the shards", where=index, remedy="fetch the model again")
+        raise _fetch_model(f"{min(absent)!r} is in none of the shards", index)
     return tensors
 
 
@@ -311,7 +303,15 @@ def _entries(path: Path, header: dict[str, Any]) -> Iterator[tuple[str, int, int
 
 
 def _cut(path: Path, why: str) -> ModelError:
-    return ModelError(f"the file is damaged or cut: {why}", where=path, remedy="fetch the file again")
+    return _fetch_file(f"the file is damaged or cut: {why}", path)
+
+
+def _fetch_file(what: str, where: Path) -> ModelError:
+    return ModelError(what, where=where, remedy="fetch the file again")
+
+
+def _fetch_model(what: str, where: Path) -> ModelError:
+    return ModelError(what, where=where, remedy="fetch the model again")
 
 
 # -- tokenizer --------------------------------------------------------------------------------------------------
@@ -342,11 +342,7 @@ def _tokenizer_fits(folder: Path, config: dict[str, Any], tensors: Mapping[str, 
         ids = text_part(config).get(key)
         for token in ids if isinstance(ids, list) else [ids]:
             if rows is not None and isinstance(token, int) and token >= rows:
-                raise ModelError(
-                    f"{key} is {token}, the embedding has {rows} rows",
-                    where=folder / "config.json",
-                    remedy="fetch the model again",
-                )
+                raise _fetch_model(f"{key} is {token}, the embedding has {rows} rows", folder / "config.json")
 
 
 def _highest_token(path: Path) -> int:
@@ -354,12 +350,12 @@ def _highest_token(path: Path) -> int:
     model, added = content.get("model"), content.get("added_tokens") or []
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict | list) or not vocabulary:
-        raise ModelError("holds no vocabulary", where=path, remedy="fetch the file again")
+        raise _fetch_file("holds no vocabulary", path)
     ids: list[Any] = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary) - 1]
     if isinstance(added, list):
         ids += [token.get("id") if isinstance(token, dict) else None for token in added]
     if not isinstance(added, list) or not all(isinstance(token, int) for token in ids):
-        raise ModelError("its vocabulary is damaged", where=path, remedy="fetch the file again")
+        raise _fetch_file("its vocabulary is damaged", path)
     return int(max(ids))
 
 

@@ -18,11 +18,25 @@ from torch import Tensor, nn
 
 from rewarm.core.config import nearest
 from rewarm.core.errors import UserError
-from rewarm.models.causal import CausalModel
+from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import share
 from rewarm.recipe.hyperparameters import Hyperparameters
 
 ADAPTER = "default"
+
+
+def load_trainable(base: Path, hyperparameters: Hyperparameters, device: torch.device) -> CausalModel:
+    """The model in ``base`` in training mode, with adapters and recomputed layers where the hyperparameters say so.
+
+    Raises:
+        ModelError: see ``load_model``. UserError: see ``add_lora``.
+    """
+    model = load_model(base, device=device, quantization=hyperparameters.quantization_bit)
+    if hyperparameters.finetuning_type == "lora":
+        add_lora(model, hyperparameters)
+    if not hyperparameters.disable_gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    return model.train()
 
 
 def add_lora(model: CausalModel, hyperparameters: Hyperparameters) -> None:

@@ -11,18 +11,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rewarm.models.causal import loading
-from rewarm.models.folder import check_folder
-from rewarm.models.generate import choose, ends_of_text
+from rewarm.models.generate import Writer, choose
 from rewarm.recipe.recipe import Generate
 
 _PAUSE = re.compile(r"""\n|[.!?।]["'”’»)\]]*\s|[。！？]""")
@@ -33,58 +28,30 @@ class Sample(NamedTuple):
     tokens: int  # of the text, as the tokenizer encodes it again
 
 
-@dataclass(frozen=True)
-class Sampler:
-    """A model with what it needs to write. Build it with ``load_sampler``."""
-
-    model: Any
-    tokenizer: Any
-    start: int
-    ends: Tensor
-    device: torch.device
-
-
-def load_sampler(folder: Path, start: int, device: torch.device) -> Sampler:
-    """The model in ``folder``, to write texts that begin behind the token ``start``.
-
-    Raises:
-        ModelError: the folder cannot be used.
-    """
-    check_folder(folder, hashes=False)
-    with loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=torch.bfloat16 if device.type == "cuda" else torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-        ).to(device)
-        ends = {start, tokenizer.bos_token_id, *(ends_of_text(model, tokenizer) or ())} - {None}
-    return Sampler(model.eval(), tokenizer, start, torch.tensor(sorted(ends), device=device), device)
-
-
 @torch.inference_mode()
 def sample(
-    sampler: Sampler, numbers: range, settings: Generate, told: Callable[[int], None] = lambda tokens: None
+    writer: Writer, start: int, numbers: range, settings: Generate, told: Callable[[int], None] = lambda tokens: None
 ) -> list[Sample]:
-    """The texts with these numbers, written side by side; ``told`` hears after each token how many were written.
+    """The texts with these numbers behind the token ``start``, written side by side.
+
+    ``told`` hears after each token how many were written.
 
     A text that is broken off after ``max_tokens`` is cut back to its last full sentence, so that replay does not
     teach the model to end in the middle of one. A text may be empty.
     """
-    limit = settings.max_tokens
-    if isinstance(positions := getattr(sampler.model.config.get_text_config(), "max_position_embeddings", None), int):
-        limit = min(limit, positions - 1)
-    draws = torch.stack([_draws(settings.seed, number, limit) for number in numbers]).to(sampler.device)  # (B, L)
-    written = torch.zeros(draws.shape, dtype=torch.long, device=sampler.device)
-    lengths = torch.zeros(len(numbers), dtype=torch.long, device=sampler.device)
-    alive = torch.arange(len(numbers), device=sampler.device)  # rows of the texts that have not ended
-    last, cache = torch.full_like(alive, sampler.start), None
+    limit = min(settings.max_tokens, (writer.positions or settings.max_tokens + 1) - 1)
+    ends = {start, writer.tokenizer.bos_token_id, *writer.ends} - {None}
+    stops = torch.tensor(sorted(ends), device=writer.device)
+    draws = torch.stack([_draws(settings.seed, number, limit) for number in numbers]).to(writer.device)  # (B, L)
+    written = torch.zeros(draws.shape, dtype=torch.long, device=writer.device)
+    lengths = torch.zeros(len(numbers), dtype=torch.long, device=writer.device)
+    alive = torch.arange(len(numbers), device=writer.device)  # rows of the texts that have not ended
+    last, cache = torch.full_like(alive, start), None
     for step in range(limit):
-        out = sampler.model(input_ids=last[:, None], past_key_values=cache, use_cache=True)
-        logits = out.logits[:, -1, : len(sampler.tokenizer)]
+        out = writer.model(input_ids=last[:, None], past_key_values=cache, use_cache=True)
+        logits = out.logits[:, -1, : len(writer.tokenizer)]
         last = choose(logits, draws[alive, step], settings.temperature, settings.top_p)
-        cache, going = out.past_key_values, ~torch.isin(last, sampler.ends)
+        cache, going = out.past_key_values, ~torch.isin(last, stops)
         if not going.all():
             kept = going.nonzero()[:, 0]
             alive, last = alive[kept], last[kept]
@@ -94,7 +61,7 @@ def sample(
         written[alive, step] = last
         lengths[alive] += 1
         told(len(alive))
-    return _texts(sampler, [row[:n] for row, n in zip(written.tolist(), lengths.tolist(), strict=True)], limit)
+    return _texts(writer.tokenizer, [row[:n] for row, n in zip(written.tolist(), lengths.tolist(), strict=True)], limit)
 
 
 def _draws(seed: int, number: int, count: int) -> Tensor:
@@ -104,11 +71,11 @@ def _draws(seed: int, number: int, count: int) -> Tensor:
     return torch.from_numpy(generator.random(count))
 
 
-def _texts(sampler: Sampler, rows: list[list[int]], limit: int) -> list[Sample]:
-    decoded = sampler.tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+def _texts(tokenizer: Any, rows: list[list[int]], limit: int) -> list[Sample]:
+    decoded = tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     texts = []
     for text, row in zip(decoded, rows, strict=True):
         pauses = [match.end() for match in _PAUSE.finditer(text)] if len(row) == limit else []
         texts.append((text[: pauses[-1]] if pauses else text.rstrip("\ufffd")).strip())
-    encoded = sampler.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
     return [Sample(text, len(ids)) for text, ids in zip(texts, encoded, strict=True)]

@@ -1,7 +1,8 @@
 """``python -m rewarm.pipeline RUN [--from STAGE]``: goes through the stages of one run.
 
 This is the process that a run is. The terminal and the Studio start it and read what it appends to
-``events.jsonl``; neither has to live while it does.
+``events.jsonl``; neither has to live while it does. Where torchrun starts several, the first is the run and the
+others train with it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import shutil
 import sys
 import time
@@ -21,15 +23,18 @@ from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_RESOU
 from rewarm.core.events import EventLog
 from rewarm.core.run import STAGES, Run, claim
 from rewarm.core.storage import as_user_error, is_disk_full, remove_folder, sweep
+from rewarm.pipeline import rank
 from rewarm.pipeline.baseline import BASELINE
 from rewarm.pipeline.devices import own_devices
 from rewarm.pipeline.evaluate import EVALUATE
 from rewarm.pipeline.execution import Execution, StopSignal, echo, finished, logger, open_run, perform
 from rewarm.pipeline.prepare import PREPARE
 from rewarm.pipeline.publish import PUBLISH
+from rewarm.pipeline.ranks import dismiss
 from rewarm.pipeline.trackers import telling
 from rewarm.pipeline.train import TRAIN
 from rewarm.train.job import is_out_of_memory
+from rewarm.train.parallel import launched
 
 ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
 
@@ -43,6 +48,8 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
+    if launched() and int(os.environ["RANK"]):
+        rank.end([str(options.run)])
     run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads
     try:
         with sole_process(run):
@@ -71,6 +78,7 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
         if log.was_damaged:
             log.warning(f"{run.events} was damaged: what stood behind the last whole event is in events.damaged now")
         x = _stages(open_run(run, log, stop, hangs), first)
+        dismiss(x)
         x.with_space("the record", lambda: x.log.state("succeeded"))
         return EXIT_DONE
     except Stopped as stopped:

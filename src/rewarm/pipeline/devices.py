@@ -10,6 +10,7 @@ from rewarm.core.errors import Stopped
 from rewarm.core.slots import hold, visible
 from rewarm.pipeline.execution import Execution
 from rewarm.recipe.facts import Machine
+from rewarm.train.parallel import launched
 
 
 @contextlib.contextmanager
@@ -22,10 +23,10 @@ def own_devices(x: Execution) -> Iterator[None]:
         Stopped: if a stop is asked for meanwhile.
     """
     wanted = x.recipe.infrastructure.devices
-    gpus = visible(len(Machine.here().gpus)) if wanted != "cpu" else []
+    gpus = visible(len(Machine.here().gpus)) if wanted != "cpu" and not launched() else []  # torchrun has given it some
     count = wanted if isinstance(wanted, int) else 1
     if len(gpus) < count:
-        yield  # a CPU; or too few, which the first stage refuses
+        yield  # nothing to hold; or too few, which the first stage refuses
         return
     said = ""
 

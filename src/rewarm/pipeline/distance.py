@@ -17,7 +17,8 @@ from rewarm.data.tokenizer import DocumentTokenizer
 from rewarm.evaluate.bits_per_byte import bits_per_byte, score_documents, window_of
 from rewarm.models.causal import CausalModel, load_model
 from rewarm.models.folder import Progress
-from rewarm.models.sampling import load_sampler, sample
+from rewarm.models.generate import load_writer
+from rewarm.models.sampling import sample
 from rewarm.pipeline.base import Base
 from rewarm.recipe.estimate import WINDOW
 from rewarm.recipe.facts import Machine, usable_cores
@@ -48,7 +49,8 @@ def measure_shift(recipe: Recipe, base: Base, progress: Progress) -> Shift:
             where=folder,
             remedy="give data.replay with a path and a share",
         )
-    own = [one.text for one in sample(load_sampler(folder, start, device), range(TEXTS_WRITTEN), TEXTS) if one.text]
+    writer = load_writer(folder, device, hashes=False)
+    own = [one.text for one in sample(writer, start, range(TEXTS_WRITTEN), TEXTS) if one.text]
     if not own:
         raise ModelError("the base model writes nothing but empty texts", where=folder)
     model = load_model(folder, device=device)

@@ -11,9 +11,8 @@ import logging
 import os
 import sys
 import traceback
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_RESOURCE, UserError
 from rewarm.core.events import EventLog
@@ -23,17 +22,18 @@ from rewarm.core.run import Run
 from rewarm.core.storage import is_disk_full, write_file
 from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
 from rewarm.pipeline.pilot import pilot_job
+from rewarm.pipeline.ranks import TRAINING
 from rewarm.pipeline.train import build_job
 from rewarm.recipe.pilot import Arm
-from rewarm.train.job import Outcome, is_out_of_memory
+from rewarm.train.job import is_out_of_memory
 from rewarm.train.loop import train
-from rewarm.train.parallel import joined
+from rewarm.train.parallel import answer, joined, meeting
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewarm.pipeline.rank", description=__doc__)
     parser.add_argument("run", type=Path, help="the run directory")
-    parser.add_argument("--store", type=Path, help="a new file to meet at; unset, the address that torchrun names")
+    parser.add_argument("--store", type=Path, help="a new file to meet at")
     parser.add_argument(
         "--fresh", action="store_true", help="begin where the recipe says, not at the newest checkpoint"
     )
@@ -48,11 +48,14 @@ def main(arguments: list[str]) -> int:
     stop.listen()
     said: dict[str, Any]
     try:
+        word, store = (TRAINING, meeting(options.store)) if options.store else answer()
+        if word != TRAINING:
+            return EXIT_DONE
         x = _open(run, number, stop, options.fresh, "baseline" if options.pilot else "train")
-        with joined(x.facts["prepare"]["device"], options.store) as device:
+        with joined(x.facts["prepare"]["device"], store) as device:
             rate, share, which = options.pilot or (0.0, 0.0, 0.0)
             job = pilot_job(x, device, Arm(rate, share), int(which)) if options.pilot else build_job(x, device)
-            said, code = {"outcome": _relative(train(job), run)}, EXIT_DONE
+            said, code = {"outcome": train(job).to_json()}, EXIT_DONE
     except UserError as error:
         code = error.exit_code
         said = {"error": {"what": error.what, "where": error.where, "remedy": error.remedy, "code": code}}
@@ -75,13 +78,12 @@ def _open(run: Run, number: int, stop: StopSignal, fresh: bool, stage: str) -> E
     return x
 
 
-def _relative(outcome: Outcome, run: Run) -> dict[str, Any]:
-    found = asdict(outcome)
-    paths = {name: str(found[name].relative_to(run.path)) if found[name] else None for name in ("checkpoint", "best")}
-    return {**found, **paths}
+def end(arguments: list[str]) -> NoReturn:
+    """Be a rank, and end at once: what is left of a broken process group could wait for the others."""
+    code = main(arguments)
+    logging.shutdown()
+    os._exit(code)
 
 
 if __name__ == "__main__":
-    ended = main(sys.argv[1:])
-    logging.shutdown()
-    os._exit(ended)  # at once: what is left of a broken process group could wait for the others
+    end(sys.argv[1:])

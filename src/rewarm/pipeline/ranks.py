@@ -2,8 +2,9 @@
 
 A rank that dies ends the others at once: what they wait for will never come. Training then goes on from the
 newest checkpoint, unless that has happened too often without one more. This process only watches, so that it
-can say of each how it ended; ``torchrun -m rewarm.pipeline.rank RUN`` runs the same ranks over several computers.
-On one device the run's own process trains, and begins again where it stands still.
+can say of each how it ended. Over several computers torchrun starts the ranks, and watches them: the first is the run
+itself, and the others wait until it comes to the training. On one device the run's own process trains, and begins
+again where it stands still.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import orjson
 import torch
@@ -24,10 +25,14 @@ from rewarm.core.errors import EXIT_BUG, DataError, ResourceError, Stopped, User
 from rewarm.pipeline.execution import Execution
 from rewarm.recipe.pilot import Arm
 from rewarm.train.checkpoint import list_checkpoints, step_of
-from rewarm.train.job import Outcome
+from rewarm.train.job import Job, Outcome
+from rewarm.train.loop import train
+from rewarm.train.parallel import call, joined, launched
 
 RESTARTS = 3
 """Without a newer checkpoint in between."""
+TRAINING = "train"
+"""The word that calls the other ranks to join the first one."""
 GRACE = 2.0
 """Seconds in which the others may say why they end, once one has."""
 
@@ -58,7 +63,6 @@ def train_on_ranks(
             x.log.state("running")
         if (outcome := _outcome(x)) and not any(codes):
             return outcome
-        _raise_user_errors(x)
         if x.stop():
             raise Stopped(x.stop.reason)
         failures = 1 if _newest(checkpoints) > newest else failures + 1
@@ -72,6 +76,27 @@ def train_on_ranks(
             )
         message = f"of {count} ranks, {how}; training goes on from the newest checkpoint"
         x.warn(message, ranks=first, codes=[codes[rank] for rank in first], restart=failures)
+
+
+def torchrun(x: Execution) -> str:
+    """The command that trains on several computers, given on each."""
+    nodes = x.recipe.infrastructure.nodes
+    each = x.recipe.infrastructure.world_size // nodes
+    where = "--rdzv-backend c10d --rdzv-endpoint FIRST_COMPUTER:29400"
+    counts = f"--nnodes {nodes} --nproc-per-node {each} --max-restarts {RESTARTS}"
+    return f"torchrun {counts} {where} -m rewarm.pipeline {x.run.path}"
+
+
+def train_as_first(x: Execution, build_job: Callable[[torch.device], Job]) -> Outcome:
+    """Call the other ranks that torchrun has started to the training, and be the first of them."""
+    with joined(x.facts["prepare"]["device"], call(TRAINING)) as device:
+        return train(build_job(device))
+
+
+def dismiss(x: Execution) -> None:
+    """Let the others end that torchrun has started, where no training was left to do."""
+    if launched() and "train" not in x.performed:
+        call("nothing")
 
 
 def begin_again(x: Execution, message: str) -> None:
@@ -141,20 +166,10 @@ def _said(x: Execution) -> list[Path]:
     return sorted((x.run.path / "control").glob("rank-*.json"))
 
 
-def _last_words(x: Execution) -> list[dict[str, Any]]:
-    return [orjson.loads(path.read_bytes()) for path in _said(x)]
-
-
 def _outcome(x: Execution) -> Outcome | None:
-    for said in _last_words(x):
-        if found := said.get("outcome"):
-            paths = {name: x.run.path / found[name] if found[name] else None for name in ("checkpoint", "best")}
-            return Outcome(**{**found, **paths})
-    return None
-
-
-def _raise_user_errors(x: Execution) -> None:
+    """What the ranks that ended say of the training. Raises the ``UserError`` that one of them has left."""
+    words = [orjson.loads(path.read_bytes()) for path in _said(x)]
     kinds = {kind.exit_code: kind for kind in (UserError, DataError, ResourceError)}
-    for said in _last_words(x):
-        if error := said.get("error"):
-            raise kinds[error["code"]](error["what"], where=error["where"], remedy=error["remedy"])
+    for error in (said["error"] for said in words if "error" in said):
+        raise kinds[error["code"]](error["what"], where=error["where"], remedy=error["remedy"])
+    return next((Outcome.from_json(said["outcome"]) for said in words if "outcome" in said), None)

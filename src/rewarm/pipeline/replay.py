@@ -21,7 +21,8 @@ from rewarm.core.manifest import canonical, is_whole, write_manifest
 from rewarm.core.storage import locked, remove_folder, sha256_bytes, staged_folder, sweep, write_file
 from rewarm.data.sample import with_own_replay
 from rewarm.data.tokenizer import DocumentTokenizer
-from rewarm.models.sampling import Sampler, load_sampler, sample
+from rewarm.models.generate import Writer, load_writer
+from rewarm.models.sampling import sample
 from rewarm.pipeline.base import Base
 from rewarm.pipeline.distance import measure_shift
 from rewarm.pipeline.execution import Execution
@@ -84,14 +85,14 @@ def _corpus(x: Execution, base: Base, settings: Generate) -> Path:
     building = x.workspace.replay / ".building" / folder.name
     machine = Machine.here()
     device = torch.device(device_for(x.recipe, machine))
-    loaded: list[Sampler] = []
+    loaded: list[Writer] = []
 
     def write(numbers: range, told: Callable[[int], None]) -> list[bytes]:
         if not loaded:  # not before a part is missing
             x.progress("load the model", 0, 1, "model")
             torch.set_num_threads(x.recipe.infrastructure.threads or usable_cores())
-            loaded.append(load_sampler(base.folder, start, device))
-        texts = sample(loaded[0], numbers, settings, told)
+            loaded.append(load_writer(base.folder, device, hashes=False))
+        texts = sample(loaded[0], start, numbers, settings, told)
         return [orjson.dumps({"text": text, "tokens": tokens}) + b"\n" for text, tokens in texts]
 
     def wait() -> None:

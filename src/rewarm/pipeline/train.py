@@ -18,7 +18,7 @@ from rewarm.models.causal import CausalModel
 from rewarm.models.ranks import world_size
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import dataset_of, hyperparameters_of, training_recipe
-from rewarm.pipeline.ranks import begin_again, train_on_ranks
+from rewarm.pipeline.ranks import begin_again, torchrun, train_as_first, train_on_ranks
 from rewarm.pipeline.scores import device_of, measured_texts, record_point, score_text, threads_of, tokenizer_of
 from rewarm.recipe.estimate import GPU_EFFICIENCY
 from rewarm.recipe.facts import gpu_flops
@@ -27,7 +27,7 @@ from rewarm.recipe.recipe import Recipe
 from rewarm.train.checkpoint import list_checkpoints, read_state
 from rewarm.train.job import with_rows
 from rewarm.train.loop import Job, train
-from rewarm.train.parallel import nodes
+from rewarm.train.parallel import launched, nodes
 
 COMPILED_FROM = 900.0
 """Seconds of training from which on layers are compiled."""
@@ -58,11 +58,16 @@ def mixture_settings(recipe: Recipe) -> dict[str, Any]:
 
 
 def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
-    ranks = x.recipe.infrastructure.world_size
-    if ranks == 1:
+    infrastructure = x.recipe.infrastructure
+    if launched():
+        outcome = train_as_first(x, partial(build_job, x))
+    elif infrastructure.nodes > 1:
+        x.warn(f"training on {infrastructure.nodes} computers: give on each of them: {torchrun(x)}")
+        raise Stopped("training is started by torchrun")
+    elif infrastructure.world_size == 1:
         outcome = train(replace(build_job(x, device_of(x)), on_hang=partial(begin_again, x)))
     else:
-        outcome = train_on_ranks(x, ranks)
+        outcome = train_on_ranks(x, infrastructure.world_size)
     if not outcome.finished or outcome.checkpoint is None:
         raise Stopped(outcome.reason)
     best = outcome.best if hyperparameters_of(x).save_best_checkpoint else None

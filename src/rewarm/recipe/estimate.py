@@ -140,7 +140,7 @@ def room_for(machine: Machine, place: Place) -> int:
     """Bytes of memory that each device has; processes on the CPU share the machine's."""
     if place.device == "cuda":
         return min((memory for _, memory in machine.gpus), default=0)
-    return machine.memory // place.count
+    return machine.memory // place.together
 
 
 def shortages(
@@ -180,7 +180,7 @@ def estimate(
     """
     rows = rows or math.ceil(tokens / values.max_sequence_length)
     place = place or Place()
-    speed = speed and speed * (place.count if place.device == "cuda" else 1)  # processes on a CPU share its cores
+    speed = speed and speed * (place.count if place.device == "cuda" else place.nodes)  # processes share a CPU's cores
     checkpoint = checkpoint_bytes(model, values)
     kept = max(2, values.number_of_checkpoints) + 1
     return Estimate(

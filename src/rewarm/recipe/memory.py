@@ -36,6 +36,12 @@ class Place:
     device: str = "cpu"
     count: int = 1
     averaged: bool = False
+    nodes: int = 1
+
+    @property
+    def together(self) -> int:
+        """The devices of one computer, which share out the state."""
+        return self.count // self.nodes
 
 
 def lora_parameters(model: ModelFacts, values: Hyperparameters) -> int:
@@ -103,9 +109,9 @@ def _states(model: ModelFacts, values: Hyperparameters, place: Place) -> tuple[f
     layer = weights / max(1, model.layers)
     gathered = weights if values.zero_stage < 3 else 4.0 * model.embedding + 2 * layer
     whole = again and gradients <= 4 * KEPT_GRADIENTS
-    share = gradients / place.count
+    share = gradients / place.together
     kept = gradients if whole else share if again else 0.0
-    return (weights + moments) / place.count + gathered, share + (gradients if whole else layer), kept
+    return (weights + moments) / place.together + gathered, share + (gradients if whole else layer), kept
 
 
 def _layer(model: ModelFacts, values: Hyperparameters, device: str) -> float:
@@ -158,9 +164,9 @@ def remedies(model: ModelFacts, values: Hyperparameters, place: Place, room: flo
     one = {"batch_size": 1, "gradient_accumulation_steps": update}
     share = {"distributed_backend": "deepspeed", "zero_stage": 3}
     ways: list[dict[str, Any]] = [{"batch_size": fit, "gradient_accumulation_steps": update // fit}, recompute]
-    ways += [share] if place.count > 1 else []
+    ways += [share] if place.together > 1 else []
     ways += [{"finetuning_type": "lora"}, one | recompute]
-    ways += [share | one | recompute] if place.count > 1 else []
+    ways += [share | one | recompute] if place.together > 1 else []
     ways += [{"finetuning_type": "lora"} | one | recompute]
     found: list[tuple[dict[str, Any], str]] = []
     for way in ways:

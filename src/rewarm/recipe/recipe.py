@@ -192,6 +192,9 @@ class Infrastructure(Frozen):
     devices: Literal["auto", "cpu", "cuda"] | Annotated[int, Field(ge=1, le=4096)] = Field(
         "auto", description="where to train and evaluate; a number: on so many GPUs, or CPU processes without any"
     )
+    nodes: int = Field(
+        1, ge=1, le=1024, description="computers that share the workspace, each with `devices`; torchrun starts several"
+    )
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; all cores when unset")
     cost_per_hour: Annotated[str, BeforeValidator(_rate), AfterValidator(_costs)] | None = Field(
         None, description="what an hour of one device costs, such as 2.50 EUR: check then says what the run costs"
@@ -200,14 +203,15 @@ class Infrastructure(Frozen):
     @property
     def world_size(self) -> int:
         """Devices, each with a process of its own, that the training is spread over."""
-        return self.devices if isinstance(self.devices, int) else 1
+        return self.nodes * (self.devices if isinstance(self.devices, int) else 1)
 
 
 class Guard(Frozen):
     """What watches over the training. Updates that are not finite are never made, whatever stands here."""
 
-    on_spike: Literal["warn", "skip", "rewind"] = Field(
-        "warn", description="what a leap of the loss does: a warning; its update is skipped; back to a checkpoint"
+    on_spike: Literal["warn", "skip", "rewind", "stop"] = Field(
+        "warn",
+        description="what a leap of the loss does: a warning; its update is skipped; back to a checkpoint; the end",
     )
     hang_minutes: float = Field(
         10.0,
@@ -377,10 +381,18 @@ class Recipe(Frozen):
             raise ValueError(f"{wanted} needs evaluation.panels (or data.replay) to measure forgetting on")
         return self
 
+    @model_validator(mode="after")
+    def _pilot_has_one_computer(self) -> Recipe:
+        if self.pilot and self.infrastructure.nodes > 1:
+            raise ValueError("pilot trains on one computer; choose with infrastructure.nodes: 1, then train on more")
+        return self
+
     @property
     def has_pilot(self) -> bool:
-        """Whether short runs choose learning rate and replay."""
-        return self.evaluation.max_forgetting is not None if self.pilot is None else self.pilot
+        """Whether short runs choose learning rate and replay, before a training on one computer."""
+        if self.pilot is None:
+            return self.evaluation.max_forgetting is not None and self.infrastructure.nodes == 1
+        return self.pilot
 
     @property
     def texts(self) -> tuple[Text, ...]:

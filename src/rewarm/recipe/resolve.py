@@ -74,7 +74,7 @@ def device_for(recipe: Recipe, machine: Machine) -> str:
         raise UserError(
             "infrastructure.devices: there is no CUDA device here that torch can use", remedy="set it to auto or cpu"
         )
-    wanted, there = recipe.infrastructure.world_size, len(machine.gpus)
+    wanted, there = recipe.infrastructure.world_size // recipe.infrastructure.nodes, len(machine.gpus)
     if device == "cuda" and wanted > there:
         raise UserError(f"infrastructure.devices: {wanted} are wanted, {there} are here", remedy=f"set it to {there}")
     return device
@@ -114,7 +114,7 @@ def resolve(recipe: Recipe, model: ModelFacts, tokens: dict[str, int], machine: 
     """
     verdicts.refuse(recipe)
     device, devices = device_for(recipe, machine), recipe.infrastructure.world_size
-    place = Place(device, devices, "running_average" in recipe.evaluation.averages)
+    place = Place(device, devices, "running_average" in recipe.evaluation.averages, recipe.infrastructure.nodes)
     check_quantised(recipe, device)
     values, source = recipe.hyperparameters, (("platform", "the reference platform's default"), ("recipe", "given"))
     origins = {

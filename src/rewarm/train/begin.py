@@ -10,8 +10,7 @@ from rewarm.core.errors import ResourceError
 from rewarm.core.events import TRAINING_FROM
 from rewarm.core.manifest import verify
 from rewarm.core.storage import remove_folder, sweep
-from rewarm.models.causal import load_model
-from rewarm.models.lora import add_lora
+from rewarm.models.lora import load_trainable
 from rewarm.models.ranks import first_says
 from rewarm.train.calendar import Calendar
 from rewarm.train.checkpoint import (
@@ -53,23 +52,18 @@ def _build(job: Job) -> Training:
     """Recompute, compile, share out, in this order: each works on what the one before has made."""
     given = job.hyperparameters
     torch.manual_seed(given.seed)  # of the adapter's first values
-    model = load_model(job.base, device=job.device, quantization=given.quantization_bit)
-    if given.finetuning_type == "lora":
-        add_lora(model, given)
-    if not given.disable_gradient_checkpointing:
-        model.enable_gradient_checkpointing()
+    model = load_trainable(job.base, given, job.device)
     if job.compile_layers:
         torch._dynamo.config.suppress_errors = True  # what cannot be compiled here runs as it is
         for layer in model.layers():
             layer.compile()
-    model.train()
     wrapper = shard(model, given)
     torch.manual_seed(given.seed + job.rank)  # of dropout, whatever building the model has drawn
     tally = Tally(
         job.device,
         scaled=given.mixed_precision == "fp16",
         sources=len(job.plan.names),
-        skip_spikes=job.on_spike == "skip",
+        skip_spikes=job.on_spike in ("skip", "stop"),
     )
     return Training(
         model,

@@ -22,6 +22,7 @@ SKIPS_IN_A_ROW = 5
 """Updates prevented one after the other, because nothing was finite, that are trouble."""
 REWINDS = 3
 """Rewinds without a checkpoint in between after which a training ends."""
+LEAPT = "the loss leapt"
 MARGIN = 5
 """Updates before the trouble that are not trusted either: it shows later than it begins."""
 
@@ -39,8 +40,8 @@ def trouble(job: Job, seen: dict[str, Any]) -> Trouble | None:
     if seen["in_row"] >= SKIPS_IN_A_ROW:
         what = f"the loss or its gradient was not finite in {seen['in_row']:.0f} updates in a row"
         return Trouble(int(seen["row_began"]), what)
-    if seen["spikes"] and job.on_spike == "rewind":
-        return Trouble(int(seen["first_spike"]), "the loss leapt")
+    if seen["spikes"] and job.on_spike in ("rewind", "stop"):
+        return Trouble(int(seen["first_spike"]), LEAPT)
     return None
 
 
@@ -51,9 +52,12 @@ def rewind(job: Job, training: Training, found: Trouble, due: Container[int]) ->
         due: steps of checkpoints that do not stem from a stop: where those are, that makes no difference.
 
     Raises:
-        UserError: there is no checkpoint to go back to, or that was done too often without getting on.
+        UserError: there is no checkpoint to go back to, that was done too often without getting on, or the trouble is
+            a leap that ends the run (``guard.on_spike``).
     """
     step = training.step
+    if job.on_spike == "stop" and found.what == LEAPT:
+        raise _hopeless(job, found, step, "guard.on_spike is stop")
     there = [path for path in list_checkpoints(job.checkpoints) if step_of(path) <= step]  # none of a later attempt
     back = first_says(_sound_step(there, found.step, due) if rank() == 0 else 0)
     if back < 0:

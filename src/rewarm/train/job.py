@@ -38,22 +38,6 @@ _ACT_OTHERWISE = (
 """Hyperparameters that may differ between a checkpoint and the training that goes on from it."""
 
 
-def _never() -> bool:
-    return False
-
-
-def _stopped() -> str:
-    return "stopped"
-
-
-def _no_word(message: str) -> None:
-    pass
-
-
-def _no_evaluation(model: CausalModel, step: int, tokens: int) -> float | None:
-    return None
-
-
 @dataclass(frozen=True)
 class Job:
     """What to train, on what, and whom to tell. ``folder`` is the run's; the hyperparameters are all filled in.
@@ -71,13 +55,13 @@ class Job:
     log: EventLog
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int | None = None
-    stop: Callable[[], bool] = _never
-    stop_reason: Callable[[], str] = _stopped
-    evaluate: Callable[[CausalModel, int, int], float | None] = _no_evaluation
+    stop: Callable[[], bool] = lambda: False
+    stop_reason: Callable[[], str] = lambda: "stopped"
+    evaluate: Callable[[CausalModel, int, int], float | None] = lambda model, step, tokens: None
     evaluate_at: Sequence[int] = ()
-    on_spike: str = "warn"  # or "skip", "rewind": what a leap of the loss does
+    on_spike: str = "warn"  # or "skip", "rewind", "stop": what a leap of the loss does
     hang_seconds: float = 600.0  # without any computation that are a standstill
-    on_hang: Callable[[str], None] = _no_word  # is told of it, by another thread, before the process ends
+    on_hang: Callable[[str], None] = lambda message: None  # is told of it, by another thread, before the process ends
     running_average: bool = False  # of the weights, kept beside them
     compile_layers: bool = False
 
@@ -145,6 +129,13 @@ class Outcome:
     tokens: int
     checkpoint: Path | None
     best: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, said: dict[str, Any]) -> Outcome:
+        return cls(**{**said, **{name: said[name] and Path(said[name]) for name in ("checkpoint", "best")}})
 
 
 @contextlib.contextmanager

@@ -79,14 +79,14 @@ def train(job: Job) -> Outcome:
             if training.averaged:
                 follow(training, calendar.total)
             if trouble := report.step_done(batch, rate):
-                stop |= not settle(saver, report)
+                stop |= not saver.settle()
                 rewind(job, training, trouble, calendar.checkpoints)
             if training.step in calendar.evaluations and not stop:
                 evaluate(job, training, calendar, report)
             if stop or trouble or training.step in calendar.checkpoints:
-                stop |= not write_checkpoint(saver, report, last=training.step == calendar.total, wait=stop)
+                stop |= not saver.begin(last=training.step == calendar.total, wait=stop)
             elif saver.pending and not writing:
-                stop |= not settle(saver, report)
+                stop |= not saver.settle()
             if stop:
                 return outcome(job, training, job.stop_reason())
     return outcome(job, training, "finished")
@@ -182,6 +182,7 @@ def saving(job: Job, training: Training, report: Report, calendar: Calendar) -> 
         training,
         job.identity,
         with_space=job.with_space,
+        aside=report.writing,
         written=report.checkpoint_written,
         keep=(max(2, given.number_of_checkpoints), given.number_of_checkpoints, given.save_best_checkpoint),
         due=calendar.checkpoints,
@@ -190,18 +191,6 @@ def saving(job: Job, training: Training, report: Report, calendar: Calendar) -> 
         yield saver
     finally:
         saver.close()
-
-
-def write_checkpoint(saver: Saver, report: Report, *, last: bool, wait: bool) -> bool:
-    """Begin a checkpoint, or where training ends with it write it; False where a stop came before there was space."""
-    with report.set_aside(), report.watchdog.asleep():
-        return saver.begin(last=last, wait=wait or last)
-
-
-def settle(saver: Saver, report: Report) -> bool:
-    """See the checkpoint through whose files are written."""
-    with report.set_aside(), report.watchdog.asleep():
-        return saver.settle()
 
 
 def outcome(job: Job, training: Training, reason: str) -> Outcome:

@@ -13,10 +13,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
+import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -31,17 +34,57 @@ from rewarm.models.ranks import rank, world_size
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.memory import KEPT_GRADIENTS
 
+Store = Any  # torch declares its stores only where it was built with them
 PATIENCE = timedelta(days=7)
 """One rank may wait long for another that waits for disk space; a dead one is noticed by whoever started them."""
 
 
-@contextlib.contextmanager
-def joined(device_type: str, store: Path | None) -> Iterator[torch.device]:
-    """Meet the other ranks of the environment (RANK, WORLD_SIZE, LOCAL_RANK); yields this rank's device.
+def launched() -> bool:
+    """Whether torchrun has started this process as one of several."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
-    Args:
-        store: a new file that all ranks share; None where torchrun has named an address (MASTER_ADDR).
+
+def meeting(file: Path) -> Store:
+    """Where the ranks of the environment meet: at a new file that all share."""
+    return dist.FileStore(str(file), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined]
+
+
+def call(word: str) -> Store:
+    """Be the first of the ranks that torchrun has started: wait until each other one has heard ``word``.
+
+    Where torchrun begins all ranks again, what the last ones have left still stands in its store. So each names
+    itself anew, is called by that name, and answers; the store that is returned belongs to this meeting alone.
     """
+    store, name, missing = _torchruns_store(), uuid.uuid4().hex, set(range(1, int(os.environ["WORLD_SIZE"])))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"name-{other}"]):
+                store.set(f"call-{store.get(f'name-{other}').decode()}", f"{word} {name}")
+        missing = {other for other in missing if not store.check([f"{name}-{other}"])}
+        time.sleep(0.1)
+    return dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+
+
+def answer() -> tuple[str, Store]:
+    """Be one of the others: wait for the first one's word; returns that and the store of the meeting."""
+    store, me, number = _torchruns_store(), uuid.uuid4().hex, os.environ["RANK"]
+    store.set(f"name-{number}", me)
+    store.wait([f"call-{me}"], PATIENCE)
+    word, name = store.get(f"call-{me}").decode().split()
+    store.set(f"{name}-{number}", "here")
+    return word, dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+
+
+def _torchruns_store() -> Store:
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    mine = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True" and os.environ["RANK"] == "0"
+    store: Store = dist.TCPStore(host, port, is_master=mine, wait_for_workers=False, timeout=PATIENCE)  # type: ignore[attr-defined]
+    return store
+
+
+@contextlib.contextmanager
+def joined(device_type: str, store: Store) -> Iterator[torch.device]:
+    """Join the other ranks of the environment (RANK, WORLD_SIZE, LOCAL_RANK); yields this rank's device."""
     number, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if nodes() == 1:  # nothing of a training on one computer is to be reached from another
         loopback = "lo0" if sys.platform == "darwin" else "lo"
@@ -50,9 +93,8 @@ def joined(device_type: str, store: Path | None) -> Iterator[torch.device]:
     device = torch.device("cpu") if device_type == "cpu" else torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    meeting = None if store is None else dist.FileStore(str(store), size)  # type: ignore[attr-defined]
     backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, store=meeting, rank=number, world_size=size, timeout=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=PATIENCE)
     yield device
     dist.destroy_process_group()  # not after an error: it could wait for the others
 

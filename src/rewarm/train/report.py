@@ -14,6 +14,7 @@ from rewarm.train.checkpoint import Training
 from rewarm.train.guard import Trouble, trouble
 from rewarm.train.job import Job
 from rewarm.train.metrics import Clock, flops_per_token, memory_gb, peak_flops
+from rewarm.train.slowness import Slowness
 from rewarm.train.tally import SIGMAS
 from rewarm.train.watchdog import Watchdog
 
@@ -31,6 +32,7 @@ class Report:
         flops = flops_per_token(training.model.config, job.plan.sequence_length)
         peak = peak_flops(job.device)
         countable = job.hyperparameters.finetuning_type == "full" and job.hyperparameters.mixed_precision != "none"
+        self._slowness = Slowness(training) if job.world_size > 1 else None
         self._utilisation = flops / peak / job.world_size if flops and peak and countable else None
 
     def timed(self, batches: Iterator[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
@@ -62,6 +64,13 @@ class Report:
             found = trouble(self.job, seen)
             if logs:
                 self._interval(rate, seen)
+        if self._slowness and (slow := self._slowness.step_done()):
+            self._warn(
+                f"rank {slow[0]} computes {slow[1]:.1f} times as slowly as the others, which wait for it: see what "
+                "else runs on its device and its computer",
+                rank=slow[0],
+                times=round(slow[1], 2),
+            )
         self._progress(force=step == self.calendar.total)
         return found
 
@@ -86,6 +95,12 @@ class Report:
         finally:
             self.clock.pause(time.monotonic() - began)
             self._next = 0.0
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """The same of a checkpoint, which may take any time."""
+        with self.set_aside(), self.watchdog.asleep():
+            yield
 
     def _interval(self, rate: float, seen: dict[str, Any]) -> None:
         """Write the metrics of the logging interval that ends here, and begin the next.

@@ -7,6 +7,7 @@ that fails for want of space, training pauses until there is some.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,23 +54,12 @@ class Staged:
         return self.path.with_name(f"{TEMPORARY}{self.path.name}")
 
 
-def save(checkpoints: Path, training: Training, identity: dict[str, Any]) -> Path:
-    """Write ``step-N``; it is there, whole and flushed to disk, when this returns.
+def stage(checkpoints: Path, training: Training, identity: dict[str, Any], *, copy: bool = True) -> Staged:
+    """The checkpoint of this moment; without ``copy`` it holds the training's own tensors.
 
     Args:
         identity: what the state belongs to (data, plan, hyperparameters); see ``check_identity``.
-
-    Raises:
-        OSError: the disk is full or fails; nothing is left under its name, and older checkpoints are untouched.
     """
-    staged = stage(checkpoints, training, identity, copy=False)
-    make_room(staged)
-    write_files(staged)
-    return finish(staged)
-
-
-def stage(checkpoints: Path, training: Training, identity: dict[str, Any], *, copy: bool = True) -> Staged:
-    """The checkpoint of this moment; without ``copy`` it holds the training's own tensors."""
     device = training.tally.device
     model: Tensors = {}
     optimizer: Tensors = {f"rng|{name}": state for name, state in rng_state(device).items()}
@@ -160,6 +150,7 @@ class Saver:
     """Writes the checkpoints of one training. All ranks call the same methods at the same steps.
 
     Args:
+        aside: the context in which training stands still.
         with_space: does work, and where the disk is full waits and does it again; see ``Job.with_space``.
         written: is told, on rank 0, of each checkpoint that stands: its path and state, seconds, seconds stalled.
         keep: how many checkpoints stay during the run, and at its end; and whether the best one does.
@@ -172,13 +163,14 @@ class Saver:
         training: Training,
         identity: dict[str, Any],
         *,
+        aside: Callable[[], contextlib.AbstractContextManager[None]],
         with_space: Callable[..., Any],
         written: Callable[[Path, dict[str, Any], float, float], None],
         keep: tuple[int, int, bool],
         due: Collection[int],
     ) -> None:
         self.checkpoints, self.training, self.identity = checkpoints, training, identity
-        self._with_space, self._written, self._keep, self._due = with_space, written, keep, due
+        self._aside, self._with_space, self._written, self._keep, self._due = aside, with_space, written, keep, due
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="rewarm-checkpoint")
         self._work: Future[None] | None = None
         self._staged: Staged | None = None
@@ -195,13 +187,20 @@ class Saver:
         return self._staged is not None
 
     def begin(self, *, last: bool, wait: bool) -> bool:
-        """Begin the checkpoint of this moment, once the one before stands; with ``wait`` see it through.
+        """Begin the checkpoint of this moment, once the one before stands; see the ``last``, or with ``wait``, through.
 
         Returns:
             False where a stop was asked for while it waited for space, and it was not written.
         """
-        if not self.settle():
-            return False
+        with self._aside():
+            return self._settle() and self._begin(last, wait or last)
+
+    def settle(self) -> bool:
+        """See the checkpoint that was begun, if any, through; False where a stop came before there was space."""
+        with self._aside():
+            return self._settle()
+
+    def _begin(self, last: bool, wait: bool) -> bool:
         began, needed = time.monotonic(), expected_bytes(self.training)
         copy = not wait and self._fits(needed)
 
@@ -216,10 +215,9 @@ class Saver:
             return False
         self._last = last
         self._stalled = time.monotonic() - began
-        return self.settle() if wait or not copy else True
+        return self._settle() if wait or not copy else True
 
-    def settle(self) -> bool:
-        """See the checkpoint that was begun, if any, through; False where a stop came before there was space."""
+    def _settle(self) -> bool:
         staged, began = self._staged, time.monotonic()
         if staged is None:
             return True

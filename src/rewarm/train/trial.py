@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch.optim import Optimizer
 
-from rewarm.models.causal import CausalModel, PackedBatch, load_model
-from rewarm.models.lora import add_lora
+from rewarm.models.causal import CausalModel, PackedBatch
+from rewarm.models.lora import load_trainable
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.train.job import autocast_to, is_out_of_memory
 from rewarm.train.optimizer import build_optimizer
@@ -46,12 +46,8 @@ def _step(base: Path, values: Hyperparameters, device: torch.device) -> None:
 
 def ready(base: Path, values: Hyperparameters, device: torch.device) -> tuple[CausalModel, Optimizer]:
     """A model and its optimizer as one device trains them."""
-    model = load_model(base, device=device, quantization=values.quantization_bit)
-    if values.finetuning_type == "lora":
-        add_lora(model, values)
-    if not values.disable_gradient_checkpointing:
-        model.enable_gradient_checkpointing()
-    return model, build_optimizer(model.train(), values)
+    model = load_trainable(base, values, device)
+    return model, build_optimizer(model, values)
 
 
 def random_batch(model: CausalModel, values: Hyperparameters, device: torch.device) -> PackedBatch:

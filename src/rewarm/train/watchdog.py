@@ -19,8 +19,10 @@ from types import TracebackType
 
 from rewarm.core.errors import EXIT_BUG
 
-STEPS = 10
-"""A standstill is longer than this many usual steps, too."""
+STEPS = 5
+"""A standstill is longer than this many usual steps, too; and what is usual is known behind so many."""
+SOON = 60.0
+"""Seconds that are a standstill once it is known how long steps take."""
 GRACE = 60.0
 STDERR = 2
 
@@ -29,7 +31,8 @@ class Watchdog:
     """``with Watchdog(seconds, tell) as watchdog``: ``beat`` at least that often, or the process ends.
 
     Args:
-        seconds: without a beat that are a standstill, where ten usual steps do not take longer.
+        seconds: without a beat that are a standstill, before it is known how long steps take (compiling can take
+            minutes); then a minute at most, where five usual steps do not take longer.
         tell: is given the message, by another thread, before the end.
         waits: whether the process waits for what is no fault of its own; asked before it is ended.
     """
@@ -57,7 +60,8 @@ class Watchdog:
     def limit(self) -> float:
         """Seconds without a beat that are a standstill."""
         usual = statistics.median(self._durations) if self._durations else 0.0
-        return max(self.seconds, STEPS * usual)
+        known = len(self._durations) >= STEPS
+        return max(min(self.seconds, SOON) if known else self.seconds, STEPS * usual)
 
     def beat(self, *_: object) -> None:
         """Something was computed."""
