@@ -56,7 +56,7 @@ def put_usage(session: Session, rows: list[dict[str, Any]], sizes: dict[Key, int
     """Keep what runs took so far, in their own rows too."""
     if rows:
         replace(session, UsageRow, rows)
-        values = {"bytes": bindparam("size"), "device_seconds": bindparam("seconds")}
+        values: dict[str, Any] = {"bytes": bindparam("size"), "device_seconds": bindparam("seconds")}
         change = update(RunRow.__table__).where(RunRow.id == bindparam("its")).values(values)  # type: ignore[arg-type]
         its = [{"its": row["run"], "size": sizes["run", row["run"]], "seconds": row["device_seconds"]} for row in rows]
         session.connection().execute(change, its)
