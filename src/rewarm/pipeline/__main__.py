@@ -1,4 +1,4 @@
-"""``python -m rewarm.pipeline RUN [--from STAGE]``: goes through the stages of one run.
+"""``python -m rewarm.pipeline RUN [--from STAGE or CHECKPOINT]``: goes through the stages of one run.
 
 This is the process that a run is. The terminal and the Studio start it and read what it appends to
 ``events.jsonl``; neither has to live while it does.
@@ -28,6 +28,7 @@ from rewarm.pipeline.prepare import PREPARE
 from rewarm.pipeline.publish import PUBLISH
 from rewarm.pipeline.trackers import telling
 from rewarm.pipeline.train import TRAIN
+from rewarm.train.checkpoint import list_checkpoints, step_of
 from rewarm.train.job import is_out_of_memory
 
 ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
@@ -36,7 +37,9 @@ ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewarm.pipeline", description=__doc__)
     parser.add_argument("run", type=Path, help="the run directory")
-    parser.add_argument("--from", dest="first", choices=STAGES, help="run this stage and those after it again")
+    parser.add_argument(
+        "--from", dest="first", help="run this stage, or training from this checkpoint on, and what follows"
+    )
     parser.add_argument("--hangs", type=int, nargs=2, default=(0, -1), help=argparse.SUPPRESS)  # see begin_again
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -44,6 +47,8 @@ def main(arguments: list[str]) -> int:
     )
     run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads
     try:
+        if options.first:
+            run.check_beginning(options.first)
         with sole_process(run):
             return attempt(run, options.first, tuple(options.hangs))
     except UserError as error:
@@ -104,10 +109,11 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
 def _stages(x: Execution, first: str | None) -> Execution:
     run, log = x.run, x.log
     sweep(run.path)
-    for name in STAGES[STAGES.index(first) :] if first else ():
+    stage = first if first is None or first in STAGES else "train"
+    for name in STAGES[STAGES.index(stage) :] if stage else ():
         run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
-    if first in STAGES[: STAGES.index("train") + 1]:
-        _set_aside(run.checkpoints)  # else training would go on from its own end
+    if stage in STAGES[: STAGES.index("train") + 1]:
+        _set_aside(run.checkpoints, after=-1 if first == stage else step_of(Path(first)))
     with own_devices(x), telling(x) as notice:
         for stage in ORDER:
             log.stage = stage.name
@@ -132,10 +138,14 @@ def _tell(x: Execution, stage: dict[str, object]) -> None:
     x.with_space("the record", lambda: x.log.result("stage", stage))
 
 
-def _set_aside(checkpoints: Path) -> None:
-    if checkpoints.is_dir():
-        numbers = [int(path.name.rpartition("-")[2]) for path in _given_up(checkpoints)]
-        checkpoints.rename(checkpoints.with_name(f"{checkpoints.name}.before-{max(numbers, default=0) + 1}"))
+def _set_aside(checkpoints: Path, after: int) -> None:
+    """Give up the checkpoints behind this step: else training would go on from its own end."""
+    numbers = [int(path.name.rpartition("-")[2]) for path in _given_up(checkpoints)]
+    aside = checkpoints.with_name(f"{checkpoints.name}.before-{max(numbers, default=0) + 1}")
+    for path in list_checkpoints(checkpoints):
+        if step_of(path) > after:
+            aside.mkdir(exist_ok=True)
+            path.rename(aside / path.name)
 
 
 def _given_up(checkpoints: Path) -> list[Path]:

@@ -6,7 +6,6 @@ import platform
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from nicegui import ui
 from pydantic import ValidationError
 
@@ -17,7 +16,7 @@ from rewarm.studio.service import accounts, audit, connections, housekeeping, no
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.form import form
 from rewarm.studio.ui.parts.table import Column, refill, table
-from rewarm.studio.ui.parts.text import command, heading, section
+from rewarm.studio.ui.parts.text import command, heading, section, told
 from rewarm.studio.ui.shell import page
 from rewarm.studio.ui.visit import Refused, Visit
 
@@ -255,7 +254,7 @@ async def _storage(visit: Visit) -> None:
 
 
 async def _rules(visit: Visit) -> None:
-    """Whatever is registered as a setting, as JSON: few people touch these, and each has its limits checked."""
+    """Whatever is registered as a setting, each with its limits checked."""
     network = await visit.read(connections.network_rules)
     section(visit.say("settings.network"))
     hosts = ui.textarea(value="\n".join(network.allow)).props(
@@ -270,25 +269,29 @@ async def _rules(visit: Visit) -> None:
     ui.button(visit.say("settings.save"), on_click=allow).props("outline no-caps dense")
     for name, value in (await visit.read(settings.list_settings)).items():
         section(name)
-        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-        shown = ui.textarea(value=text).props(f'outlined autogrow input-class="rw-code" aria-label="{name}"')
-        shown.classes("w-full")
-        ui.button(visit.say("settings.save"), on_click=lambda n=name, t=shown: _put(visit, n, t)).props(
-            "outline no-caps dense"
-        )
+        _rule(visit, name, settings.schema(name), value)
 
 
-async def _put(visit: Visit, name: str, text: ui.textarea) -> None:
-    try:
-        value = orjson.loads(text.value or "{}")
-    except orjson.JSONDecodeError as error:
-        visit.tell(UserError(f"this is not JSON: {error.msg}", where=name))
-        return
-    try:
-        await visit.call(settings.put_setting, name, value)
-    except Refused:
-        return
-    ui.notify(visit.say("settings.saved"), type="positive")
+def _rule(visit: Visit, name: str, schema: dict[str, Any], value: dict[str, Any]) -> None:
+    """A form of the setting's own fields, and of those that one of them holds."""
+    form(schema["properties"], value, lambda: None)
+    for field, kind in schema["properties"].items():
+        if "$ref" in kind:
+            ui.label(field).classes("rw-strong")
+            form(
+                schema["$defs"][kind["$ref"].rpartition("/")[2]]["properties"],
+                value.setdefault(field, {}),
+                lambda: None,
+            )
+
+    async def save() -> None:
+        try:
+            await visit.call(settings.put_setting, name, value)
+        except Refused:
+            return
+        ui.notify(visit.say("settings.saved"), type="positive")
+
+    ui.button(visit.say("settings.save"), on_click=save).props("outline no-caps dense")
 
 
 async def _audit(visit: Visit) -> None:
@@ -297,7 +300,7 @@ async def _audit(visit: Visit) -> None:
         Column("user", visit.say("settings.user"), lambda e: e.user),
         Column("action", visit.say("settings.action"), lambda e: e.action),
         Column("object", visit.say("settings.object"), lambda e: e.object),
-        Column("detail", visit.say("settings.detail"), lambda e: orjson.dumps(e.detail).decode()[:300]),
+        Column("detail", visit.say("settings.detail"), lambda e: told(e.detail)[:300]),
     ]
     with ui.element("div").classes("rw-row"):
         by = ui.input(visit.say("settings.user")).props("dense outlined clearable debounce=300")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from nicegui import ui
@@ -11,9 +10,10 @@ from rewarm.core.errors import UserError
 from rewarm.studio.service import connections, metrics, models, recipes, templates, uploads
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.form import form
+from rewarm.studio.ui.parts.settings import differences
 from rewarm.studio.ui.parts.text import command, section
 from rewarm.studio.ui.visit import Visit
-from rewarm.studio.ui.wizard.catalog import BASE_MODELS
+from rewarm.studio.ui.wizard.catalog import BASE_MODELS, catalog
 from rewarm.studio.ui.wizard.draft import Draft
 
 SCHEMA = recipes.schema()["$defs"]
@@ -43,7 +43,7 @@ def _shows(label: ui.label, draft: Draft, name: str) -> Any:
 
 async def choose_data(visit: Visit, draft: Draft) -> None:
     versions = {version.model: version.model for version in await visit.read(models.list_versions, limit=200)}
-    options = {**versions, **{id: f"{id} · {about}" for id, about in BASE_MODELS.items()}}
+    options = {**versions, **{known.id: known.line for known in BASE_MODELS}}
     base = draft.recipe.get("base_model")
     if base and base not in options:
         options[base] = base
@@ -59,6 +59,9 @@ async def choose_data(visit: Visit, draft: Draft) -> None:
     choice.props("outlined dense hide-bottom-space").classes("w-full")
     draft.fields["/base_model"] = choice
     ui.label(visit.say("wizard.base_help")).classes("rw-help")
+    ui.button(
+        visit.say("wizard.catalog"), icon="list", on_click=lambda: catalog(visit, choice.value, choice.set_value)
+    ).props("flat dense no-caps")
     paths = [text.path for text in await visit.read(uploads.texts)]
     names = [known.name for known in await visit.read(connections.listed)]
     data = draft.part("data")
@@ -230,37 +233,42 @@ async def review(visit: Visit, draft: Draft) -> None:
             draft.recipe["name"] = value  # the model that it publishes is called so too
         draft.changed()
 
-    def shown() -> None:
-        difference.text = _difference(draft) or visit.say("wizard.no_difference")
+    def show() -> None:
+        different.clear()
+        with different:
+            _difference(visit, draft)
         whole.text = draft.to_yaml()
 
     async def again() -> None:
-        shown()
+        show()
 
     name = draft.value["name"] or str(draft.recipe.get("name", ""))
-    ui.input(visit.say("pipelines.name"), value=name, on_change=lambda e: keep("name", e.value)).classes("w-full")
-    about = draft.value["description"]
-    ui.input(visit.say("pipelines.description"), value=about, on_change=lambda e: keep("description", e.value)).classes(
-        "w-full"
-    )
+    for key, word, value in (("name", "name", name), ("description", "description", draft.value["description"])):
+        ui.input(
+            visit.say(f"pipelines.{word}"), value=value, on_change=lambda e, key=key: keep(key, e.value)
+        ).props("outlined dense").classes("w-full rw-bar")  # fmt: skip
     section(visit.say("wizard.difference"))
-    difference = ui.label().classes("rw-log rw-code")
+    different = ui.element("div")
     section(visit.say("wizard.recipe"))
     whole = ui.label().classes("rw-log rw-code")
-    shown()
+    show()
     draft.listen(again)
     with ui.element("div").classes("rw-row"):
         ui.button(visit.say("wizard.download"), on_click=lambda: _download(draft)).props("outline no-caps dense")
-    command(visit, "rewarm run recipe.yaml")
+    command(visit, "rewarm check recipe.yaml && rewarm run recipe.yaml")
 
 
 def _download(draft: Draft) -> None:
     ui.download.content(draft.to_yaml(), "recipe.yaml", "text/yaml")
 
 
-def _difference(draft: Draft) -> str:
+def _difference(visit: Visit, draft: Draft) -> None:
+    """Setting by setting, what the template says and what this recipe says."""
     if not draft.value["template"]:
-        return ""
-    before = recipes.convert(templates.template(draft.value["template"]).recipe).yaml.splitlines()
-    lines = difflib.unified_diff(before, draft.to_yaml().splitlines(), lineterm="", n=0)
-    return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))
+        ui.label(visit.say("wizard.no_template")).classes("rw-quiet")
+        return
+    template = templates.template(draft.value["template"])
+    mine = recipes.convert(draft.to_yaml()).recipe
+    trees = {template.title: recipes.convert(template.recipe).recipe, visit.say("wizard.yours"): mine}
+    if not differences(visit, trees, visit.say("wizard.difference")):
+        ui.label(visit.say("wizard.no_difference")).classes("rw-quiet")
