@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):  # noqa: N818  (what happened, not a mistake of ours)
-    """A verb said no, and the user has been told."""
+    """A verb said no, and the user has been told: what was to follow does not, and nobody has to catch it."""
+
+
+logging.getLogger("nicegui").addFilter(lambda record: not isinstance(record.msg, Refused))
 
 
 class Visit:

@@ -30,10 +30,7 @@ async def alias(visit: Visit, found: VersionDetail) -> None:
         ui.navigate.reload()
 
     async def unpoint(gone: str) -> None:
-        try:
-            await visit.call(models.unpoint, found.name, gone)
-        except Refused:
-            return
+        await visit.call(models.unpoint, found.name, gone)
         ui.navigate.reload()
 
     def line(value: Any) -> str:
@@ -76,10 +73,7 @@ def _gate(visit: Visit, found: VersionDetail, name: ui.input, known: dict[str, A
 
         async def demand() -> None:
             demands = Demands(least_gain=gain.value, most_forgetting=forgetting.value)
-            try:
-                await visit.call(models.demand, found.name, name.value or "", demands)
-            except Refused:
-                return
+            await visit.call(models.demand, found.name, name.value or "", demands)
             ui.notify(visit.say("settings.saved"), type="positive")
 
         name.on_value_change(fill)

@@ -14,12 +14,13 @@ from rewarm.studio.service import metrics, models, runs
 from rewarm.studio.service.metrics import MOST_RUNS
 from rewarm.studio.service.runs import RunSummary
 from rewarm.studio.ui.parts.chart import Chart, line_of
+from rewarm.studio.ui.parts.dialog import busy
 from rewarm.studio.ui.parts.results import results
 from rewarm.studio.ui.parts.settings import differences
 from rewarm.studio.ui.parts.table import Column, table
 from rewarm.studio.ui.parts.text import command, heading, section
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 
 @page("/compare", "compare.title", wide=True)
@@ -86,7 +87,6 @@ async def _pair(visit: Visit, known: list[RunSummary], before: str, after: str) 
         for select, word in ((first, "before"), (second, "after")):
             select.props(f'outlined dense label="{visit.say(f"compare.{word}")}"').classes("rw-choice")
         button = ui.button(visit.say("compare.go"), on_click=lambda: go()).props("no-caps")
-        button.bind_enabled_from(second, "value", bool)
     place = ui.element("div")
     shown = command(visit, "")
     for select in (first, second):
@@ -94,22 +94,14 @@ async def _pair(visit: Visit, known: list[RunSummary], before: str, after: str) 
 
     async def go() -> None:
         place.clear()
-        button.disable()
-        with place:
-            waiting = ui.spinner(size="1.6em")
-            try:
-                found = await visit.call(runs.compare, str(first.value), str(second.value))
-            except Refused:
-                return
-            finally:
-                waiting.delete()
-                button.enable()
+        with busy(button), place:
+            found = await visit.call(runs.compare, str(first.value), str(second.value))
             results(visit, found.model_dump())
             for note in found.notes:
                 ui.label(note).classes("rw-help")
 
     if before and after:
-        await go()
+        ui.timer(0, go, once=True)
 
 
 async def _curves(visit: Visit, chosen: list[RunSummary]) -> None:

@@ -18,7 +18,7 @@ from rewarm.studio.ui.parts.dialog import asking
 from rewarm.studio.ui.parts.documents import documents
 from rewarm.studio.ui.parts.text import command, heading, section
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 MORE = "\0more:"
 """Begins the id of what asks for the rest of a folder; no address has such a character."""
@@ -39,10 +39,7 @@ async def connection(visit: Visit, name: str, uri: str = "") -> None:
         )
 
         async def test() -> None:
-            try:
-                answered = await visit.call(connections.test, name, address.value or None)
-            except Refused:
-                return
+            answered = await visit.call(connections.test, name, address.value or None)
             said = visit.say("hub.test_good", entries=answered.entries, seconds=f"{answered.seconds:.2f} s")
             ui.notify(said, type="positive")
 

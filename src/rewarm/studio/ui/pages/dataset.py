@@ -9,13 +9,14 @@ from nicegui import ui
 from rewarm.report import words
 from rewarm.studio.service import datasets
 from rewarm.studio.service.datasets import DatasetDetail, TextFigures
+from rewarm.studio.ui.parts.dialog import busy
 from rewarm.studio.ui.parts.lineage import Lineage
 from rewarm.studio.ui.parts.plot import waterfall
 from rewarm.studio.ui.parts.table import Column, table
 from rewarm.studio.ui.parts.text import command, heading, section
-from rewarm.studio.ui.run.kept import segments
+from rewarm.studio.ui.run.made import segments
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 
 @page("/data/datasets/{hash}", "hub.dataset")
@@ -64,12 +65,8 @@ def _kept(visit: Visit, found: DatasetDetail) -> None:
     place = ui.element("div")
 
     async def show() -> None:
-        button.disable()
-        try:
+        with busy(button):
             rows: list[list[dict[str, Any]]] = await visit.call(datasets.rows, found.dataset, 2)
-        except Refused:
-            button.enable()
-            return
         button.visible = False
         with place:
             for row in rows:

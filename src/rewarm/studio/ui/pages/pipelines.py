@@ -10,12 +10,12 @@ from nicegui import ui
 from rewarm.studio.context import Role
 from rewarm.studio.service import drafts, pipelines, runs
 from rewarm.studio.service.pipelines import Pipeline
-from rewarm.studio.ui.parts.dialog import confirm
+from rewarm.studio.ui.parts.dialog import busy, confirm
 from rewarm.studio.ui.parts.runs import columns as run_columns
 from rewarm.studio.ui.parts.table import Column, refill, table
 from rewarm.studio.ui.parts.text import command, empty, heading, section
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 from rewarm.studio.ui.wizard import steps
 from rewarm.studio.ui.wizard.checking import checked
 from rewarm.studio.ui.wizard.draft import Draft
@@ -90,12 +90,8 @@ async def one_pipeline(visit: Visit, name: str) -> None:
 
 def _actions(visit: Visit, found: Pipeline) -> None:
     async def start() -> None:
-        button.disable()  # a second click starts no second run
-        try:
+        with busy(button):  # a second click starts no second run
             made = await visit.call(runs.start, found.name)
-        except Refused:
-            button.enable()
-            return
         ui.navigate.to(f"/runs/{quote(made.id)}")
 
     def delete() -> None:
@@ -133,13 +129,9 @@ async def wizard(visit: Visit, base_model: str = "", edit: str = "") -> None:
     await checked(visit, draft)
 
     async def finish() -> None:
-        save.disable()
         draft.settle()
-        try:
+        with busy(save):
             made = await _save(visit, draft, edit)
-        except Refused:
-            save.enable()
-            return
         ui.navigate.to(f"/pipelines/of/{quote(made.name)}")
 
     async def anew() -> None:

@@ -16,20 +16,20 @@ from rewarm.studio.service.runs import RunDetail
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.runs import left, progress, speed
 from rewarm.studio.ui.parts.text import heading
-from rewarm.studio.ui.run import curves, kept, outcome, record
+from rewarm.studio.ui.run import live, made
 from rewarm.studio.ui.run.actions import actions
 from rewarm.studio.ui.shell import page
 from rewarm.studio.ui.visit import Visit
 
 TABS: dict[str, Callable[[Visit, RunDetail], Awaitable[None]]] = {
-    "metrics": curves.metrics_tab,
-    "system": curves.system_tab,
-    "logs": record.logs_tab,
-    "events": record.events_tab,
-    "checkpoints": kept.checkpoints_tab,
-    "data": kept.data_tab,
-    "report": outcome.report_tab,
-    "configuration": outcome.configuration_tab,
+    "metrics": live.metrics_tab,
+    "system": live.system_tab,
+    "logs": live.logs_tab,
+    "events": live.events_tab,
+    "checkpoints": made.checkpoints_tab,
+    "data": made.data_tab,
+    "report": made.report_tab,
+    "configuration": made.configuration_tab,
 }
 
 
@@ -39,14 +39,14 @@ async def one_run(visit: Visit, run: str, tab: str = "metrics") -> None:
     heading(
         found.id, " · ".join(filter(None, [found.name, found.pipeline, found.started_by, visit.date(found.created)]))
     )
-    live = await _head(visit, found)
+    now = await _head(visit, found)
     tab = tab if tab in TABS else "metrics"
     with ui.element("nav").classes("rw-tabs").props(f'aria-label="{visit.say("run.id")}"'):
         for name in TABS:
             link = ui.link(visit.say(f"tab.{name}"), f"/runs/{quote(run)}?tab={name}").classes("rw-tab")
             if name == tab:
                 link.props('aria-current="page"')
-    await TABS[tab](visit, live)
+    await TABS[tab](visit, now)
 
 
 async def _head(visit: Visit, found: RunDetail) -> RunDetail:

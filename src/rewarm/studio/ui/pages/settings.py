@@ -18,7 +18,7 @@ from rewarm.studio.ui.parts.form import form
 from rewarm.studio.ui.parts.table import Column, refill, table
 from rewarm.studio.ui.parts.text import command, heading, section, told
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 
 @page("/settings", "nav.settings")
@@ -41,10 +41,7 @@ async def _account(visit: Visit) -> None:
         new = ui.input(visit.say("settings.new"), password=True).props("dense outlined")
 
         async def set_password() -> None:
-            try:
-                await visit.call(accounts.set_password, new.value or "", old.value or None, visit.session or "")
-            except Refused:
-                return
+            await visit.call(accounts.set_password, new.value or "", old.value or None, visit.session or "")
             old.value = new.value = ""
             ui.notify(visit.say("settings.saved"), type="positive")
 
@@ -71,10 +68,7 @@ async def _tokens(visit: Visit) -> None:
         days = ui.number(visit.say("settings.days"), min=0.01).props("dense outlined")
 
         async def make() -> None:
-            try:
-                made = await visit.call(accounts.add_token, name.value or "", role.value, days.value)
-            except Refused:
-                return
+            made = await visit.call(accounts.add_token, name.value or "", role.value, days.value)
             once.text = f"{visit.say('settings.once')} {made.token}"
             await again()
 
@@ -85,10 +79,7 @@ async def _tokens(visit: Visit) -> None:
         async def remove() -> None:
             if gone.value is None:
                 return
-            try:
-                await visit.call(accounts.remove_token, gone.value)
-            except Refused:
-                return
+            await visit.call(accounts.remove_token, gone.value)
             await again()
 
         ui.button(visit.say("settings.remove"), on_click=remove).props("outline no-caps color=negative")
@@ -137,10 +128,7 @@ async def _users(visit: Visit) -> None:
     async def act(verb: Callable[..., Any], *arguments: Any) -> None:
         if arguments[0] is None:
             return
-        try:
-            made = await visit.call(verb, *arguments)
-        except Refused:
-            return
+        made = await visit.call(verb, *arguments)
         once.text = f"{visit.say('settings.once')} {made.url}" if isinstance(made, accounts.Link) else ""
         await again()
 
@@ -167,10 +155,7 @@ async def _mail(visit: Visit) -> None:
         address = ui.input(visit.say("settings.test_to")).props("dense outlined")
 
         async def test() -> None:
-            try:
-                await visit.call(notifications.test_mail, address.value or "")
-            except Refused:
-                return
+            await visit.call(notifications.test_mail, address.value or "")
             ui.notify(visit.say("settings.tested"), type="positive")
 
         ui.button(visit.say("settings.test"), on_click=test).props("outline no-caps")
@@ -184,10 +169,7 @@ async def _keep(visit: Visit, model: Any, value: dict[str, Any], verb: Callable[
         first = error.errors(include_input=False)[0]
         visit.tell(UserError(first["msg"], where=".".join(map(str, first["loc"]))))
         return None
-    try:
-        kept = await visit.call(verb, made)
-    except Refused:
-        return None
+    kept = await visit.call(verb, made)
     ui.notify(visit.say("settings.saved"), type="positive")
     return kept
 
@@ -214,17 +196,11 @@ async def _webhooks(visit: Visit) -> None:
         which = ui.select([], label=visit.say("settings.webhooks")).props("dense outlined").style("min-width: 160px")
 
         async def test() -> None:
-            try:
-                await visit.call(notifications.test_webhook, which.value or "")
-            except Refused:
-                return
+            await visit.call(notifications.test_webhook, which.value or "")
             ui.notify(visit.say("settings.tested"), type="positive")
 
         async def remove() -> None:
-            try:
-                await visit.call(notifications.remove_webhook, which.value or "")
-            except Refused:
-                return
+            await visit.call(notifications.remove_webhook, which.value or "")
             await again()
 
         ui.button(visit.say("settings.test"), on_click=test).props("outline no-caps dense")
@@ -285,10 +261,7 @@ def _rule(visit: Visit, name: str, schema: dict[str, Any], value: dict[str, Any]
             )
 
     async def save() -> None:
-        try:
-            await visit.call(settings.put_setting, name, value)
-        except Refused:
-            return
+        await visit.call(settings.put_setting, name, value)
         ui.notify(visit.say("settings.saved"), type="positive")
 
     ui.button(visit.say("settings.save"), on_click=save).props("outline no-caps dense")

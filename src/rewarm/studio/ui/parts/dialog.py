@@ -9,7 +9,17 @@ from typing import Any
 from nicegui import ui
 
 from rewarm.studio.ui.parts.text import command, section
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
+
+
+@contextmanager
+def busy(button: ui.button) -> Iterator[None]:
+    """While what a button began goes on, it says so and cannot be pressed again."""
+    button.props("loading").disable()
+    try:
+        yield
+    finally:
+        button.props(remove="loading").enable()
 
 
 @contextmanager
@@ -26,12 +36,9 @@ def asking(
         yield
 
         async def go() -> None:
-            button.disable()
-            try:
+            with busy(button):
                 await act()
                 dialog.close()
-            except Refused:
-                button.enable()
 
         with ui.element("div").classes("rw-row rw-act"):
             button = ui.button(word, on_click=go, color="negative" if danger else "primary").props("no-caps")

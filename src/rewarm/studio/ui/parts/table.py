@@ -33,10 +33,7 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Any], *, title: str, on_click: Any = None) -> ui.table:
-    """The rows as they come. ``title`` is for those who hear the page. ``refill`` gives it other rows.
-
-    ``on_click`` gets the number of the row that was clicked.
-    """
+    """The rows as they come. ``title`` is for those who hear the page. ``refill`` gives it other rows."""
     shown = ui.table(
         columns=[
             {
@@ -57,7 +54,7 @@ def table(columns: Sequence[Column], rows: Sequence[Any], *, title: str, on_clic
         if column.link or column.style:
             shown.add_slot(f"body-cell-{column.name}", _CELL.format(name=column.name))
     if on_click:
-        shown.on("row-click", lambda event: on_click(event.args[1]["__key"]))
+        shown.on("row-click", lambda event: on_click(rows[event.args[1]["__key"]]))
     return shown
 
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from nicegui import ui
 
-from rewarm.studio.ui.parts.dialog import asking
-from rewarm.studio.ui.parts.table import Column, refill, table
+from rewarm.studio.ui.parts.table import Column, table
 from rewarm.studio.ui.visit import Visit
 
 GATED = "gated"
@@ -52,31 +51,14 @@ BASE_MODELS = [
 ]
 
 
-def catalog(visit: Visit, chosen: str | None, choose: Callable[[str], None]) -> None:
-    """The list with a search; a click on a line takes it, and so does the button for who has no mouse."""
-
-    def found() -> list[Base]:
-        wanted = (search.value or "").lower()
-        return [base for base in BASE_MODELS if wanted in " ".join(base).lower()]
-
-    async def take() -> None:
-        if pick.value:
-            choose(pick.value)
-
-    with asking(visit, visit.say("wizard.catalog"), visit.say("wizard.take"), take):
-        search = ui.input(visit.say("runs.search")).props("dense outlined clearable").classes("w-full")
-        columns = [
-            Column("id", visit.say("wizard.base"), lambda base: base.id),
-            Column("family", visit.say("catalog.family"), lambda base: base.family),
-            Column("size", visit.say("catalog.size"), lambda base: base.size, number=True),
-            Column("licence", visit.say("catalog.licence"), lambda base: base.licence),
-        ]
-        shown = table(columns, BASE_MODELS, title=visit.say("wizard.catalog"), on_click=lambda key: picked(key))
-        shown.classes("rw-scroll rw-clickable")
-        ids = [base.id for base in BASE_MODELS]
-        pick = ui.select(ids, value=chosen if chosen in ids else None, label=visit.say("wizard.base")).classes("w-full")
-
-    def picked(key: int) -> None:
-        pick.value = found()[key].id
-
-    search.on_value_change(lambda: refill(shown, columns, found()))
+def catalog(visit: Visit, choose: Callable[[str], None]) -> None:
+    """The list, folded; a click on a line takes it. Who has no mouse finds the same in the field above."""
+    columns = [
+        Column("id", visit.say("wizard.base"), lambda base: base.id),
+        Column("family", visit.say("catalog.family"), lambda base: base.family),
+        Column("size", visit.say("catalog.size"), lambda base: base.size, number=True),
+        Column("licence", visit.say("catalog.licence"), lambda base: base.licence),
+    ]
+    with ui.expansion(visit.say("wizard.catalog"), icon="list").classes("w-full"):
+        shown = table(columns, BASE_MODELS, title=visit.say("wizard.catalog"), on_click=lambda base: choose(base.id))
+        shown.classes("rw-clickable")

@@ -28,7 +28,7 @@ async def checked(visit: Visit, draft: Draft) -> None:
     """The place for all this; it listens to the draft."""
     place = ui.element("div").props('role="status"')
     figures = ui.element("div")
-    changes = 0
+    changes, said = 0, list[str]()
     busy = asyncio.Lock()
 
     async def look() -> bool:
@@ -42,6 +42,7 @@ async def checked(visit: Visit, draft: Draft) -> None:
         draft.ignored = {f"/{i.field.replace('.', '/')}": _no_effect(visit, "", i.because) for i in found.ignored}
         draft.mark()
         place.clear()
+        said[:] = found.advice
         with place:
             _verdict(visit, found)
         return found.valid
@@ -52,18 +53,18 @@ async def checked(visit: Visit, draft: Draft) -> None:
             figures.clear()
             with figures:
                 ui.label(visit.say("wizard.estimating")).classes("rw-help")
-            said, found = "", None
+            problem, found = "", None
             try:
                 found = (await visit.read(recipes.check, draft.to_yaml(), with_estimate=True)).estimate
             except UserError as error:
-                said = str(error)
+                problem = str(error)
             button.enable()
             figures.clear()
             with figures:
                 if found:
-                    _figures(visit, found)
-                elif said:
-                    ui.label(said).classes("rw-help")
+                    _figures(visit, found, said)
+                elif problem:
+                    ui.label(problem).classes("rw-help")
 
     async def again() -> None:
         sound = await look()
@@ -100,11 +101,11 @@ def _verdict(visit: Visit, found: Verdict) -> None:
     for line in found.advice:
         ui.label(line).classes("rw-help")
     if found.tokens_per_update:
-        ui.label(visit.say("wizard.update", tokens=units.amount(found.tokens_per_update))).classes("rw-help")
+        ui.label(visit.say("wizard.update_most", tokens=units.amount(found.tokens_per_update))).classes("rw-help")
 
 
-def _figures(visit: Visit, found: dict[str, Any]) -> None:
-    """What the run takes, and of what that is a part; a ~ where texts were only sampled."""
+def _figures(visit: Visit, found: dict[str, Any], said: list[str]) -> None:
+    """What the run takes, and of what that is a part; a ~ where texts were only sampled. ``said`` stands above."""
     needs, times, machine = found["needs"], found["times"], found["machine"]
     about = "" if found["dataset"] else "~ "
     free, whole = disk_usage(visit.studio.workspace.root).free, machine["memory"]
@@ -126,10 +127,10 @@ def _figures(visit: Visit, found: dict[str, Any]) -> None:
         Column("value", visit.say("wizard.about"), lambda row: row[1], number=True),
         Column("of", visit.say("wizard.of"), lambda row: row[2]),
     ]
-    table(columns, lines, title=visit.say("wizard.takes"))
+    table(columns, lines, title=visit.say("wizard.takes")).classes("rw-bar")
     for problem in found["problems"]:
         ui.label(str(problem)).classes("rw-state-failed")
-    for line in found["advice"]:
+    for line in (line for line in found["advice"] if line not in said):
         ui.label(line).classes("rw-help")
     chosen = [(k, v) for k, v in found["hyperparameters"].items() if v["origin"] == "recommended"]
     columns = [

@@ -9,7 +9,7 @@ import yaml
 from nicegui import background_tasks, ui
 
 from rewarm.studio.service import drafts, recipes, templates
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 KEEP_SECONDS = 0.6
 
@@ -89,10 +89,7 @@ class Draft:
 
     async def _tell(self, client: Any) -> None:
         with client:
-            try:
-                await self.visit.call(drafts.save_draft, self.value, self.key)
-            except Refused:
-                return
+            await self.visit.call(drafts.save_draft, self.value, self.key)
             for listener in [*self._of_step, *self._listeners]:
                 await listener()
 

@@ -59,9 +59,7 @@ async def choose_data(visit: Visit, draft: Draft) -> None:
     choice.props("outlined dense hide-bottom-space").classes("w-full")
     draft.fields["/base_model"] = choice
     ui.label(visit.say("wizard.base_help")).classes("rw-help")
-    ui.button(
-        visit.say("wizard.catalog"), icon="list", on_click=lambda: catalog(visit, choice.value, choice.set_value)
-    ).props("flat dense no-caps")
+    catalog(visit, choice.set_value)
     paths = [text.path for text in await visit.read(uploads.texts)]
     names = [known.name for known in await visit.read(connections.listed)]
     data = draft.part("data")
@@ -107,7 +105,7 @@ def _texts(
                 visit.say("wizard.name"),
                 value=str(text.get("name", "")),
                 on_change=lambda e: keep(text, "name", e.value),
-            ).props("hide-bottom-space")
+            ).props("outlined dense hide-bottom-space")
             draft.fields[f"{here}/path"] = (
                 ui.input(
                     visit.say("wizard.path"),
@@ -115,7 +113,7 @@ def _texts(
                     autocomplete=paths,
                     on_change=lambda e: keep_path(text, e.value),
                 )
-                .props("hide-bottom-space")
+                .props("outlined dense hide-bottom-space")
                 .classes("rw-grow")
             )
             if names:
@@ -123,12 +121,12 @@ def _texts(
                     {"": "–"} | {name: name for name in names},
                     value=known if (known := text.get("connection")) in names else "",
                     label=visit.say("wizard.connection"), on_change=lambda e: keep(text, "connection", e.value),
-                ).style("min-width: 120px")  # fmt: skip
+                ).props("outlined dense").style("min-width: 120px")  # fmt: skip
             if share:
                 ui.number(
                     visit.say("wizard.share"), value=_share(text), min=0.01, max=0.99, step=0.05,
                     on_change=lambda e: keep(text, "share", e.value),
-                ).style("width: 90px")  # fmt: skip
+                ).props("outlined dense").style("width: 90px")  # fmt: skip
             ui.button(icon="close", on_click=lambda: remove(text)).props(
                 f'flat round dense aria-label="{visit.say("wizard.remove")}"'
             )

@@ -1,9 +1,12 @@
-"""Tabs of a run: its checkpoints, and what each update reads."""
+"""Tabs of a run: what it read and made. Its checkpoints, its data, its report, its configuration."""
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
+from urllib.parse import quote
 
+import orjson
 from nicegui import ui
 
 from rewarm.core.errors import UserError
@@ -13,9 +16,11 @@ from rewarm.studio.context import Role
 from rewarm.studio.service import runs
 from rewarm.studio.service.runs import RunDetail
 from rewarm.studio.ui import units
-from rewarm.studio.ui.parts.dialog import asking
+from rewarm.studio.ui.parts.dialog import asking, busy
+from rewarm.studio.ui.parts.results import results
+from rewarm.studio.ui.parts.settings import flat
 from rewarm.studio.ui.parts.table import Column, table
-from rewarm.studio.ui.parts.text import command, empty, section
+from rewarm.studio.ui.parts.text import command, empty, section, told
 from rewarm.studio.ui.run.actions import resume
 from rewarm.studio.ui.visit import Visit
 
@@ -60,23 +65,19 @@ async def data_tab(visit: Visit, run: RunDetail) -> None:
     """What an update reads, as the model sees it: a block for each part of a document, which sees no other."""
     with ui.element("div").classes("rw-row rw-bar"):
         step = ui.number(visit.say("data.step"), value=1, min=1, precision=0).props("outlined dense").classes("rw-step")
-        ui.button(visit.say("hub.open"), on_click=lambda: look()).props("outline no-caps")
+        button = ui.button(visit.say("hub.open"), on_click=lambda: look()).props("outline no-caps")
     place = ui.element("div")
     command(visit, "").bind_text_from(step, "value", lambda n: f"rewarm runs data {run.id} --step {int(n or 1)}")
 
     async def look() -> None:
         place.clear()
-        with place:
-            waiting = ui.spinner(size="1.6em")
+        with busy(button), place:
             try:
-                found = await visit.read(runs.documents, run.id, int(step.value or 1))
+                _update(visit, await visit.read(runs.documents, run.id, int(step.value or 1)))
             except UserError as error:
                 empty(error.what, error.remedy or "")
-            else:
-                _update(visit, found)
-            waiting.delete()
 
-    await look()
+    ui.timer(0, look, once=True)
 
 
 def _update(visit: Visit, found: dict[str, Any]) -> None:
@@ -93,3 +94,57 @@ def segments(parts: list[dict[str, Any]]) -> None:
         with ui.element("div").classes("rw-segment"):
             ui.label(words.segment_title(part)).classes("rw-help")
             ui.label(part["text"]).classes("rw-code")
+
+
+async def report_tab(visit: Visit, run: RunDetail) -> None:
+    if not run.report:
+        empty(visit.say("report.none"), visit.say("report.none_next"))
+        return
+    address = f"/api/v1/runs/{quote(run.id)}/report"
+
+    async def recompute() -> None:
+        said.text = ""
+        with busy(button):
+            again = await visit.call(runs.recompute, run.id)
+            said.text = visit.say("report.recomputed", rows=again.rows, items=f"{again.items:,}")
+
+    with ui.element("div").classes("rw-row rw-bar"):
+        for form in ("html", "md", "json"):
+            ui.link(f"{visit.say('report.download')} {form}", f"{address}.{form}?download=true")
+        button = ui.button(visit.say("report.recompute"), on_click=recompute).props("outline no-caps dense")
+        said = ui.label().classes("rw-state-succeeded").props('role="status"')
+    path = await visit.read(runs.report_file, run.id, "json")
+    results(visit, orjson.loads(path.read_bytes()))
+    command(visit, f"rewarm report {run.id} --recompute")
+    section(visit.say("report.whole"))
+    frame = ui.element("iframe").classes("rw-report")
+    frame.props(f'src="{address}.html" sandbox="allow-scripts" title="{visit.say("tab.report")}"')
+
+
+async def configuration_tab(visit: Visit, run: RunDetail) -> None:
+    frozen = await visit.read(runs.frozen, run.id)
+    section(visit.say("configuration.recipe"))
+    ui.label(frozen.recipe).classes("rw-log rw-code")
+    if frozen.overrides:
+        section(visit.say("configuration.overrides"))
+        ui.label("\n".join(frozen.overrides)).classes("rw-log rw-code")
+    if frozen.resolved:
+        _resolved(visit, frozen.resolved)
+    command(visit, " ".join(["rewarm", "run", "recipe.yaml", *map(shlex.quote, frozen.overrides)]))
+
+
+def _resolved(visit: Visit, resolved: dict[str, Any]) -> None:
+    """Every hyperparameter with its value and why; then what else was settled: base, data, code, machine."""
+    values = resolved.get("hyperparameters", {})
+    columns = [
+        Column("name", visit.say("compare.setting"), lambda row: row[0]),
+        Column("value", visit.say("configuration.value"), lambda row: told(row[1]["value"]) or "–"),
+        Column("reason", visit.say("configuration.reason"), lambda row: row[1].get("reason", "")),
+    ]
+    section(visit.say("configuration.resolved"))
+    table(columns, list(values.items()), title=visit.say("configuration.resolved"))
+    rest = flat({key: value for key, value in resolved.items() if key != "hyperparameters"})
+    facts = [Column("name", visit.say("compare.setting"), lambda row: row[0])]
+    facts.append(Column("value", visit.say("configuration.value"), lambda row: told(row[1]) or "–"))
+    section(visit.say("configuration.facts"))
+    table(facts, list(rest.items()), title=visit.say("configuration.facts"))
