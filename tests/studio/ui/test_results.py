@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from rewarm.core.network import allow
 from rewarm.core.run import list_runs
 from rewarm.core.workspace import Workspace
 from tests.pipeline.conftest import make_bench
@@ -145,7 +146,7 @@ def test_a_version_gets_tags_an_alias_and_a_gate(page: Page, site: Site, run: st
     press(page, "Give it an alias")
     page.get_by_label("Alias, such as production").fill("production")
     expect(dialog(page).get_by_text("rewarm models alias tiny@1 production")).to_be_visible()
-    dialog(page).get_by_text("What it demands").last.click()
+    dialog(page).get_by_text("What it demands", exact=True).last.click()
     page.get_by_label("Gain above").fill("99")
     press(page, "Set what it demands")
     expect(page.get_by_text("Saved.")).to_be_visible()
@@ -164,7 +165,7 @@ def test_files_come_alone_and_as_one_archive(page: Page, site: Site, run: str) -
     page.goto(f"{site.url}/models/tiny@1")
     for link, name in (("config.json", "config.json"), (re.compile("Download all"), "tiny-1.tar")):
         with page.expect_download() as download:
-            page.get_by_role("link", name=link).click()
+            page.get_by_role("link", name=link, exact=True).click()
         assert download.value.suggested_filename == name and Path(download.value.path()).stat().st_size > 0
 
 
@@ -172,7 +173,7 @@ def test_a_model_is_imported_while_one_looks_on(page: Page, site: Site, run: str
     page.goto(f"{site.url}/models")
     press(page, "Import a model")
     page.get_by_label("Hub id or uploads/NAME").fill("uploads/elsewhere")
-    page.get_by_label("Name").fill("brought")
+    page.get_by_label("Name", exact=True).fill("brought")
     expect(dialog(page).get_by_text("rewarm models import uploads/elsewhere --name brought")).to_be_visible()
     dialog(page).get_by_role("button", name="Import a model").click()
     expect(page.locator(".rw-transfer").get_by_role("link", name="brought@1")).to_be_visible(timeout=120_000)
@@ -195,7 +196,7 @@ def test_a_bucket_opens_as_a_tree(page: Page, site: Site, run: str, store: Store
     store.put(f"law/{HOSTILE}/a.txt", HOSTILE.encode())
     store.put("law/b.jsonl", b'{"text": "nhang trem", "url": "u"}\n')
     store.connect(Workspace(site.home), "lake")
-    site.rewarm("connections", "test", "lake")
+    allow(Workspace(site.home), [store.address.partition("//")[2]])
     page.goto(f"{site.url}/data/connections/lake?uri=s3://{BUCKET}/")
     page.get_by_role("treeitem").filter(has_text="law/").click()
     page.get_by_text(f"{HOSTILE}/").click()

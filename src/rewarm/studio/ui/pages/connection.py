@@ -12,7 +12,7 @@ from nicegui.events import ValueChangeEventArguments
 from rewarm.core.errors import UserError
 from rewarm.studio.context import Role
 from rewarm.studio.service import connections
-from rewarm.studio.service.connections import Page
+from rewarm.studio.service.connections import EntryInfo
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.dialog import asking
 from rewarm.studio.ui.parts.documents import documents
@@ -20,8 +20,9 @@ from rewarm.studio.ui.parts.text import command, heading, section
 from rewarm.studio.ui.shell import page
 from rewarm.studio.ui.visit import Visit
 
-MORE = "\0more:"
-"""Begins the id of what asks for the rest of a folder; no address has such a character."""
+MORE = "\0"
+"""Begins the id of the line that stands for the rest of a folder; no address has such a character."""
+Node = dict[str, Any]
 
 
 @page("/data/connections/{name}", "hub.connections")
@@ -69,80 +70,56 @@ def _place(name: str, uri: str) -> str:
 
 async def _browse(visit: Visit, name: str, uri: str) -> None:
     """Folders open where they stand; a file shows how its documents begin."""
-    folder = uri if uri.endswith("/") else uri.rpartition("/")[0] + "/"
-    with ui.element("div").classes("rw-split"):
-        with ui.element("div").classes("rw-paper"):
-            nodes = _nodes(visit, folder, await visit.read(connections.browse, name, folder))
-            if not nodes:
-                ui.label(visit.say("hub.nothing")).classes("rw-quiet")
-            tree = ui.tree(nodes).props(f'aria-label="{visit.say("hub.entry")}" no-transition')
-        shown = ui.element("div").classes("rw-preview").props('role="status"')
-    line = command(visit, f"rewarm connections browse {name} {shlex.quote(folder)}")
+    root = uri if uri.endswith("/") else uri.rpartition("/")[0] + "/"
+    folders: dict[str, list[Node]] = {root: [_line(MORE + root, visit.say("hub.loading"))]}
+    following: dict[str, str | None] = {}
+    """Of a folder that was opened, what its next page begins behind."""
+
+    async def fill(uri: str) -> None:
+        """Put what lies there, or more of it, in the place of the line that stood for it."""
+        found = await visit.call(connections.browse, name, uri, after=following.get(uri))
+        following[uri] = found.after
+        lines = [node(entry) for entry in found.entries]
+        if found.after is not None or not lines:
+            lines.append(_line(MORE + uri, visit.say("hub.more" if lines else "hub.nothing")))
+        folders[uri][-1:] = lines
+
+    def node(entry: EntryInfo) -> Node:
+        if entry.bytes is not None:
+            return _line(entry.uri, f"{entry.name} · {units.size(entry.bytes)}", "description")
+        id = entry.uri.rstrip("/") + "/"
+        folders[id] = [_line(MORE + id, visit.say("hub.loading"))]
+        return {**_line(id, f"{entry.name}/", "folder"), "children": folders[id], "selectable": False}
 
     async def expand(event: ValueChangeEventArguments) -> None:
         for id in event.value:
-            node = _find(nodes, id)
-            if node and node["children"] and node["children"][0]["id"] == MORE + id:
-                await fill(node["children"], id, None)
-
-    async def fill(children: list[dict[str, Any]], uri: str, after: str | None) -> None:
-        """Put what lies there in the place of the line that stood for it."""
-        found = await visit.call(connections.browse, name, uri, after=after)
-        children[-1:] = _nodes(visit, uri, found) or [{"id": f"{MORE}none:{uri}", "label": visit.say("hub.nothing")}]
-        tree.props["nodes"] = nodes
+            if id in folders and id not in following:
+                await fill(id)
         tree.update()
 
     async def select(event: ValueChangeEventArguments) -> None:
         id = str(event.value or "")
         if id.startswith(MORE):
-            around, after = _around(nodes, id)
-            await fill(around, id.removeprefix(MORE).rpartition("\0")[0], after)
-        elif id and not id.endswith("/"):
+            await fill(id.removeprefix(MORE))
+            tree.update()
+        elif id:
             line.text = f"rewarm connections preview {name} {shlex.quote(id)}"
             await _preview(visit, shown, name, id)
 
-    tree.on_expand(expand)
-    tree.on_select(select)
+    await fill(root)
+    with ui.element("div").classes("rw-split"):
+        with ui.element("div").classes("rw-paper"):
+            tree = ui.tree(folders[root], on_select=select, on_expand=expand)
+            tree.props(f'aria-label="{visit.say("hub.entry")}" no-transition')
+        with ui.element("div").classes("rw-preview").props('role="status"') as shown:
+            ui.label(visit.say("hub.choose_file")).classes("rw-quiet")
+    line = command(visit, f"rewarm connections browse {name} {shlex.quote(root)}")
     if not uri.endswith("/"):
         await _preview(visit, shown, name, uri)
-    else:
-        with shown:
-            ui.label(visit.say("hub.choose_file")).classes("rw-quiet")
 
 
-def _nodes(visit: Visit, uri: str, found: Page) -> list[dict[str, Any]]:
-    """Entries as a tree has them; a folder holds a line that is replaced when it is opened."""
-    made: list[dict[str, Any]] = []
-    for entry in found.entries:
-        if entry.bytes is None:
-            id = entry.uri.rstrip("/") + "/"
-            waiting = {"id": MORE + id, "label": visit.say("hub.loading"), "selectable": False}
-            made.append(
-                {"id": id, "label": f"{entry.name}/", "icon": "folder", "children": [waiting], "selectable": False}
-            )
-        else:
-            made.append(
-                {"id": entry.uri, "label": f"{entry.name}  ·  {units.size(entry.bytes)}", "icon": "description"}
-            )
-    if found.after is not None:
-        made.append({"id": f"{MORE}{uri}\0{found.after}", "label": visit.say("hub.more"), "after": found.after})
-    return made
-
-
-def _find(nodes: list[dict[str, Any]], id: str) -> dict[str, Any] | None:
-    for node in nodes:
-        if node["id"] == id:
-            return node
-        if (found := _find(node.get("children", []), id)) is not None:
-            return found
-    return None
-
-
-def _around(nodes: list[dict[str, Any]], id: str) -> tuple[list[dict[str, Any]], str | None]:
-    """The list that ends in the node ``id``, and what follows the last entry in it."""
-    if nodes and nodes[-1]["id"] == id:
-        return nodes, nodes[-1].get("after")
-    return next((found for node in nodes if (found := _around(node.get("children", []), id))[0]), ([], None))
+def _line(id: str, label: str, icon: str = "") -> Node:
+    return {"id": id, "label": label, **({"icon": icon} if icon else {})}
 
 
 async def _preview(visit: Visit, place: ui.element, name: str, uri: str) -> None:

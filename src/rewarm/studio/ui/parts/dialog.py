@@ -31,7 +31,7 @@ def asking(
     It closes once that is done; where a verb refused, it stays with what was typed.
     """
     with ui.dialog(value=True) as dialog, ui.card().classes("rw-dialog"):
-        dialog.on("hide", dialog.delete)
+        dialog.props(f'aria-label="{title}"').on("hide", dialog.delete)
         section(title)
         yield
 

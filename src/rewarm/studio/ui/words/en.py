@@ -225,7 +225,6 @@ WORDS: dict[str, str] = {
     "pipelines.updated": "Changed",
     "pipelines.start": "Start",
     "pipelines.edit": "Edit",
-    "pipelines.clone": "Clone",
     "pipelines.delete": "Delete",
     "pipelines.delete_text": "Its runs stay. Type its name to delete it.",
     "pipelines.runs": "Its runs",

@@ -222,7 +222,6 @@ WORDS: dict[str, str] = {
     "pipelines.updated": "Sửa lúc",
     "pipelines.start": "Chạy",
     "pipelines.edit": "Sửa",
-    "pipelines.clone": "Nhân bản",
     "pipelines.delete": "Xóa",
     "pipelines.delete_text": "Các lần chạy vẫn còn. Gõ tên để xóa.",
     "pipelines.runs": "Các lần chạy",
