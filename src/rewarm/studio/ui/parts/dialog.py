@@ -31,11 +31,18 @@ def asking(
     It closes once that is done; where a verb refused, it stays with what was typed.
     """
     with ui.dialog(value=True) as dialog, ui.card().classes("rw-dialog"):
-        dialog.props(f'aria-label="{title}"').on("hide", dialog.delete)
+        dialog.props(f'aria-label="{title}"').on("hide", lambda: closed())
         section(title)
         yield
+        visit.alert = ui.label().classes("rw-state-failed").props('role="alert"')
+
+        def closed() -> None:
+            visit.alert = None
+            dialog.delete()
 
         async def go() -> None:
+            if visit.alert:
+                visit.alert.text = ""
             with busy(button):
                 await act()
                 dialog.close()
