@@ -95,13 +95,13 @@ async def _browse(visit: Visit, name: str, uri: str) -> None:
         for id in event.value:
             if id in folders and id not in following:
                 await fill(id)
-        tree.update()
+        tree.props["nodes"] = folders[root]  # of which it holds a copy
 
     async def select(event: ValueChangeEventArguments) -> None:
         id = str(event.value or "")
         if id.startswith(MORE):
             await fill(id.removeprefix(MORE))
-            tree.update()
+            tree.props["nodes"] = folders[root]
         elif id:
             line.text = f"rewarm connections preview {name} {shlex.quote(id)}"
             await _preview(visit, shown, name, id)
