@@ -109,11 +109,8 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
 def _stages(x: Execution, first: str | None) -> Execution:
     run, log = x.run, x.log
     sweep(run.path)
-    stage = first if first is None or first in STAGES else "train"
-    for name in STAGES[STAGES.index(stage) :] if stage else ():
-        run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
-    if stage in STAGES[: STAGES.index("train") + 1]:
-        _set_aside(run.checkpoints, after=-1 if first == stage else step_of(Path(first)))
+    if first:
+        _begin_at(run, first)
     with own_devices(x), telling(x) as notice:
         for stage in ORDER:
             log.stage = stage.name
@@ -132,6 +129,15 @@ def _stages(x: Execution, first: str | None) -> Execution:
             x.facts[stage.name] = facts
             notice()
     return x
+
+
+def _begin_at(run: Run, first: str) -> None:
+    """Forget what is to be done again: the stages from this one on, or what was trained behind this checkpoint."""
+    stage = STAGES.index(first if first in STAGES else "train")
+    for name in STAGES[stage:]:
+        run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
+    if stage <= STAGES.index("train"):
+        _set_aside(run.checkpoints, after=step_of(Path(first)))
 
 
 def _tell(x: Execution, stage: dict[str, object]) -> None:

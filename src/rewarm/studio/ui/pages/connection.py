@@ -91,13 +91,13 @@ async def _browse(visit: Visit, name: str, uri: str) -> None:
         folders[id] = [_line(MORE + id, visit.say("hub.loading"))]
         return {**_line(id, f"{entry.name}/", "folder"), "children": folders[id], "selectable": False}
 
-    async def expand(event: ValueChangeEventArguments) -> None:
+    async def expand(event: ValueChangeEventArguments[list[str]]) -> None:
         for id in event.value:
             if id in folders and id not in following:
                 await fill(id)
         tree.props["nodes"] = folders[root]  # of which it holds a copy
 
-    async def select(event: ValueChangeEventArguments) -> None:
+    async def select(event: ValueChangeEventArguments[str | None]) -> None:
         id = str(event.value or "")
         if id.startswith(MORE):
             await fill(id.removeprefix(MORE))

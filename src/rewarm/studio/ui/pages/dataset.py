@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 from nicegui import ui
@@ -25,7 +26,7 @@ async def dataset(visit: Visit, hash: str) -> None:
     heading(f"{visit.say('hub.dataset')} {found.dataset[:12]}", visit.date(found.made))
     section(visit.say("hub.sources"))
     heads, rows = words.data_rows([text.figures for text in found.texts])
-    columns = [Column(f"c{at}", head, lambda row, at=at: row[at], number=at > 1) for at, head in enumerate(heads)]
+    columns = [Column(f"c{at}", head, itemgetter(at), number=at > 1) for at, head in enumerate(heads)]
     table(columns, rows, title=visit.say("hub.sources"))
     for note in found.notes:
         ui.label(note).classes("rw-help")
@@ -54,9 +55,7 @@ def _dropped(visit: Visit, texts: list[TextFigures]) -> None:
     if samples:
         section(visit.say("hub.dropped"))
         titles = (visit.say("hub.text"), visit.say("hub.rule"), visit.say("hub.begins"), visit.say("hub.where"))
-        columns = [
-            Column(f"c{at}", title, lambda row, at=at: row[at]) for at, title in zip((0, 1, 3, 2), titles, strict=True)
-        ]
+        columns = [Column(f"c{at}", title, itemgetter(at)) for at, title in zip((0, 1, 3, 2), titles, strict=True)]
         table(columns, samples, title=visit.say("hub.dropped"))
 
 

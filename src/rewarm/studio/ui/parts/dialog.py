@@ -41,7 +41,7 @@ def asking(
             dialog.delete()
 
         async def go() -> None:
-            if visit.alert:
+            if visit.alert is not None:
                 visit.alert.text = ""
             with busy(button):
                 await act()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from nicegui import ui
@@ -25,12 +26,9 @@ def results(visit: Visit, report: Mapping[str, Any]) -> None:
                 ui.label(line.figure).classes("rw-figure" + (" rw-state-failed" if bad else ""))
                 ui.label(line.interval).classes("rw-help")
                 ui.label(line.text).classes("rw-help")
-    columns = [
-        Column(name, visit.say(f"model.{name}"), lambda cells, at=at: cells[at], number=at > 2)
-        for at, name in enumerate(HEADS)
-    ]
+    columns = [Column(name, visit.say(f"model.{name}"), itemgetter(at), number=at > 2) for at, name in enumerate(HEADS)]
     table(columns, [words.result_cells(row) for row in report["rows"]], title=visit.say("model.results"))
     for title, heads, cells in words.task_tables(report["rows"]):
         section(title)
-        named = [Column(f"c{at}", head, lambda row, at=at: row[at], number=at > 0) for at, head in enumerate(heads)]
+        named = [Column(f"c{at}", head, itemgetter(at), number=at > 0) for at, head in enumerate(heads)]
         table(named, cells, title=title)

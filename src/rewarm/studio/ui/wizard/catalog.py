@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from nicegui import ui
 
@@ -51,7 +51,7 @@ BASE_MODELS = [
 ]
 
 
-def catalog(visit: Visit, choose: Callable[[str], None]) -> None:
+def catalog(visit: Visit, choose: Callable[[str], Any]) -> None:
     """The list, folded; a click on a line takes it. Who has no mouse finds the same in the field above."""
     columns = [
         Column("id", visit.say("wizard.base"), lambda base: base.id),
