@@ -28,7 +28,7 @@ def test_the_steps_say_what_a_run_takes_and_where_it_differs(page: Page, site: S
     press(page, "Next")
     page.get_by_text("Open base models").click()
     page.get_by_role("cell", name="Qwen/Qwen3-0.6B-Base", exact=True).click()
-    expect(page.get_by_label("Base model")).to_have_value(re.compile("Qwen/Qwen3-0.6B-Base"))
+    expect(page.get_by_role("combobox", name="Base model")).to_have_value(re.compile("Qwen/Qwen3-0.6B-Base"))
     press(page, "Next")
     page.get_by_role("tab", name="Advanced").click()
     page.get_by_role("textbox", name="Advanced").fill(recipe.replace("./model", str(tmp_path / "model")))

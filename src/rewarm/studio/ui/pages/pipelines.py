@@ -19,13 +19,14 @@ from rewarm.studio.ui.visit import Visit
 from rewarm.studio.ui.wizard import steps
 from rewarm.studio.ui.wizard.checking import checked
 from rewarm.studio.ui.wizard.draft import Draft
+from rewarm.studio.ui.wizard.review import review
 
 STEPS: dict[str, Callable[[Visit, Draft], Awaitable[None]]] = {
     "template": steps.choose_template,
     "model": steps.choose_data,
     "training": steps.configure,
     "others": steps.tell_whom,
-    "review": steps.review,
+    "review": review,
 }
 
 
