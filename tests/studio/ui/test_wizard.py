@@ -36,7 +36,6 @@ def test_the_steps_say_what_a_run_takes_and_where_it_differs(page: Page, site: S
     page.get_by_role("tab", name="Form").click()
     page.get_by_text("LoRA", exact=True).click()
     expect(page.locator(".rw-ignored")).to_have_text(re.compile('has no effect: finetuning_type is "full"'))
-    press(page, "Estimate tokens, memory, time")
     figures = page.locator('[aria-label="What the run takes"]')
     for line in (r"Tokens to train on~ [\d.]+ k", r"Updates~ \d+", r"Memory~ [\d.]+ MB", r"Disk~ [\d.]+ MB"):
         expect(figures).to_contain_text(re.compile(line), timeout=90_000)

@@ -132,8 +132,8 @@ async def events_tab(visit: Visit, run: RunDetail) -> None:
 def _event_text(visit: Visit, event: dict[str, Any]) -> str:
     """The words first, then whatever else stands in the event."""
     kind = event["kind"]
-    if kind == "checkpoint":
-        took = units.duration(event["seconds"])
+    if kind == "checkpoint" and "bytes" in event:
+        took = units.duration(event.get("seconds"))
         return f"{event['path'].rpartition('/')[2]} · {units.size(event['bytes'])} · {took}"
     if kind == "state":
         return " · ".join(filter(None, [visit.say(f"state.{event['state']}"), event.get("reason")]))
