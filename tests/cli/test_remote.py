@@ -195,4 +195,4 @@ def test_every_command_answers_or_says_that_it_is_local() -> None:
     assert set(_VERBS) <= commands
     local = {name for name in commands - set(_VERBS) if name[0] not in _LOCAL}
     data = {("data", "build"), ("data", "cloze"), ("data", "preview"), ("data", "thresholds")}
-    assert local == {("models", "seen"), ("compare",), ("recommend",), *data}
+    assert local == {("models", "seen"), ("recommend",), *data}

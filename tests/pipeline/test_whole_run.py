@@ -254,6 +254,20 @@ def test_a_training_that_was_given_up_is_in_no_figure(bench: Bench) -> None:
     assert not list(run.path.glob("checkpoints.before-*"))  # what the new training took the place of
 
 
+def test_training_goes_on_from_a_chosen_checkpoint_to_the_same_weights(bench: Bench) -> None:
+    assert bench.rewarm("run", "recipe.yaml").returncode == 0
+    run = bench.run()
+    before, first, *later = weights(run), *sorted(run.checkpoints.iterdir(), key=lambda path: int(path.name[5:]))
+    assert later
+    refused = bench.rewarm("resume", "last", "--from", "step-1")
+    assert refused.returncode == 2 and first.name in refused.stderr
+    done = bench.rewarm("resume", "last", "--from", first.name)
+    assert done.returncode == 0, done.stdout + done.stderr
+    begun = [event["value"] for event, _ in read_events(run.events) if event.get("name") == "training from step"]
+    assert begun == [0, int(first.name[5:])]
+    assert weights(run) == before and not list(run.path.glob("checkpoints.before-*"))
+
+
 def test_where_a_run_begins_again_is_remembered_when_it_is_killed(bench: Bench) -> None:
     assert bench.rewarm("run", "recipe.yaml").returncode == 0
     run = bench.run()

@@ -207,11 +207,12 @@ def runs_logs(client: Client, run: str, follow: bool, as_json: bool) -> None:
 
 
 def report(client: Client, run: str, form: str, recompute: bool, as_json: bool) -> None:
-    if recompute:
-        raise UserError("--recompute works where the run lies: a Studio gives no items away")
     found = _find(client, run)
     form = "json" if as_json else form
-    if form == "table":
+    if recompute:
+        again = client.get(f"/runs/{found}/recomputed")
+        say(f"{again['rows']} rows computed again from {again['items']:,} items: all are as the report says")
+    elif form == "table":
         _print_report(client, found)
     elif form == "html":
         path = Path(f"{found}.html")
@@ -221,6 +222,15 @@ def report(client: Client, run: str, form: str, recompute: bool, as_json: bool) 
         sys.stdout.write(plain(b"".join(client.read(f"/runs/{found}/report.{form}")).decode()))
     else:
         raise UserError(f"there is no format {form!r}", remedy="take one of: table, md, json, html")
+
+
+def compare(client: Client, before: str, after: str, as_json: bool) -> None:
+    from rewarm.cli.results import print_comparison
+    from rewarm.cli.show import print_json
+
+    names = [name if name == "base" or "@" in name else _find(client, name) for name in (before, after)]
+    found = client.get("/runs/compare", before=names[0], after=names[1])
+    print_json(found) if as_json else print_comparison(found)
 
 
 def _print_report(client: Client, run: str) -> None:
@@ -510,6 +520,7 @@ _VERBS: dict[tuple[str, ...], Callable[..., None]] = {
     ("resume",): resume,
     ("stop",): stop,
     ("report",): report,
+    ("compare",): compare,
     ("runs", "ls"): runs_ls,
     ("runs", "show"): runs_show,
     ("runs", "data"): runs_data,

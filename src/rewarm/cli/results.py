@@ -41,7 +41,7 @@ def report(
         remedy = f"rewarm runs logs -f {found.id}" if state in LIVE else f"rewarm resume {found.id}"
         raise UserError(f"has no report yet: {state}", where=found.id, remedy=remedy)
     if recompute:
-        _recompute(found)
+        _recompute(found, as_json)
     elif form == "table":
         print_result(found)
     elif form == "html":
@@ -52,7 +52,7 @@ def report(
         sys.stdout.write(plain(_report_file(found, _FILES[form]).decode()))
 
 
-def _recompute(run: Run) -> None:
+def _recompute(run: Run, as_json: bool) -> None:
     """Raise ``DataError`` where the report does not say what its items say."""
     from rewarm.report import items
 
@@ -62,6 +62,9 @@ def _recompute(run: Run) -> None:
     if wrong := items.differences(told, rows):
         raise DataError("the report is not what its items say:\n" + "\n".join(wrong), where=run.report / "report.json")
     scored = sum(row["n"] for row in rows)
+    if as_json:
+        print_json({"rows": len(rows), "items": scored})
+        return
     say(f"{len(rows)} rows computed again from {scored:,} items: all are as the report says")
 
 
@@ -71,7 +74,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare two results, on the documents and items that both were scored on."""
-    from rewarm.report import items, words
+    from rewarm.report import items
     from rewarm.report.compare import headline
 
     later = _run_of(after)
@@ -82,11 +85,15 @@ def compare(
     scores = items.read_scores(kept), items.read_scores(later.results / "evaluate.json")
     rows, notes = items.compare_scores(_read_report(later), *scores)
     found = {"before": before, "after": after, "rows": rows, "headline": headline(rows), "notes": notes}
-    if as_json:
-        print_json(found)
-        return
-    print_rows(found, f"{before} and {after}")
-    for line in (*words.verdicts(rows), *words.notes(rows), *notes):
+    print_json(found) if as_json else print_comparison(found)
+
+
+def print_comparison(found: dict[str, Any]) -> None:
+    """What ``rewarm compare`` found."""
+    from rewarm.report import words
+
+    print_rows(found, f"{found['before']} and {found['after']}")
+    for line in (*words.verdicts(found["rows"]), *words.notes(found["rows"]), *found["notes"]):
         say(line)
 
 

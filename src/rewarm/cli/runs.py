@@ -33,8 +33,9 @@ def resume(
         str | None,
         typer.Option(
             "--from",
-            metavar="STAGE",
-            help=f"Do this stage and those after it again. There are: {', '.join(STAGES)}.",
+            metavar="STAGE|CHECKPOINT",
+            help=f"Do this stage and those after it again ({', '.join(STAGES)}), or train on from this checkpoint "
+            "(step-100); later checkpoints are given up.",
         ),
     ] = None,
     detach: Detach = False,
@@ -44,9 +45,9 @@ def resume(
     ] = False,
 ) -> None:
     """Go on with a run that was stopped, failed or lost; finished stages are kept."""
-    if from_stage is not None and from_stage not in STAGES:
-        raise UserError(f"there is no stage {from_stage!r}", remedy=f"take one of: {', '.join(STAGES)}")
     found = find_run(Workspace.default(), run)
+    if from_stage is not None:
+        found.check_beginning(from_stage)
     raise typer.Exit(begin(found, ["--from", from_stage] if from_stage else [], detach, take_over))
 
 

@@ -59,6 +59,16 @@ class Run:
         """The name in the id."""
         return self.id.partition("-")[2].rpartition("-")[0]
 
+    def check_beginning(self, first: str) -> None:
+        """Raise ``UserError`` unless the run can begin again from ``first``: a stage, or a checkpoint (step-100)."""
+        if first not in STAGES and not (first.startswith("step-") and (self.checkpoints / first).is_dir()):
+            kept = ", ".join(path.name for path in sorted(self.checkpoints.glob("step-*"), key=lambda p: len(p.name)))
+            raise UserError(
+                f"there is no stage or checkpoint {first[:100]!r}",
+                where=self.id,
+                remedy=f"take one of: {', '.join(STAGES)}" + (f"; or {kept}" if kept else ""),
+            )
+
     def stage_record(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
 

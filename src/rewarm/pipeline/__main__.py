@@ -1,4 +1,4 @@
-"""``python -m rewarm.pipeline RUN [--from STAGE]``: goes through the stages of one run.
+"""``python -m rewarm.pipeline RUN [--from STAGE or CHECKPOINT]``: goes through the stages of one run.
 
 This is the process that a run is. The terminal and the Studio start it and read what it appends to
 ``events.jsonl``; neither has to live while it does. Where torchrun starts several, the first is the run and the
@@ -33,6 +33,7 @@ from rewarm.pipeline.publish import PUBLISH
 from rewarm.pipeline.ranks import dismiss
 from rewarm.pipeline.trackers import telling
 from rewarm.pipeline.train import TRAIN
+from rewarm.train.checkpoint import list_checkpoints, step_of
 from rewarm.train.job import is_out_of_memory
 from rewarm.train.parallel import launched
 
@@ -42,7 +43,9 @@ ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m rewarm.pipeline", description=__doc__)
     parser.add_argument("run", type=Path, help="the run directory")
-    parser.add_argument("--from", dest="first", choices=STAGES, help="run this stage and those after it again")
+    parser.add_argument(
+        "--from", dest="first", help="run this stage, or training from this checkpoint on, and what follows"
+    )
     parser.add_argument("--hangs", type=int, nargs=2, default=(0, -1), help=argparse.SUPPRESS)  # see begin_again
     options = parser.parse_args(arguments)
     logging.basicConfig(
@@ -52,6 +55,8 @@ def main(arguments: list[str]) -> int:
         rank.end([str(options.run)])
     run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads
     try:
+        if options.first:
+            run.check_beginning(options.first)
         with sole_process(run):
             return attempt(run, options.first, tuple(options.hangs))
     except UserError as error:
@@ -113,12 +118,8 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
 def _stages(x: Execution, first: str | None) -> Execution:
     run, log = x.run, x.log
     sweep(run.path)
-    for name in STAGES[STAGES.index(first) :] if first else ():
-        run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
-    if first in STAGES[: STAGES.index("baseline") + 1]:
-        shutil.rmtree(run.path / "pilot", ignore_errors=True)
-    if first in STAGES[: STAGES.index("train") + 1]:
-        _set_aside(run.checkpoints)  # else training would go on from its own end
+    if first:
+        _begin_at(run, first)
     with own_devices(x), telling(x) as notice:
         for stage in ORDER:
             log.stage = stage.name
@@ -139,14 +140,29 @@ def _stages(x: Execution, first: str | None) -> Execution:
     return x
 
 
+def _begin_at(run: Run, first: str) -> None:
+    """Forget what is to be done again: the stages from this one on, or what was trained behind this checkpoint."""
+    stage = STAGES.index(first if first in STAGES else "train")
+    for name in STAGES[stage:]:
+        run.stage_record(name).unlink(missing_ok=True)  # at once: an attempt that is killed is remembered so
+    if stage <= STAGES.index("baseline"):
+        shutil.rmtree(run.path / "pilot", ignore_errors=True)
+    if stage <= STAGES.index("train"):
+        _set_aside(run.checkpoints, after=step_of(Path(first)))
+
+
 def _tell(x: Execution, stage: dict[str, object]) -> None:
     x.with_space("the record", lambda: x.log.result("stage", stage))
 
 
-def _set_aside(checkpoints: Path) -> None:
-    if checkpoints.is_dir():
-        numbers = [int(path.name.rpartition("-")[2]) for path in _given_up(checkpoints)]
-        checkpoints.rename(checkpoints.with_name(f"{checkpoints.name}.before-{max(numbers, default=0) + 1}"))
+def _set_aside(checkpoints: Path, after: int) -> None:
+    """Give up the checkpoints behind this step: else training would go on from its own end."""
+    numbers = [int(path.name.rpartition("-")[2]) for path in _given_up(checkpoints)]
+    aside = checkpoints.with_name(f"{checkpoints.name}.before-{max(numbers, default=0) + 1}")
+    for path in list_checkpoints(checkpoints):
+        if step_of(path) > after:
+            aside.mkdir(exist_ok=True)
+            path.rename(aside / path.name)
 
 
 def _given_up(checkpoints: Path) -> list[Path]:

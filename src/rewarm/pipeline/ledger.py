@@ -25,8 +25,6 @@ from rewarm.hub.models import list_models
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.load import recipe_of
 from rewarm.recipe.pilot import with_choice
-from rewarm.train.checkpoint import list_checkpoints, read_state
-from rewarm.train.guard import was_skipped
 
 
 class Order(NamedTuple):
@@ -60,9 +58,12 @@ def order_of(run: Run) -> Order:
     rewinds: list[tuple[int, int]] = []
     if trained is not None:
         rows, rewinds = trained["facts"]["rows_per_step"], trained["facts"]["rewinds"]
-    elif there := list_checkpoints(run.checkpoints):
-        state = read_state(there[-1])
-        rows, rewinds = state["identity"]["rows of an update"], state["skipped"]
+    else:
+        from rewarm.train.checkpoint import list_checkpoints, read_state  # and torch, seconds that few questions need
+
+        if there := list_checkpoints(run.checkpoints):
+            state = read_state(there[-1])
+            rows, rewinds = state["identity"]["rows of an update"], state["skipped"]
     return Order(build_plan(recipe, dataset, values), rows, rewinds)
 
 
@@ -74,7 +75,15 @@ def documents_of(run: Run, step: int) -> tuple[list[Segment], bool]:
         raise UserError(f"there is no step {step}", where=run.id, remedy=f"take one from 1 to {steps}")
     rows = range((step - 1) * order.rows_per_step, min(step * order.rows_per_step, order.plan.total_rows))
     found = list(itertools.chain.from_iterable(segments_of(order.plan, row) for row in rows))
-    return found, not was_skipped(order.rewinds, step)
+    return found, not _left_no_trace(order, step)
+
+
+def _left_no_trace(order: Order, step: int) -> bool:
+    if not order.rewinds:
+        return False
+    from rewarm.train.guard import was_skipped  # and torch
+
+    return was_skipped(order.rewinds, step)
 
 
 def mark_of(given: str) -> bytes:
@@ -137,4 +146,4 @@ def _steps(workspace: Workspace, run: str, source: str, document: int) -> list[i
     order = order_of(found)
     rows = order.plan.rows_with(source, document)
     steps = {row // order.rows_per_step + 1 for row in rows}
-    return sorted(s for s in steps if s <= trained["facts"]["steps"] and not was_skipped(order.rewinds, s))
+    return sorted(s for s in steps if s <= trained["facts"]["steps"] and not _left_no_trace(order, s))

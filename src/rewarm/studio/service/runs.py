@@ -20,6 +20,7 @@ from rewarm.core.errors import Conflict, NotFound, UserError
 from rewarm.core.run import STAGES, Run, create_run, read_launch
 from rewarm.core.states import LIVE
 from rewarm.core.storage import bytes_of
+from rewarm.hub import models as hub
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service import recipes
 from rewarm.studio.service.engine import ask
@@ -85,6 +86,23 @@ class Frozen(BaseModel):
     resolved: dict[str, Any] | None = Field(
         description="every value with its origin; hashes of data, base and code; the machine; null until it is resolved"
     )
+
+
+class Recomputed(BaseModel):
+    """The report says what its items say."""
+
+    rows: int
+    items: int = Field(description="that were read again")
+
+
+class Comparison(BaseModel):
+    """Two results on what both were scored on."""
+
+    before: str = Field(examples=["legal-vi@1"])
+    after: str = Field(examples=["legal-vi@2"])
+    rows: list[dict[str, Any]] = Field(description="as in a report")
+    headline: dict[str, Any]
+    notes: list[str] = Field(description="what was left out")
 
 
 def start(studio: Studio, user: User, pipeline: str, overrides: Sequence[str] = (), *, priority: int = 0) -> RunDetail:
@@ -168,17 +186,17 @@ def stop(studio: Studio, user: User, id: str, reason: str = "") -> RunDetail:
 
 
 def resume(studio: Studio, user: User, id: str, from_stage: str | None = None, *, priority: int = 0) -> RunDetail:
-    """Let a run go on where it ended, or from the beginning of a stage; it waits in the queue first.
+    """Let a run go on where it ended, from the beginning of a stage or from a checkpoint; it waits in the queue first.
 
     Raises:
         Conflict: if it is live already.
     """
     user.check(Role.editor)
     run = find(studio, id)
-    if from_stage is not None and from_stage not in STAGES:
-        raise UserError(f"there is no stage {from_stage!r}", remedy=f"take one of: {', '.join(STAGES)}")
+    if from_stage is not None:
+        run.check_beginning(from_stage)
     if from_stage is None and run.status().state == "succeeded":
-        raise Conflict("this run has succeeded", where=id, remedy="name the stage to begin again from")
+        raise Conflict("this run has succeeded", where=id, remedy="name the stage or checkpoint to begin again from")
     read_launch(run)
     enqueue(run, ["--from", from_stage] if from_stage else [], priority, user.name)
     _index(studio, user, run, "resume", {"from": from_stage})
@@ -346,6 +364,30 @@ def report_file(studio: Studio, user: User, id: str, form: str) -> Path:
     if not path.is_file():
         raise NotFound("this run has no report yet", where=id)
     return path
+
+
+def recompute(studio: Studio, user: User, id: str) -> Recomputed:
+    """Compute the report's table again from the kept items. Raises ``UserError`` naming what is not as it says."""
+    report_file(studio, user, id, "json")
+    return Recomputed.model_validate(ask(studio.workspace, ["report", id, "--recompute"], seconds=600))
+
+
+def compare(studio: Studio, user: User, before: str, after: str) -> Comparison:
+    """Two results on the documents and items that both were scored on; see ``rewarm compare``.
+
+    Args:
+        before: a run, a version, or base.
+        after: a run or a version.
+
+    Raises:
+        NotFound: one of them is not there. UserError: they have nothing in common.
+    """
+    for name in (before, after):
+        if "@" in name:
+            hub.find(studio.workspace.models, name)
+        elif name != "base" or name == after:
+            find(studio, name)
+    return Comparison.model_validate(ask(studio.workspace, ["compare", before, after], seconds=600))
 
 
 def find(studio: Studio, id: str) -> Run:

@@ -56,6 +56,11 @@ def list_settings(studio: Studio, user: User) -> dict[str, dict[str, Any]]:
     return {name: get_setting(studio, user, name) for name in sorted(_MODELS)}
 
 
+def schema(name: str) -> dict[str, Any]:
+    """JSON Schema of a setting. Raises ``NotFound``."""
+    return _model(name).model_json_schema()
+
+
 def get_setting(studio: Studio, user: User, name: str) -> dict[str, Any]:
     """Raises ``NotFound`` if there is no such setting."""
     user.check(Role.administrator)

@@ -24,7 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 class Refused(Exception):  # noqa: N818  (what happened, not a mistake of ours)
-    """A verb said no, and the user has been told."""
+    """A verb said no, and the user has been told: what was to follow does not, and nobody has to catch it."""
+
+
+logging.getLogger("nicegui").addFilter(lambda record: not isinstance(record.msg, Refused))
 
 
 class Visit:
@@ -38,6 +41,8 @@ class Visit:
         self.zone = _zone(unquote(request.cookies.get("rewarm_zone", "UTC")))
         self.dark = {"dark": True, "light": False}.get(request.cookies.get("rewarm_theme", ""))
         self.session: str | None = request.state.session
+        self.alert: ui.label | None = None
+        """Where an open dialog says what was refused; elsewhere it is a notice."""
 
     def say(self, key: str, **values: Any) -> str:
         return say(self.language, key, **values)
@@ -76,6 +81,9 @@ class Visit:
         else:
             logger.error("a page failed", exc_info=error)
             said = self.say("error.inside")
+        if self.alert is not None:
+            self.alert.text = said
+            return
         ui.notify(said, type="negative", timeout=0, close_button=self.say("button.close"), multi_line=True)
 
     def date(self, seconds: float) -> str:

@@ -13,10 +13,11 @@ from rewarm.studio.api.errors import documented
 from rewarm.studio.api.routes.pipelines import Confirm, Priority, Text
 from rewarm.studio.api.routes.recipe import Overrides, Recipe
 from rewarm.studio.service import runs as verbs
-from rewarm.studio.service.runs import Checkpoint, Frozen, RunDetail, RunSummary
+from rewarm.studio.service.runs import Checkpoint, Comparison, Frozen, Recomputed, RunDetail, RunSummary
 
 router = routes("/runs", "runs")
 States = Annotated[list[str] | None, Query(alias="state", max_length=20, description="one or several states")]
+Compared = Annotated[str, Query(max_length=200, examples=["legal-vi@1"])]
 Form = Annotated[Literal["html", "md", "json"], Path()]
 _TYPES = {"html": "text/html", "md": "text/markdown", "json": "application/json"}
 _SANDBOX = (
@@ -42,8 +43,11 @@ class Stop(BaseModel):
 
 class Resume(BaseModel):
     model_config = ConfigDict(extra="forbid")
-    from_stage: Literal["prepare", "baseline", "train", "evaluate", "publish"] | None = Field(
-        None, description="do this stage and those after it again"
+    from_stage: str | None = Field(
+        None,
+        max_length=40,
+        pattern="^(prepare|baseline|train|evaluate|publish|step-[0-9]{1,12})$",
+        description="do this stage and those after it again; or train on from this checkpoint",
     )
     priority: Priority = 0
 
@@ -80,6 +84,12 @@ def list_runs(
 def start(studio: TheStudio, user: Editor, body: NewRun) -> RunDetail:
     """Start a run of a recipe that is saved nowhere."""
     return verbs.start_recipe(studio, user, body.recipe, body.overrides, priority=body.priority)
+
+
+@router.get("/compare", responses=documented(404, 507))
+def compare(studio: TheStudio, user: Viewer, before: Compared, after: Compared) -> Comparison:
+    """Two results on what both were scored on: runs or versions; ``before`` may be base."""
+    return verbs.compare(studio, user, before, after)
 
 
 @router.get("/{run}", responses=documented(404))
@@ -150,6 +160,12 @@ def documents(
 ) -> dict[str, Any]:
     """Which documents went into an update, or will; known once the text is prepared."""
     return verbs.documents(studio, user, run, step)
+
+
+@router.get("/{run}/recomputed", responses=documented(404, 507))
+def recompute(run: str, studio: TheStudio, user: Viewer) -> Recomputed:
+    """Compute the report's table again from the kept items; 422 names what is not as the report says."""
+    return verbs.recompute(studio, user, run)
 
 
 @router.get(

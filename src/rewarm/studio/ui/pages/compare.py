@@ -2,54 +2,118 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
 from urllib.parse import quote
 
+import orjson
 from nicegui import ui
 
-from rewarm.studio.service import metrics, runs
+from rewarm.core.errors import NotFound
+from rewarm.report import words
+from rewarm.studio.service import metrics, models, runs
 from rewarm.studio.service.metrics import MOST_RUNS
+from rewarm.studio.service.runs import RunSummary
 from rewarm.studio.ui.parts.chart import Chart, line_of
-from rewarm.studio.ui.parts.runs import change
+from rewarm.studio.ui.parts.dialog import busy
+from rewarm.studio.ui.parts.results import results
+from rewarm.studio.ui.parts.settings import differences
 from rewarm.studio.ui.parts.table import Column, table
-from rewarm.studio.ui.parts.text import heading, section
+from rewarm.studio.ui.parts.text import command, heading, section
 from rewarm.studio.ui.shell import page
 from rewarm.studio.ui.visit import Visit
 
 
 @page("/compare", "compare.title", wide=True)
-async def compare(visit: Visit, run: str = "") -> None:
-    """``run`` holds the ids with commas between, so that the address can be kept and sent."""
+async def compare(visit: Visit, run: str = "", before: str = "", after: str = "") -> None:
+    """``run`` holds the ids with commas between, so that the address can be kept and sent; so can the other two."""
     heading(visit.say("compare.title"))
     known = await visit.read(runs.list_runs, limit=500)
     chosen = [found for id in run.split(",")[:MOST_RUNS] if (found := next((r for r in known if r.id == id), None))]
     choice = ui.select(
         [r.id for r in known], multiple=True, value=[r.id for r in chosen], label=visit.say("compare.choose")
     )
-    choice.props("use-chips outlined dense").classes("w-full")
+    choice.props("use-chips outlined dense").classes("w-full rw-bar")
     choice.on("popup-hide", lambda: ui.navigate.to(f"/compare?run={quote(','.join(choice.value), safe=',')}"))
     if len(chosen) < 2:
         ui.label(visit.say("compare.none")).classes("rw-quiet")
-        return
+    else:
+        await _beside(visit, chosen)
+    await _pair(visit, known, before, after)
+
+
+async def _beside(visit: Visit, chosen: list[RunSummary]) -> None:
     await _curves(visit, chosen)
     section(visit.say("compare.differences"))
-    await _differences(visit, chosen)
+    resolved = {r.id: (await visit.read(runs.frozen, r.id)).resolved or {} for r in chosen}
+    if not differences(visit, resolved, visit.say("compare.differences")):
+        ui.label(visit.say("compare.same")).classes("rw-quiet")
     section(visit.say("compare.results"))
-    columns = [
-        Column("id", visit.say("run.id"), lambda r: r.id, link=lambda r: f"/runs/{quote(r.id)}"),
-        Column("gain", visit.say("run.gain"), lambda r: change(r.headline, "gain"), number=True),
-        Column("forgetting", visit.say("run.forgetting"), lambda r: change(r.headline, "forgetting"), number=True),
-        Column("version", visit.say("run.version"), lambda r: r.version or "–"),
+    await _side_by_side(visit, chosen)
+
+
+async def _side_by_side(visit: Visit, chosen: list[RunSummary]) -> None:
+    """A line for each text and task that any of them was scored on, a column for each run."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for r in chosen:
+        with contextlib.suppress(NotFound):
+            report = orjson.loads((await visit.read(runs.report_file, r.id, "json")).read_bytes())
+            for row in map(words.result_cells, report["rows"]):
+                found.setdefault(f"{row[0]} · {row[2]}", {})[r.id] = row
+    columns = [Column("task", visit.say("model.task"), lambda pair: pair[0])]
+    for at, r in enumerate(chosen):
+        columns.append(Column(f"of{at}", r.id, lambda pair, id=r.id: _cell(pair[1].get(id)), number=True))  # type: ignore[misc]
+    if found:
+        table(columns, list(found.items()), title=visit.say("compare.results"))
+    else:
+        ui.label(visit.say("compare.no_results")).classes("rw-quiet")
+
+
+def _cell(row: list[str] | None) -> str:
+    return f"{row[3]} → {row[4]} ({row[7]})" if row else "–"
+
+
+async def _pair(visit: Visit, known: list[RunSummary], before: str, after: str) -> None:
+    """Two results on what both were scored on: the pairs that no report holds."""
+    section(visit.say("compare.pair"))
+    ui.label(visit.say("compare.pair_text")).classes("rw-help")
+    scored = [r.id for r in known if r.headline]
+    published = [
+        version.model for version in await visit.read(models.list_versions, limit=200) if version.run in scored
     ]
-    table(columns, chosen, title=visit.say("compare.results"))
+    names = [*published, *scored]
+    with ui.element("div").classes("rw-row rw-bar"):
+        first = ui.select(["base", *names], value=before if before in ("base", *names) else "base")
+        second = ui.select(names, value=after if after in names else next(iter(names), None))
+        for select, word in ((first, "before"), (second, "after")):
+            select.props(f'outlined dense label="{visit.say(f"compare.{word}")}"').classes("rw-choice")
+        button = ui.button(visit.say("compare.go"), on_click=lambda: go()).props("no-caps")
+    place = ui.element("div")
+    shown = command(visit, "")
+    for select in (first, second):
+        shown.bind_text_from(select, "value", lambda _: f"rewarm compare {first.value} {second.value or 'AFTER'}")
+
+    async def go() -> None:
+        place.clear()
+        with busy(button), place:
+            found = await visit.call(runs.compare, str(first.value), str(second.value))
+            results(visit, found.model_dump())
+            for note in found.notes:
+                ui.label(note).classes("rw-help")
+
+    if before and after:
+        ui.timer(0, go, once=True)
 
 
-async def _curves(visit: Visit, chosen: list[runs.RunSummary]) -> None:
+async def _curves(visit: Visit, chosen: list[RunSummary]) -> None:
     names = sorted({m.name for r in chosen for m in await visit.read(metrics.metrics, r.id)})
     if not names:
         return
     first = "train/loss" if "train/loss" in names else names[0]
-    select = ui.select(names, value=first, label=visit.say("compare.metric"), with_input=True).props("outlined dense")
+    select = (
+        ui.select(names, value=first, label=visit.say("compare.metric"), with_input=True)
+        .props("outlined dense")
+        .classes("rw-search rw-bar")
+    )
     chart = Chart(visit, first, [line_of(r.id, first, r.id) for r in chosen], height=360)
 
     def change_metric() -> None:
@@ -59,25 +123,3 @@ async def _curves(visit: Visit, chosen: list[runs.RunSummary]) -> None:
         )
 
     select.on_value_change(change_metric)
-
-
-async def _differences(visit: Visit, chosen: list[runs.RunSummary]) -> None:
-    settings = [_flat((await visit.read(runs.frozen, r.id)).resolved or {}) for r in chosen]
-    keys = sorted({key for one in settings for key in one})
-    different = [key for key in keys if len({str(one.get(key, "–")) for one in settings}) > 1]
-    if not different:
-        ui.label(visit.say("compare.same")).classes("rw-quiet")
-        return
-    columns = [Column("key", visit.say("compare.setting"), lambda key: key)]
-    for number, (r, one) in enumerate(zip(chosen, settings, strict=True)):
-        columns.append(Column(f"run{number}", r.id, lambda key, one=one: str(one.get(key, "–"))[:200]))  # type: ignore[misc]
-    table(columns, different, title=visit.say("compare.differences"))
-
-
-def _flat(tree: Any, path: str = "") -> dict[str, Any]:
-    """``{"hyperparameters.epochs": 2}``; of a value that carries its origin, the value."""
-    if isinstance(tree, dict) and "value" in tree and "origin" in tree:
-        return _flat(tree["value"], path)
-    if isinstance(tree, dict):
-        return {k: v for key, value in tree.items() for k, v in _flat(value, f"{path}.{key}".lstrip(".")).items()}
-    return {path: tree}

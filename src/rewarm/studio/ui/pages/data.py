@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from nicegui import ui
 from nicegui.element import Element
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +14,9 @@ from rewarm.core.errors import UserError
 from rewarm.studio.context import Role
 from rewarm.studio.service import connections, datasets, uploads
 from rewarm.studio.ui import units
-from rewarm.studio.ui.parts.table import Column, refill, table
+from rewarm.studio.ui.parts.dialog import asking
+from rewarm.studio.ui.parts.documents import documents
+from rewarm.studio.ui.parts.table import Column, table
 from rewarm.studio.ui.parts.text import command, empty, heading, section
 from rewarm.studio.ui.shell import page
 from rewarm.studio.ui.visit import Refused, Visit
@@ -68,8 +69,21 @@ async def _connections(visit: Visit) -> None:
 
 
 def _connect(visit: Visit) -> None:
-    """The dialog: kept only when the server answered to a test, or the user insists by saving."""
-    with ui.dialog(value=True) as dialog, ui.card().classes("rw-dialog"):
+    """The dialog; a wrong field is named."""
+
+    async def save() -> None:
+        values = {f: inputs[f].value for f in FIELDS[kind.value] if inputs[f].value}
+        try:
+            made: Any = TypeAdapter(Connection).validate_python({"kind": kind.value, **values})
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            field = next((part for part in reversed(first["loc"]) if part in inputs), "")
+            visit.tell(UserError(first["msg"], where=visit.say(f"hub.{field}") if field else None))
+            raise Refused from error
+        await visit.call(connections.add, name.value or "", made)
+        ui.navigate.to(f"/data/connections/{quote(name.value)}")
+
+    with asking(visit, visit.say("hub.connect"), visit.say("hub.save"), save):
         name = ui.input(visit.say("hub.name")).classes("w-full")
         kind = ui.select({"s3": "S3", "hf": "Hugging Face", "http": "HTTP"}, value="s3", label=visit.say("hub.kind"))
         kind.classes("w-full")
@@ -80,92 +94,6 @@ def _connect(visit: Visit) -> None:
             given.props('autocomplete="off"').bind_visibility_from(kind, "value", kinds.__contains__)
             inputs[field] = given
         ui.label(visit.say("hub.endpoint_help")).classes("rw-quiet")
-
-        async def save() -> None:
-            values = {f: inputs[f].value for f in FIELDS[kind.value] if inputs[f].value}
-            try:
-                made: Any = TypeAdapter(Connection).validate_python({"kind": kind.value, **values})
-            except ValidationError as error:
-                first = error.errors(include_input=False)[0]
-                field = next((part for part in reversed(first["loc"]) if part in inputs), "")
-                visit.tell(UserError(first["msg"], where=visit.say(f"hub.{field}") if field else None))
-                return
-            try:
-                await visit.call(connections.add, name.value or "", made)
-            except Refused:
-                return
-            ui.navigate.to(f"/data/connections/{quote(name.value)}")
-
-        with ui.element("div").classes("rw-row"):
-            ui.button(visit.say("hub.save"), on_click=save).props("no-caps")
-            ui.button(visit.say("button.cancel"), on_click=dialog.close).props("flat no-caps")
-
-
-@page("/data/connections/{name}", "hub.connections")
-async def connection(visit: Visit, name: str, uri: str = "") -> None:
-    known = next((c for c in await visit.read(connections.listed) if c.name == name), None)
-    if known is None:
-        await visit.read(connections.browse, name)  # says that there is none
-        return
-    heading(known.name, " · ".join(filter(None, [known.kind, known.endpoint, known.problem])))
-    uri = uri or ("s3://" if known.kind == "s3" else "")
-    with ui.element("div").classes("rw-row"):
-        address = ui.input(visit.say("hub.address"), value=uri).props("dense outlined").classes("rw-search")
-        ui.button(visit.say("hub.open"), on_click=lambda: ui.navigate.to(_place(name, address.value or ""))).props(
-            "outline no-caps"
-        )
-
-        async def test() -> None:
-            try:
-                answered = await visit.call(connections.test, name, address.value or None)
-            except Refused:
-                return
-            said = visit.say("hub.test_good", entries=answered.entries, seconds=f"{answered.seconds:.2f} s")
-            ui.notify(said, type="positive")
-
-        ui.button(visit.say("hub.test"), on_click=test).props("outline no-caps")
-    command(visit, f"rewarm connections test {name}")
-    if uri:
-        await _browse(visit, name, uri)
-
-
-def _place(name: str, uri: str) -> str:
-    return f"/data/connections/{quote(name)}?uri={quote(uri, safe='')}"
-
-
-async def _browse(visit: Visit, name: str, uri: str) -> None:
-    """A folder as a table, a file as its first documents."""
-    if not uri.endswith("/"):
-        section(visit.say("hub.preview"))
-        found = await visit.read(connections.preview, name, uri)
-        _documents(found.documents)
-        return
-    listing = await visit.read(connections.browse, name, uri)
-    entries = list(listing.entries)
-    columns = [
-        Column("name", visit.say("hub.entry"), lambda e: e.name + ("" if e.bytes is not None else "/"),
-               link=lambda e: _place(name, e.uri if e.bytes is not None else e.uri.rstrip("/") + "/")),
-        Column("size", visit.say("run.size"), lambda e: "" if e.bytes is None else units.size(e.bytes), number=True),
-    ]  # fmt: skip
-    if uri.count("/") > 2 and (above := uri.rstrip("/").rpartition("/")[0] + "/") != "s3://":
-        ui.link(visit.say("hub.up"), _place(name, above))
-    shown = table(columns, entries, title=uri)
-
-    async def more() -> None:
-        nonlocal listing
-        listing = await visit.call(connections.browse, name, uri, after=listing.after)
-        entries.extend(listing.entries)
-        refill(shown, columns, entries)
-        button.visible = listing.after is not None
-
-    button = ui.button(visit.say("hub.more"), on_click=more).props("flat no-caps")
-    button.visible = listing.after is not None
-
-
-def _documents(found: list[dict[str, Any]]) -> None:
-    for document in found:
-        text = document.get("text")
-        ui.label(text if isinstance(text, str) else str(document)).classes("rw-log rw-code rw-short")
 
 
 async def _uploads(visit: Visit) -> None:
@@ -201,17 +129,20 @@ async def uploaded(visit: Visit, text: str) -> None:
     ]
     table(columns, found.files, title=visit.say("hub.files"))
     section(visit.say("hub.preview"))
-    _documents((await visit.read(uploads.preview_text, text)).documents)
+    documents(visit, (await visit.read(uploads.preview_text, text)).documents)
     if visit.may(Role.editor):
+        ui.button(visit.say("hub.delete"), on_click=lambda: _delete(visit, text)).props(
+            "outline no-caps color=negative"
+        )
 
-        async def delete() -> None:
-            try:
-                await visit.call(uploads.delete_text, text)
-            except Refused:
-                return
-            ui.navigate.to("/data")
 
-        ui.button(visit.say("hub.delete"), on_click=delete).props("outline no-caps color=negative")
+def _delete(visit: Visit, text: str) -> None:
+    async def delete() -> None:
+        await visit.call(uploads.delete_text, text)
+        ui.navigate.to("/data")
+
+    with asking(visit, visit.say("hub.delete"), visit.say("hub.delete"), delete, danger=True):
+        ui.label(visit.say("hub.delete_text"))
 
 
 async def _datasets(visit: Visit) -> None:
@@ -239,25 +170,3 @@ async def _datasets(visit: Visit) -> None:
 
 def _count(value: int | None) -> str:
     return "–" if value is None else units.amount(value)
-
-
-@page("/data/datasets/{hash}", "hub.dataset")
-async def dataset(visit: Visit, hash: str) -> None:
-    found = await visit.read(datasets.show, hash)
-    heading(f"{visit.say('hub.dataset')} {found.dataset[:12]}", visit.date(found.made))
-    for note in found.notes:
-        ui.label(note).classes("rw-quiet")
-    columns = [
-        Column("what", visit.say("hub.step"), lambda row: row[0]),
-        Column("documents", visit.say("hub.documents"), lambda row: f"{row[1]:,}", number=True),
-    ]
-    for text in found.texts:
-        section(f"{text.name}: {visit.say('hub.waterfall')}")
-        table(columns, text.waterfall, title=text.name)
-        if samples := text.figures.get("samples"):
-            with ui.expansion(visit.say("hub.samples")).classes("w-full"):
-                ui.label(orjson.dumps(samples, option=orjson.OPT_INDENT_2).decode()).classes("rw-log rw-code")
-    used = [*found.used_by.runs, *found.used_by.versions]
-    if used:
-        ui.label(f"{visit.say('hub.used')}: {', '.join(used)}").classes("rw-quiet")
-    command(visit, f"rewarm data show {found.dataset[:12]}")

@@ -10,21 +10,23 @@ from nicegui import ui
 from rewarm.studio.context import Role
 from rewarm.studio.service import drafts, pipelines, runs
 from rewarm.studio.service.pipelines import Pipeline
+from rewarm.studio.ui.parts.dialog import busy, confirm
 from rewarm.studio.ui.parts.runs import columns as run_columns
 from rewarm.studio.ui.parts.table import Column, refill, table
 from rewarm.studio.ui.parts.text import command, empty, heading, section
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 from rewarm.studio.ui.wizard import steps
 from rewarm.studio.ui.wizard.checking import checked
 from rewarm.studio.ui.wizard.draft import Draft
+from rewarm.studio.ui.wizard.review import review
 
 STEPS: dict[str, Callable[[Visit, Draft], Awaitable[None]]] = {
     "template": steps.choose_template,
     "model": steps.choose_data,
     "training": steps.configure,
     "others": steps.tell_whom,
-    "review": steps.review,
+    "review": review,
 }
 
 
@@ -89,37 +91,18 @@ async def one_pipeline(visit: Visit, name: str) -> None:
 
 def _actions(visit: Visit, found: Pipeline) -> None:
     async def start() -> None:
-        button.disable()  # a second click starts no second run
-        try:
+        with busy(button):  # a second click starts no second run
             made = await visit.call(runs.start, found.name)
-        except Refused:
-            button.enable()
-            return
         ui.navigate.to(f"/runs/{quote(made.id)}")
+
+    def delete() -> None:
+        line = f'curl -sX DELETE "$URL/api/v1/pipelines/{quote(found.name)}?confirm={quote(found.name)}" -H "$AUTH"'
+        confirm(visit, visit.say("pipelines.delete_text"), found.name, pipelines.delete, line, "/pipelines")
 
     with ui.element("div").classes("rw-row"):
         button = ui.button(visit.say("pipelines.start"), on_click=start).props("no-caps")
         ui.link(visit.say("pipelines.edit"), f"/pipelines/new?edit={quote(found.name)}").classes("rw-link")
-        ui.button(visit.say("pipelines.delete"), on_click=lambda: _delete(visit, found)).props(
-            "outline no-caps dense color=negative"
-        )
-
-
-def _delete(visit: Visit, found: Pipeline) -> None:
-    with ui.dialog(value=True) as dialog, ui.card().classes("rw-dialog"):
-        ui.label(visit.say("pipelines.delete_text"))
-        typed = ui.input(found.name).classes("w-full")
-
-        async def delete() -> None:
-            try:
-                await visit.call(pipelines.delete, found.name, typed.value or "")
-            except Refused:
-                return
-            ui.navigate.to("/pipelines")
-
-        with ui.element("div").classes("rw-row"):
-            ui.button(visit.say("pipelines.delete"), on_click=delete, color="negative").props("no-caps")
-            ui.button(visit.say("button.cancel"), on_click=dialog.close).props("flat no-caps")
+        ui.button(visit.say("pipelines.delete"), on_click=delete).props("outline no-caps dense color=negative")
 
 
 @page("/pipelines/new", "wizard.title")
@@ -147,13 +130,9 @@ async def wizard(visit: Visit, base_model: str = "", edit: str = "") -> None:
     await checked(visit, draft)
 
     async def finish() -> None:
-        save.disable()
         draft.settle()
-        try:
+        with busy(save):
             made = await _save(visit, draft, edit)
-        except Refused:
-            save.enable()
-            return
         ui.navigate.to(f"/pipelines/of/{quote(made.name)}")
 
     async def anew() -> None:

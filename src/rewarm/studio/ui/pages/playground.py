@@ -12,7 +12,7 @@ from rewarm.studio.service import completions, models
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.text import command, empty, heading, section
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 
 class Writing(Element, component="../parts/writing.js"):
@@ -92,10 +92,7 @@ async def _engines(visit: Visit) -> None:
                 ui.label("–").classes("rw-quiet")
 
     async def end(id: str) -> None:
-        try:
-            await visit.call(completions.end_engine, id)
-        except Refused:
-            return
+        await visit.call(completions.end_engine, id)
         await look()
 
     await look()

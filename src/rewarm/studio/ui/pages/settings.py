@@ -6,20 +6,20 @@ import platform
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from nicegui import ui
 from pydantic import ValidationError
 
 import rewarm
 from rewarm.core.errors import UserError
 from rewarm.studio.context import Role
-from rewarm.studio.service import accounts, audit, connections, housekeeping, notifications, settings
+from rewarm.studio.service import audit, connections, housekeeping, notifications, settings
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.form import form
 from rewarm.studio.ui.parts.table import Column, refill, table
-from rewarm.studio.ui.parts.text import command, heading, section
+from rewarm.studio.ui.parts.text import command, heading, section, told
+from rewarm.studio.ui.settings import people
 from rewarm.studio.ui.shell import page
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 
 @page("/settings", "nav.settings")
@@ -33,125 +33,6 @@ async def all_settings(visit: Visit, tab: str = "account") -> None:
             if name == tab:
                 link.props('aria-current="page"')
     await shown[tab](visit)
-
-
-async def _account(visit: Visit) -> None:
-    section(visit.say("settings.password"))
-    with ui.element("div").classes("rw-row"):
-        old = ui.input(visit.say("settings.old"), password=True).props("dense outlined")
-        new = ui.input(visit.say("settings.new"), password=True).props("dense outlined")
-
-        async def set_password() -> None:
-            try:
-                await visit.call(accounts.set_password, new.value or "", old.value or None, visit.session or "")
-            except Refused:
-                return
-            old.value = new.value = ""
-            ui.notify(visit.say("settings.saved"), type="positive")
-
-        ui.button(visit.say("settings.set"), on_click=set_password).props("no-caps")
-    command(visit, f"rewarm studio password {visit.user.name}")
-    section(visit.say("settings.tokens"))
-    await _tokens(visit)
-
-
-async def _tokens(visit: Visit) -> None:
-    columns = [
-        Column("name", visit.say("settings.token_name"), lambda t: t.name),
-        Column("role", visit.say("settings.role"), lambda t: t.role),
-        Column("expires", visit.say("settings.expires"), lambda t: visit.date(t.expires) if t.expires else "–"),
-        Column("used", visit.say("settings.used"), lambda t: visit.date(t.used) if t.used else "–"),
-    ]
-    found = await visit.read(accounts.list_tokens)
-    shown = table(columns, found, title=visit.say("settings.tokens"))
-    once = ui.label().classes("rw-code")
-    with ui.element("div").classes("rw-row rw-act"):
-        name = ui.input(visit.say("settings.token_name"), value="program").props("dense outlined")
-        roles = [role for role in Role if visit.may(role)]
-        role = ui.select({r: r.value for r in roles}, value=roles[0], label=visit.say("settings.role"))
-        days = ui.number(visit.say("settings.days"), min=0.01).props("dense outlined")
-
-        async def make() -> None:
-            try:
-                made = await visit.call(accounts.add_token, name.value or "", role.value, days.value)
-            except Refused:
-                return
-            once.text = f"{visit.say('settings.once')} {made.token}"
-            await again()
-
-        ui.button(visit.say("settings.make"), on_click=make).props("no-caps")
-    with ui.element("div").classes("rw-row") as removing:
-        gone = ui.select({}, label=visit.say("settings.tokens")).props("dense outlined").style("min-width: 160px")
-
-        async def remove() -> None:
-            if gone.value is None:
-                return
-            try:
-                await visit.call(accounts.remove_token, gone.value)
-            except Refused:
-                return
-            await again()
-
-        ui.button(visit.say("settings.remove"), on_click=remove).props("outline no-caps color=negative")
-
-    async def again() -> None:
-        found = await visit.read(accounts.list_tokens)
-        refill(shown, columns, found)
-        gone.set_options({token.id: token.name for token in found}, value=None)
-        removing.visible = bool(found)
-
-    await again()
-    command(visit, f"rewarm studio token {visit.user.name}")
-
-
-async def _users(visit: Visit) -> None:
-    columns = [
-        Column("name", visit.say("settings.user"), lambda u: u.name),
-        Column("role", visit.say("settings.role"), lambda u: u.role),
-        Column("email", visit.say("settings.email"), lambda u: u.email or "–"),
-        Column("state", visit.say("run.state"), lambda u: visit.say("settings.disabled") if u.disabled else ""),
-        Column("created", visit.say("models.created"), lambda u: visit.date(u.created)),
-    ]
-    shown = table(columns, [], title=visit.say("settings.users"))
-    once = ui.label().classes("rw-code")
-    roles = {role: role.value for role in Role}
-    with ui.element("div").classes("rw-row rw-act"):
-        name = ui.input(visit.say("settings.user")).props("dense outlined")
-        email = ui.input(visit.say("settings.email")).props("dense outlined")
-        role = ui.select(roles, value=Role.editor, label=visit.say("settings.role")).props("dense outlined")
-
-        async def add() -> None:
-            await act(accounts.add_user, name.value or "", role.value, email.value or None)
-
-        ui.button(visit.say("settings.add_user"), on_click=add).props("no-caps")
-    with ui.element("div").classes("rw-row"):
-        who = ui.select([], label=visit.say("settings.user")).props("dense outlined").style("min-width: 160px")
-        other = ui.select(roles, label=visit.say("settings.role")).props("dense outlined").style("min-width: 140px")
-        for word, verb in (
-            ("set", lambda: act(accounts.change_user, who.value, other.value)),
-            ("link", lambda: act(accounts.new_link, who.value)),
-            ("disable", lambda: act(accounts.change_user, who.value, None, True)),
-            ("enable", lambda: act(accounts.change_user, who.value, None, False)),
-        ):
-            ui.button(visit.say(f"settings.{word}"), on_click=verb).props("outline no-caps dense")
-
-    async def act(verb: Callable[..., Any], *arguments: Any) -> None:
-        if arguments[0] is None:
-            return
-        try:
-            made = await visit.call(verb, *arguments)
-        except Refused:
-            return
-        once.text = f"{visit.say('settings.once')} {made.url}" if isinstance(made, accounts.Link) else ""
-        await again()
-
-    async def again() -> None:
-        found = await visit.read(accounts.list_users)
-        refill(shown, columns, found)
-        who.set_options([user.name for user in found], value=who.value)
-
-    await again()
-    command(visit, "rewarm studio link USER")
 
 
 async def _mail(visit: Visit) -> None:
@@ -168,10 +49,7 @@ async def _mail(visit: Visit) -> None:
         address = ui.input(visit.say("settings.test_to")).props("dense outlined")
 
         async def test() -> None:
-            try:
-                await visit.call(notifications.test_mail, address.value or "")
-            except Refused:
-                return
+            await visit.call(notifications.test_mail, address.value or "")
             ui.notify(visit.say("settings.tested"), type="positive")
 
         ui.button(visit.say("settings.test"), on_click=test).props("outline no-caps")
@@ -185,10 +63,7 @@ async def _keep(visit: Visit, model: Any, value: dict[str, Any], verb: Callable[
         first = error.errors(include_input=False)[0]
         visit.tell(UserError(first["msg"], where=".".join(map(str, first["loc"]))))
         return None
-    try:
-        kept = await visit.call(verb, made)
-    except Refused:
-        return None
+    kept = await visit.call(verb, made)
     ui.notify(visit.say("settings.saved"), type="positive")
     return kept
 
@@ -215,17 +90,11 @@ async def _webhooks(visit: Visit) -> None:
         which = ui.select([], label=visit.say("settings.webhooks")).props("dense outlined").style("min-width: 160px")
 
         async def test() -> None:
-            try:
-                await visit.call(notifications.test_webhook, which.value or "")
-            except Refused:
-                return
+            await visit.call(notifications.test_webhook, which.value or "")
             ui.notify(visit.say("settings.tested"), type="positive")
 
         async def remove() -> None:
-            try:
-                await visit.call(notifications.remove_webhook, which.value or "")
-            except Refused:
-                return
+            await visit.call(notifications.remove_webhook, which.value or "")
             await again()
 
         ui.button(visit.say("settings.test"), on_click=test).props("outline no-caps dense")
@@ -255,7 +124,7 @@ async def _storage(visit: Visit) -> None:
 
 
 async def _rules(visit: Visit) -> None:
-    """Whatever is registered as a setting, as JSON: few people touch these, and each has its limits checked."""
+    """Whatever is registered as a setting, each with its limits checked."""
     network = await visit.read(connections.network_rules)
     section(visit.say("settings.network"))
     hosts = ui.textarea(value="\n".join(network.allow)).props(
@@ -270,25 +139,26 @@ async def _rules(visit: Visit) -> None:
     ui.button(visit.say("settings.save"), on_click=allow).props("outline no-caps dense")
     for name, value in (await visit.read(settings.list_settings)).items():
         section(name)
-        text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
-        shown = ui.textarea(value=text).props(f'outlined autogrow input-class="rw-code" aria-label="{name}"')
-        shown.classes("w-full")
-        ui.button(visit.say("settings.save"), on_click=lambda n=name, t=shown: _put(visit, n, t)).props(
-            "outline no-caps dense"
-        )
+        _rule(visit, name, settings.schema(name), value)
 
 
-async def _put(visit: Visit, name: str, text: ui.textarea) -> None:
-    try:
-        value = orjson.loads(text.value or "{}")
-    except orjson.JSONDecodeError as error:
-        visit.tell(UserError(f"this is not JSON: {error.msg}", where=name))
-        return
-    try:
+def _rule(visit: Visit, name: str, schema: dict[str, Any], value: dict[str, Any]) -> None:
+    """A form of the setting's own fields, and of those that one of them holds."""
+    form(schema["properties"], value, lambda: None)
+    for field, kind in schema["properties"].items():
+        if "$ref" in kind:
+            ui.label(field).classes("rw-strong")
+            form(
+                schema["$defs"][kind["$ref"].rpartition("/")[2]]["properties"],
+                value.setdefault(field, {}),
+                lambda: None,
+            )
+
+    async def save() -> None:
         await visit.call(settings.put_setting, name, value)
-    except Refused:
-        return
-    ui.notify(visit.say("settings.saved"), type="positive")
+        ui.notify(visit.say("settings.saved"), type="positive")
+
+    ui.button(visit.say("settings.save"), on_click=save).props("outline no-caps dense")
 
 
 async def _audit(visit: Visit) -> None:
@@ -297,7 +167,7 @@ async def _audit(visit: Visit) -> None:
         Column("user", visit.say("settings.user"), lambda e: e.user),
         Column("action", visit.say("settings.action"), lambda e: e.action),
         Column("object", visit.say("settings.object"), lambda e: e.object),
-        Column("detail", visit.say("settings.detail"), lambda e: orjson.dumps(e.detail).decode()[:300]),
+        Column("detail", visit.say("settings.detail"), lambda e: told(e.detail)[:300]),
     ]
     with ui.element("div").classes("rw-row"):
         by = ui.input(visit.say("settings.user")).props("dense outlined clearable debounce=300")
@@ -330,8 +200,8 @@ async def _about(visit: Visit) -> None:
 
 
 TABS: dict[str, Callable[[Visit], Awaitable[None]]] = {
-    "account": _account,
-    "users": _users,
+    "account": people.account,
+    "users": people.users,
     "mail": _mail,
     "webhooks": _webhooks,
     "storage": _storage,

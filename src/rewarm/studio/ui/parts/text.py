@@ -21,14 +21,15 @@ def section(text: str) -> None:
         ui.label(text)
 
 
-def command(visit: Visit, line: str) -> None:
-    """The same action in the terminal, to copy."""
+def command(visit: Visit, line: str) -> ui.label:
+    """The same action in the terminal, to copy: the text that is copied is the label's."""
     with ui.element("div").classes("rw-command").props(f'role="group" aria-label="{visit.say("command.title")}"'):
         ui.label("$").classes("rw-quiet")
-        ui.label(line).classes("rw-code")
-        ui.button(icon="content_copy", on_click=lambda: _copy(visit, line)).props(
+        shown = ui.label(line).classes("rw-code")
+        ui.button(icon="content_copy", on_click=lambda: _copy(visit, shown.text)).props(
             f'flat round dense size=sm aria-label="{visit.say("command.copy")}"'
         )
+    return shown
 
 
 def _copy(visit: Visit, line: str) -> None:
@@ -43,6 +44,18 @@ def empty(what: str, next_step: str, action: str = "", target: str = "") -> None
         ui.label(next_step).classes("rw-quiet")
         if action:
             ui.link(action, target).classes("rw-button")
+
+
+def told(value: object) -> str:
+    """What a record says, in a line: ``state: failed · exit_code: 4``."""
+    if isinstance(value, dict):
+        pairs = ((key, told(one)) for key, one in value.items())
+        return " · ".join(f"{key}: {said}" for key, said in pairs if said)
+    if isinstance(value, list | tuple):
+        return ", ".join(told(one) for one in value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def state(visit: Visit, name: str) -> ui.label:

@@ -7,6 +7,7 @@ would have to be fetched, so they are made on request.
 from __future__ import annotations
 
 import asyncio
+from shutil import disk_usage
 from typing import Any
 
 from nicegui import ui
@@ -16,6 +17,7 @@ from rewarm.studio.service import recipes
 from rewarm.studio.service.recipes import Mistake, Verdict
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.table import Column, table
+from rewarm.studio.ui.parts.text import told
 from rewarm.studio.ui.visit import Refused, Visit
 from rewarm.studio.ui.wizard.draft import Draft
 
@@ -26,7 +28,7 @@ async def checked(visit: Visit, draft: Draft) -> None:
     """The place for all this; it listens to the draft."""
     place = ui.element("div").props('role="status"')
     figures = ui.element("div")
-    changes = 0
+    changes, said = 0, list[str]()
     busy = asyncio.Lock()
 
     async def look() -> bool:
@@ -37,8 +39,10 @@ async def checked(visit: Visit, draft: Draft) -> None:
         except Refused:
             return False
         draft.mistakes = {mistake.pointer: _reason(mistake) for mistake in found.mistakes}
+        draft.ignored = {f"/{i.field.replace('.', '/')}": _no_effect(visit, "", i.because) for i in found.ignored}
         draft.mark()
         place.clear()
+        said[:] = found.advice
         with place:
             _verdict(visit, found)
         return found.valid
@@ -49,18 +53,18 @@ async def checked(visit: Visit, draft: Draft) -> None:
             figures.clear()
             with figures:
                 ui.label(visit.say("wizard.estimating")).classes("rw-help")
-            said, found = "", None
+            problem, found = "", None
             try:
                 found = (await visit.read(recipes.check, draft.to_yaml(), with_estimate=True)).estimate
             except UserError as error:
-                said = str(error)
+                problem = str(error)
             button.enable()
             figures.clear()
             with figures:
                 if found:
-                    _figures(visit, found)
-                elif said:
-                    ui.label(said).classes("rw-help")
+                    _figures(visit, found, said)
+                elif problem:
+                    ui.label(problem).classes("rw-help")
 
     async def again() -> None:
         sound = await look()
@@ -82,6 +86,10 @@ def _reason(mistake: Mistake) -> str:
     return mistake.message.split(": ", 2)[-1]
 
 
+def _no_effect(visit: Visit, field: str, because: str) -> str:
+    return visit.say("wizard.ignored", field=field, because=because).strip()
+
+
 def _verdict(visit: Visit, found: Verdict) -> None:
     if found.valid:
         ui.label(visit.say("wizard.good")).classes("rw-state-succeeded")
@@ -89,30 +97,47 @@ def _verdict(visit: Visit, found: Verdict) -> None:
         where = mistake.pointer.strip("/").replace("/", ".")
         ui.label(f"{where}: {_reason(mistake)}" if where else mistake.message).classes("rw-state-failed")
     for one in found.ignored:
-        ui.label(visit.say("wizard.ignored", field=one.field, because=one.because)).classes("rw-help")
+        ui.label(_no_effect(visit, one.field, one.because)).classes("rw-help")
     for line in found.advice:
         ui.label(line).classes("rw-help")
     if found.tokens_per_update:
-        ui.label(visit.say("wizard.update", tokens=units.amount(found.tokens_per_update))).classes("rw-help")
+        ui.label(visit.say("wizard.update_most", tokens=units.amount(found.tokens_per_update))).classes("rw-help")
 
 
-def _figures(visit: Visit, found: dict[str, Any]) -> None:
-    needs, times = found["needs"], found["times"]
-    rows = [
-        ("tokens", units.amount(needs["tokens"])),
-        ("steps", units.amount(needs["steps"])),
-        ("memory", units.size(needs["memory"])),
-        ("disk", units.size(needs["disk"])),
-        ("time_training", units.duration(needs["seconds"])),
-        ("time", units.duration(times["total"])),
-        ("cost", found["cost"] or "–"),
-    ]
+def _figures(visit: Visit, found: dict[str, Any], said: list[str]) -> None:
+    """What the run takes, and of what that is a part; a ~ where texts were only sampled. ``said`` stands above."""
+    needs, times, machine = found["needs"], found["times"], found["machine"]
+    about = "" if found["dataset"] else "~ "
+    free, whole = disk_usage(visit.studio.workspace.root).free, machine["memory"]
+    of_memory = visit.say("wizard.of_memory", memory=units.size(whole)) if found["device"] == "cpu" else found["device"]
+    per_update = units.amount(needs["tokens"] / max(1, needs["steps"]))
+    checkpoint, rows = units.size(needs["checkpoint"]), units.amount(needs["rows"])
+    lines = [
+        ("tokens", about + units.amount(needs["tokens"]), visit.say("wizard.in_rows", rows=rows)),
+        ("steps", about + units.amount(needs["steps"]), visit.say("wizard.update", tokens=per_update)),
+        ("memory", f"~ {units.size(needs['memory'])}", of_memory),
+        ("disk", f"~ {units.size(needs['disk'])}",
+         visit.say("wizard.of_disk", free=units.size(free), checkpoint=checkpoint)),
+        ("time_training", f"~ {units.duration(needs['seconds'])}", visit.say("wizard.alone")),
+        ("time", f"~ {units.duration(times['total'])}", visit.say("wizard.not_preparing")),
+        *([("cost", f"~ {found['cost']}", "")] if found["cost"] else []),
+    ]  # fmt: skip
     columns = [
         Column("what", visit.say("wizard.takes"), lambda row: visit.say(f"wizard.{row[0]}")),
-        Column("value", visit.say("wizard.about"), lambda row: str(row[1]), number=True),
+        Column("value", visit.say("wizard.about"), lambda row: row[1], number=True),
+        Column("of", visit.say("wizard.of"), lambda row: row[2]),
     ]
-    table(columns, rows, title=visit.say("wizard.takes"))
+    table(columns, lines, title=visit.say("wizard.takes")).classes("rw-bar")
     for problem in found["problems"]:
         ui.label(str(problem)).classes("rw-state-failed")
-    for line in found["advice"]:
+    for line in (line for line in found["advice"] if line not in said):
         ui.label(line).classes("rw-help")
+    chosen = [(k, v) for k, v in found["hyperparameters"].items() if v["origin"] == "recommended"]
+    columns = [
+        Column("name", visit.say("compare.setting"), lambda row: row[0]),
+        Column("value", visit.say("configuration.value"), lambda row: told(row[1]["value"]), number=True),
+        Column("because", visit.say("configuration.reason"), lambda row: row[1]["reason"]),
+    ]
+    if chosen:
+        with ui.expansion(visit.say("wizard.chosen")).classes("w-full"):
+            table(columns, chosen, title=visit.say("wizard.chosen"))

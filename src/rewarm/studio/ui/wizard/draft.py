@@ -9,7 +9,7 @@ import yaml
 from nicegui import background_tasks, ui
 
 from rewarm.studio.service import drafts, recipes, templates
-from rewarm.studio.ui.visit import Refused, Visit
+from rewarm.studio.ui.visit import Visit
 
 KEEP_SECONDS = 0.6
 
@@ -24,6 +24,8 @@ class Draft:
         self.fields: dict[str, Any] = {}
         """Inputs on the page, by the JSON pointer of what they hold."""
         self.mistakes: dict[str, str] = {}
+        self.ignored: dict[str, str] = {}
+        """Why a value has no effect, by the same pointers."""
         self._listeners: list[Any] = []
         self._of_step: list[Any] = []
         self._later: asyncio.TimerHandle | None = None
@@ -48,9 +50,14 @@ class Draft:
         return found
 
     def mark(self) -> None:
-        """Say at each input on the page what is wrong with it."""
+        """Say at each input on the page what is wrong with it, or why it has no effect."""
         for pointer, field in self.fields.items():
             field.error = self.mistakes.get(pointer)
+            because = self.ignored.get(pointer)
+            if because != field.props.get("hint"):
+                field.props["hint"] = because
+                field.classes(**{"add" if because else "remove": "rw-ignored"})
+                field.update()
 
     def settle(self) -> None:
         """Keep nothing more: the draft is done with."""
@@ -82,10 +89,7 @@ class Draft:
 
     async def _tell(self, client: Any) -> None:
         with client:
-            try:
-                await self.visit.call(drafts.save_draft, self.value, self.key)
-            except Refused:
-                return
+            await self.visit.call(drafts.save_draft, self.value, self.key)
             for listener in [*self._of_step, *self._listeners]:
                 await listener()
 

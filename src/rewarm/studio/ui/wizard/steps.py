@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from nicegui import ui
@@ -11,9 +10,9 @@ from rewarm.core.errors import UserError
 from rewarm.studio.service import connections, metrics, models, recipes, templates, uploads
 from rewarm.studio.ui import units
 from rewarm.studio.ui.parts.form import form
-from rewarm.studio.ui.parts.text import command, section
+from rewarm.studio.ui.parts.text import section
 from rewarm.studio.ui.visit import Visit
-from rewarm.studio.ui.wizard.catalog import BASE_MODELS
+from rewarm.studio.ui.wizard.catalog import BASE_MODELS, catalog
 from rewarm.studio.ui.wizard.draft import Draft
 
 SCHEMA = recipes.schema()["$defs"]
@@ -43,7 +42,7 @@ def _shows(label: ui.label, draft: Draft, name: str) -> Any:
 
 async def choose_data(visit: Visit, draft: Draft) -> None:
     versions = {version.model: version.model for version in await visit.read(models.list_versions, limit=200)}
-    options = {**versions, **{id: f"{id} · {about}" for id, about in BASE_MODELS.items()}}
+    options = {**versions, **{known.id: known.line for known in BASE_MODELS}}
     base = draft.recipe.get("base_model")
     if base and base not in options:
         options[base] = base
@@ -59,6 +58,7 @@ async def choose_data(visit: Visit, draft: Draft) -> None:
     choice.props("outlined dense hide-bottom-space").classes("w-full")
     draft.fields["/base_model"] = choice
     ui.label(visit.say("wizard.base_help")).classes("rw-help")
+    catalog(visit, choice.set_value)
     paths = [text.path for text in await visit.read(uploads.texts)]
     names = [known.name for known in await visit.read(connections.listed)]
     data = draft.part("data")
@@ -104,7 +104,7 @@ def _texts(
                 visit.say("wizard.name"),
                 value=str(text.get("name", "")),
                 on_change=lambda e: keep(text, "name", e.value),
-            ).props("hide-bottom-space")
+            ).props("outlined dense hide-bottom-space")
             draft.fields[f"{here}/path"] = (
                 ui.input(
                     visit.say("wizard.path"),
@@ -112,7 +112,7 @@ def _texts(
                     autocomplete=paths,
                     on_change=lambda e: keep_path(text, e.value),
                 )
-                .props("hide-bottom-space")
+                .props("outlined dense hide-bottom-space")
                 .classes("rw-grow")
             )
             if names:
@@ -120,12 +120,12 @@ def _texts(
                     {"": "–"} | {name: name for name in names},
                     value=known if (known := text.get("connection")) in names else "",
                     label=visit.say("wizard.connection"), on_change=lambda e: keep(text, "connection", e.value),
-                ).style("min-width: 120px")  # fmt: skip
+                ).props("outlined dense").style("min-width: 120px")  # fmt: skip
             if share:
                 ui.number(
                     visit.say("wizard.share"), value=_share(text), min=0.01, max=0.99, step=0.05,
                     on_change=lambda e: keep(text, "share", e.value),
-                ).style("width: 90px")  # fmt: skip
+                ).props("outlined dense").style("width: 90px")  # fmt: skip
             ui.button(icon="close", on_click=lambda: remove(text)).props(
                 f'flat round dense aria-label="{visit.say("wizard.remove")}"'
             )
@@ -221,46 +221,3 @@ async def tell_whom(visit: Visit, draft: Draft) -> None:
     section(visit.say("wizard.notify"))
     _form(draft, "notify", SCHEMA["Notify"]["properties"])
     ui.label(visit.say("wizard.no_test")).classes("rw-help")
-
-
-async def review(visit: Visit, draft: Draft) -> None:
-    def keep(key: str, value: str) -> None:
-        draft.value[key] = value
-        if key == "name" and draft.key == "new":
-            draft.recipe["name"] = value  # the model that it publishes is called so too
-        draft.changed()
-
-    def shown() -> None:
-        difference.text = _difference(draft) or visit.say("wizard.no_difference")
-        whole.text = draft.to_yaml()
-
-    async def again() -> None:
-        shown()
-
-    name = draft.value["name"] or str(draft.recipe.get("name", ""))
-    ui.input(visit.say("pipelines.name"), value=name, on_change=lambda e: keep("name", e.value)).classes("w-full")
-    about = draft.value["description"]
-    ui.input(visit.say("pipelines.description"), value=about, on_change=lambda e: keep("description", e.value)).classes(
-        "w-full"
-    )
-    section(visit.say("wizard.difference"))
-    difference = ui.label().classes("rw-log rw-code")
-    section(visit.say("wizard.recipe"))
-    whole = ui.label().classes("rw-log rw-code")
-    shown()
-    draft.listen(again)
-    with ui.element("div").classes("rw-row"):
-        ui.button(visit.say("wizard.download"), on_click=lambda: _download(draft)).props("outline no-caps dense")
-    command(visit, "rewarm run recipe.yaml")
-
-
-def _download(draft: Draft) -> None:
-    ui.download.content(draft.to_yaml(), "recipe.yaml", "text/yaml")
-
-
-def _difference(draft: Draft) -> str:
-    if not draft.value["template"]:
-        return ""
-    before = recipes.convert(templates.template(draft.value["template"]).recipe).yaml.splitlines()
-    lines = difflib.unified_diff(before, draft.to_yaml().splitlines(), lineterm="", n=0)
-    return "\n".join(line for line in lines if not line.startswith(("---", "+++", "@@")))

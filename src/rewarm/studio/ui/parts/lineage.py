@@ -1,0 +1,49 @@
+"""The graph of what was made of what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from nicegui.element import Element
+
+from rewarm.studio.ui.visit import Visit
+
+PLACES = {"version": "/models/", "run": "/runs/", "dataset": "/data/datasets/"}
+Nodes = Sequence[dict[str, str]]
+
+
+class Lineage(Element, component="lineage.js"):
+    """Nodes and edges as the verbs give them; ``here`` is the id of what the page is about."""
+
+    def __init__(self, visit: Visit, heading: str, nodes: Nodes, edges: Nodes, here: str) -> None:
+        super().__init__()
+        rows: dict[int, list[dict[str, object]]] = {}
+        for node, row in zip(nodes, _rows(nodes, edges), strict=True):
+            kind, (_, _, name) = node["kind"], node["id"].partition(":")
+            shown = node["label"][:12] if kind in ("dataset", "recipe") else node["label"]
+            known = {
+                "link": PLACES[kind] + quote(name) if kind in PLACES else "",
+                "word": visit.say(f"lineage.{kind}"), "here": node["id"] == here,
+            }  # fmt: skip
+            rows.setdefault(row, []).append({**node, **known, "label": shown})
+        self._props.update(
+            heading=heading,
+            rows=[rows[row] for row in sorted(rows)],
+            edges=[(edge["source"], edge["target"]) for edge in edges],
+        )
+
+
+def _rows(nodes: Nodes, edges: Nodes) -> list[int]:
+    """For each node the row that it stands in: right above the first that used it, below all that it came from."""
+    depth = {node["id"]: 0 for node in nodes}
+    for _ in nodes:  # a ring, which only damage makes, ends here too
+        for edge in edges:
+            if edge["source"] in depth and edge["target"] in depth:
+                depth[edge["target"]] = max(depth[edge["target"]], min(depth[edge["source"]] + 1, len(nodes)))
+    first = dict(depth)
+    for node in nodes:
+        if not any(edge["target"] == node["id"] for edge in edges):
+            used = [depth[edge["target"]] for edge in edges if edge["source"] == node["id"]]
+            first[node["id"]] = min(used, default=1) - 1
+    return [first[node["id"]] for node in nodes]

@@ -1,0 +1,1 @@
+"""The tabs of one run, and what may be done with it."""
