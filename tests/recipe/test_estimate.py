@@ -52,11 +52,11 @@ def test_scoring_takes_a_third_of_training_a_token() -> None:
 
 def test_advice_on_the_evaluation() -> None:
     texts = {"law": Scored(40, 1, 1), "news": Scored(9, 1, 1)}
-    notes = measuring_advice(texts, Times(None, 40.0, None, 20.0, 40.0), 0.0)
+    notes = measuring_advice(texts, Times(None, 40.0, 0.0, 20.0, 40.0), 0.0)
     assert "news 9" in notes[0] and "law" not in notes[0]
     assert notes[1] == "evaluation takes 80 % of this run; lower evaluation.max_bytes_per_source"
-    assert measuring_advice({"law": texts["law"]}, Times(0.0, 1.0, 20.0, 1.0), 5.0) == []
-    assert Times(None, None, None, None).total is None
+    assert measuring_advice({"law": texts["law"]}, Times(0.0, 1.0, 0.0, 20.0, 1.0), 5.0) == []
+    assert Times(None, None, None, None, None).total is None
 
 
 def test_shortages_of_memory_and_disk() -> None:
