@@ -77,7 +77,7 @@ def test_a_fresh_workspace_says_what_to_do(bench: Bench) -> None:
         (["run", "recipe.yaml", "trainer=dpo"], "not available in this version"),
         (["run", "recipe.yaml", "hyperparameters={quantization_bit: int4, finetuning_type: full}"], "quantised bases"),
         (["resume", "nothing"], "no run is called"),
-        (["resume", "x", "--from", "bake"], "there is no stage"),
+        (["resume", "x", "--from", "bake"], "no run is called"),
         (["stop", "nothing"], "no run is called"),
         (["report", "nothing"], "no run is called"),
         (["data", "show", "nothing"], "there is no dataset and no run"),

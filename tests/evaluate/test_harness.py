@@ -148,10 +148,11 @@ def test_scores_are_kept_and_an_edited_task_is_another(folder: Path, tasks: Path
     first = run_tasks(folder, ["tiny_choice"], **settings)  # type: ignore[arg-type]
     again = run_tasks(tmp_path / "no such model", ["tiny_choice"], **settings)  # type: ignore[arg-type]
     assert again == first
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(tmp_path.glob("[!.]*"))) == 1
     (tasks / "more.txt").write_text("changed")
     assert run_tasks(folder, ["tiny_choice"], **settings) == first  # type: ignore[arg-type]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("[!.]*"))) == 2
+    assert not list((tmp_path / ".unfinished").iterdir())
 
 
 def test_progress_is_told_and_the_harness_is_quiet(

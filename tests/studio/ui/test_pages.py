@@ -173,7 +173,9 @@ def test_a_page_is_accessible_fits_a_phone_and_runs_nothing_of_the_data(
     assert bad == {}
     opened.set_viewport_size({"width": 390, "height": 800})
     opened.wait_for_timeout(200)
-    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+    wide = "[...document.querySelectorAll('.rw-page *')].filter(e => e.getBoundingClientRect().right > 391)"
+    wide += ".map(e => e.className + ': ' + e.textContent.slice(0, 60)).slice(0, 6)"
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390, opened.evaluate(wide)
     frames = [frame.evaluate("window.hit") for frame in opened.frames]
     assert frames == [None] * len(frames) and faults == []
 
@@ -192,7 +194,7 @@ def test_an_address_runs_nothing(opened: Page, site: Site, lived_in: LivedIn, ad
 
 def test_a_mail_runs_nothing(chromium: Browser) -> None:
     """Shown without any policy, as a careless mail program would."""
-    message = Message(1, "failed", "Rewarm: x has failed", HOSTILE, "http://127.0.0.1/runs/x", {})
+    message = Message(1, "failed", "Rewarm: x has failed", HOSTILE, "http://127.0.0.1/runs/x", {"time": 0.0})
     part = as_mail(message, "rewarm@example.com", "mai@example.com").get_body(("html",))
     assert part is not None
     page = chromium.new_page()
