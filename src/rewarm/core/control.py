@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -171,14 +170,17 @@ def sole_process(run: Run, wait: Callable[[], object] | None = None) -> Iterator
         NotFound: if somebody has deleted the run.
         Conflict: if another process works on it.
     """
-    gone = NotFound("there is no such run", where=run.id)
+    gone, lock = NotFound("there is no such run", where=run.id), run.path / "control" / "lock"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(run.path / "control" / "lock", f"run {run.id}", wait))
+            stack.enter_context(locked(lock, f"run {run.id}", wait))
         except (FileExistsError, FileNotFoundError):  # deleted at this very moment
             raise gone from None
         if not run.recipe.is_file():
-            shutil.rmtree(run.path, ignore_errors=True)  # the lock has made the folder again
+            with contextlib.suppress(OSError):  # the lock has made the folder again; one that holds more is no run
+                lock.unlink()
+                lock.parent.rmdir()
+                run.path.rmdir()
             raise gone
         yield
 
