@@ -31,8 +31,8 @@ from rewarm.train.parallel import call, joined, launched
 
 RESTARTS = 3
 """Without a newer checkpoint in between."""
-TRAINING = "train"
-"""The word that calls the other ranks to join the first one."""
+TRAINING, FRESH = "train", "fresh"
+"""The words that call the other ranks to join the first one; where the recipe says where to begin, the second."""
 GRACE = 2.0
 """Seconds in which the others may say why they end, once one has."""
 
@@ -89,7 +89,9 @@ def torchrun(x: Execution) -> str:
 
 def train_as_first(x: Execution, build_job: Callable[[torch.device], Job]) -> Outcome:
     """Call the other ranks that torchrun has started to the training, and be the first of them."""
-    with joined(x.facts["prepare"]["device"], call(TRAINING)) as device:
+    store = call(FRESH if "prepare" in x.performed else TRAINING)
+    x.performed.add("train")  # they end by themselves from here on
+    with joined(x.facts["prepare"]["device"], store) as device:
         return train(build_job(device))
 
 

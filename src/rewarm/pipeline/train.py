@@ -137,14 +137,16 @@ def _compiled(x: Execution, values: Hyperparameters, plan: Plan, device: torch.d
 
 
 def _same_updates(x: Execution, values: Hyperparameters) -> Hyperparameters:
-    """The hyperparameters; on another number of devices than before, with updates of as many rows as before."""
+    """The hyperparameters; on another number of devices than before, or than wanted, with updates of as many rows."""
     for path in reversed(list_checkpoints(x.run.checkpoints)):
         with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: training will find and say that
             state = read_state(path)
             if state["world_size"] == world_size():
                 return values
             return with_rows(values, state["identity"]["rows of an update"], world_size())
-    return values
+    if (wanted := x.recipe.infrastructure.world_size) == world_size():
+        return values
+    return with_rows(values, values.batch_size * values.gradient_accumulation_steps * wanted, world_size())
 
 
 TRAIN = Stage("train", inputs, work)
