@@ -26,6 +26,7 @@ from rewarm.pipeline.choice import refuse
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of, training_recipe
 from rewarm.recipe.mixture import build_mixture, describe
+from rewarm.recipe.recipe import CHAT_VECTOR
 from rewarm.report.build import build_report, write_report
 from rewarm.report.markdown import card
 
@@ -42,6 +43,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     if (choice := x.facts["evaluate"].get("choice")) and not choice["kept"]:
         raise refuse(choice, x.facts["evaluate"]["weights"])
     base = x.facts["prepare"]["base"]
+    chats = x.facts["evaluate"]["weights"] == CHAT_VECTOR
 
     def fill(folder: Path) -> None:
         shutil.copytree(
@@ -59,9 +61,10 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "dataset": x.facts["prepare"]["dataset"],
         "recipe": sha256_file(x.run.recipe),
         "overrides": read_launch(x.run)["overrides"],
-        "hyperparameters": sha256_bytes(canonical(x.facts["prepare"]["hyperparameters"])),
+        "hyperparameters": sha256_bytes(canonical(hyperparameters_of(x).model_dump())),
         "code": {"version": rewarm.__version__, "sha256": code_hash()},
         "run": x.run.id,
+        **({"instruct": _instruct(x)} if chats else {}),
         **x.facts["evaluate"],
         "model": fingerprint(x.run.path / "model"),
     }
@@ -69,6 +72,12 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     x.show_progress("publish", 1, 1, "version")
     x.log.result("model", {"version": str(version), "path": str(version.path)})
     return {"version": str(version)}, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
+
+
+def _instruct(x: Execution) -> dict[str, Any]:
+    folder, reference = Path(x.facts["prepare"]["instruct"][0]), str(x.recipe.evaluation.instruct_model)
+    local = reference.startswith("/")  # a lineage travels: it names a folder, not where it lies on this computer
+    return {"reference": f"./{folder.name}" if local else reference, "fingerprint": fingerprint(folder)}
 
 
 def _published(x: Execution, lineage: dict[str, Any]) -> Version | None:
