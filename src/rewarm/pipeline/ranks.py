@@ -10,6 +10,7 @@ again where it stands still.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def torchrun(x: Execution) -> str:
     each = x.recipe.infrastructure.world_size // nodes
     where = "--rdzv-backend c10d --rdzv-endpoint FIRST_COMPUTER:29400"
     counts = f"--nnodes {nodes} --nproc-per-node {each} --max-restarts {RESTARTS}"
-    return f"torchrun {counts} {where} -m rewarm.pipeline {x.run.path}"
+    return f"torchrun {counts} {where} -m rewarm.pipeline {shlex.quote(str(x.run.path))}"
 
 
 def train_as_first(x: Execution, build_job: Callable[[torch.device], Job]) -> Outcome:
