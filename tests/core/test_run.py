@@ -379,6 +379,16 @@ def test_a_stopped_lost_run_is_told_as_lost_first(living: tuple[Run, subprocess.
     assert run.status().state == "stopped"
 
 
+def test_a_run_on_another_computer_is_asked_through_the_workspace(
+    living: tuple[Run, subprocess.Popen[str]],
+) -> None:
+    run, _ = living
+    away = {"host": "elsewhere", "boot_id": "another"}
+    (run.path / "process.json").write_bytes(to_json({**(run.process() or {}), **away}))
+    stop_run(run, "ana: enough")
+    assert run.stop_wish() == "ana: enough" and states_of(run) == ["starting", "running"]
+
+
 def test_a_living_run_is_asked_with_the_reason(living: tuple[Run, subprocess.Popen[str]]) -> None:
     run, _ = living
     stop_run(run, "ana: enough")

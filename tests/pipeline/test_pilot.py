@@ -13,6 +13,7 @@ from rewarm.cli.check import examine
 from rewarm.core.events import metrics, read_events
 from rewarm.pipeline.ledger import order_of
 from rewarm.recipe.load import load_recipe
+from rewarm.recipe.pilot import chosen_of
 from tests.pipeline.conftest import Bench, make_bench
 from tests.pipeline.test_whole_run import detached, wait_for
 
@@ -45,6 +46,8 @@ def test_the_pilot_chooses_and_a_killed_one_does_nothing_twice(tmp_path: Path) -
     report = orjson.loads((run.report / "report.json").read_bytes())
     assert report["data"]["replay_share"] == chosen["replay_share"]
     assert report["hyperparameters"]["learning_rate"]["origin"] == "pilot"
+    assert report["data"]["replay"]["value"] == {"share": chosen["replay_share"]}
+    assert chosen_of(run) == {name: chosen[name] for name in ("learning_rate", "replay_share")}
     decided = {row["task"]: row["n"] for row in runs[0]["rows"]}
     reported = {row["task"]: row["n"] for row in report["rows"]}
     baseline = orjson.loads((run.results / "baseline.json").read_bytes())["texts"]

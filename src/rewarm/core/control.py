@@ -106,12 +106,14 @@ def _start(run: Run, folder: Path, arguments: list[str]) -> subprocess.Popen[byt
 def stop_run(run: Run, reason: str = "") -> None:
     """Ask the run to end. One that no process works on (it waits in the queue, or to be resumed) is stopped at once.
 
+    The wish reaches another computer that shares the workspace, too.
+
     Raises:
         Conflict: if it has ended.
     """
 
     def busy() -> None:  # what waits in the queue is not, though its last process may take some seconds to go
-        if (run.alive() or run.just_started()) and not run.queue_file.exists():
+        if (run.alive() or run.just_started() or run.elsewhere()) and not run.queue_file.exists():
             raise _Busy("a process works on this run")
 
     try:
