@@ -102,10 +102,18 @@ def _run_of(name: str) -> Run:
     from rewarm.hub.models import find
 
     workspace = Workspace.default()
-    run = find(workspace.models, name).lineage.get("run") if "@" in name else name
-    if run is None:
+    if "@" not in name:
+        return find_run(workspace, name)
+    version = find(workspace.models, name)
+    if (made_by := version.lineage.get("run")) is None:
         raise UserError("no run of this workspace made this version, so no items of it are kept", where=name)
-    return find_run(workspace, str(run))
+    run = find_run(workspace, str(made_by))
+    published = run.stage("publish")
+    if (now := published and published["facts"]["version"]) != str(version):
+        raise UserError(
+            f"its run was trained again since, and keeps the items of {now or 'no version yet'}", where=name
+        )
+    return run
 
 
 def _report_file(run: Run, name: str) -> bytes:
