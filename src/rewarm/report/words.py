@@ -268,7 +268,7 @@ def pilot_notes(pilot: Mapping[str, Any]) -> list[str]:
         f"Rule: the greatest gain with at most {brief(pilot['max_forgetting'])} % forgotten ({whose}), "
         "of gains within a twentieth the one that forgot less; where none keeps to it, the least forgetting. "
         f"Chosen: run {pilot['chosen'] + 1}, {shown}.",
-        "They were scored on one half of the held-out documents, the figures above are of the other. A short run "
+        "They were scored on one half of the held-out documents, the result on the other. A short run "
         "compares settings; it does not foretell how much a whole training gains or forgets.",
     ]
 
