@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rewarm.cli.main import main
+from rewarm.cli.results import conclude
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
 from rewarm.core.run import Run, claim, create_run
@@ -258,3 +259,9 @@ def test_a_version_whose_run_was_trained_again_is_not_compared_by_other_items(
     assert "keeps the items" not in rewarm("compare", "base", "a@2")[1]
     run.stage_record("publish").unlink()
     assert "no version yet" in rewarm("compare", "base", "a@2")[1]
+
+
+def test_what_goes_on_is_said_at_the_end(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run = create_run(workspace, "a", "name: a\n", [], workspace.root)
+    assert conclude(run, 130, {"state": "stopped"}) == conclude(run, 130, {"state": "stopped", "remedy": "torchrun x"})
+    assert capsys.readouterr().out == f"stopped; go on with: rewarm resume {run.id}\nstopped; go on with: torchrun x\n"

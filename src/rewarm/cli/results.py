@@ -151,7 +151,7 @@ def conclude(run: Run, code: int, state: Event | None) -> int:
         if code == EXIT_BUG:
             sys.stderr.write(f"  this is our bug; the whole story is in {run.log}\n")
     elif name in ("stopped", "preempted"):
-        say(f"{name}; go on with: rewarm resume {run.id}")
+        say(f"{name}; go on with: {(state or {}).get('remedy') or f'rewarm resume {run.id}'}")
     elif code == EXIT_USAGE:
         sys.stderr.write(_tail(run.log, 3))
     elif code not in (0, EXIT_INTERRUPTED) and name != "succeeded":  # interrupted: the terminal left, the run goes on

@@ -97,9 +97,9 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
         with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
             if log:
                 log.state("stopping", reason=reason)
-                log.state(state, reason=reason)
+                log.state(state, reason=reason, **({"remedy": stopped.remedy} if stopped.remedy else {}))
         run.stop_file.unlink(missing_ok=True)
-        logger.info("%s; go on with: rewarm resume %s", state, run.id)
+        logger.info("%s; go on with: %s", state, stopped.remedy or f"rewarm resume {run.id}")
         if x and launched() and code == EXIT_INTERRUPTED:
             dismiss(x)
             return EXIT_DONE  # of anything else torchrun would begin all ranks again

@@ -62,8 +62,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     if launched():
         outcome = train_as_first(x, partial(build_job, x))
     elif infrastructure.nodes > 1:
-        x.warn(f"training on {infrastructure.nodes} computers: give on each of them: {torchrun(x)}")
-        raise Stopped("training is started by torchrun")
+        x.warn(f"training on {infrastructure.nodes} computers: give on each of them: {(command := torchrun(x))}")
+        raise Stopped("training is started by torchrun", remedy=command)
     elif infrastructure.world_size == 1:
         outcome = train(replace(build_job(x, device_of(x)), on_hang=partial(begin_again, x)))
     else:
