@@ -14,7 +14,7 @@ import yaml
 import rewarm
 from rewarm.core.errors import ModelError, UserError
 from rewarm.core.events import TRAINING_FROM, metrics, read_events
-from rewarm.core.manifest import canonical, verify
+from rewarm.core.manifest import canonical, to_json, verify
 from rewarm.core.run import read_launch
 from rewarm.core.storage import sha256_bytes, sha256_file, write_file
 from rewarm.data.dataset import Dataset
@@ -26,6 +26,7 @@ from rewarm.pipeline.choice import refuse
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of, training_recipe
 from rewarm.recipe.mixture import build_mixture, describe
+from rewarm.recipe.pilot import chosen_of, with_pilot
 from rewarm.recipe.recipe import CHAT_VECTOR
 from rewarm.report.build import build_report, write_report
 from rewarm.report.markdown import card
@@ -51,7 +52,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         )
         shutil.copytree(x.run.report, folder / "report")
         shutil.copy2(x.run.recipe, folder / "recipe.yaml")
-        shutil.copy2(x.run.path / "resolved.json", folder / "resolved.json")
+        resolved = orjson.loads((x.run.path / "resolved.json").read_bytes())
+        write_file(folder / "resolved.json", to_json(with_pilot(resolved, chosen_of(x.run))))
         write_file(folder / "README.md", card(report, license=base_license(Path(base["folder"]))))
 
     x.show_progress("publish", 0, 1, "version")
