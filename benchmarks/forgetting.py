@@ -385,6 +385,7 @@ def main() -> None:
     parser.add_argument("--llamafactory", metavar="COMMAND", help="its llamafactory-cli")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    given.arms = [name for name in ARMS if name in given.arms]  # those without replay first: they set the limit
     logging.disable(logging.WARNING)
     rates = {name: list(given.rates or RATES[bool(given.ladder)]) for name in given.arms}
     seeds = list[dict[str, Found]]()

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from rewarm.cli.main import main
+from rewarm.cli.results import conclude
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
 from rewarm.core.run import Run, claim, create_run
-from rewarm.core.storage import sha256_bytes
+from rewarm.core.storage import sha256_bytes, write_file
 from rewarm.core.workspace import Workspace
+from rewarm.hub.models import publish
 
 Rewarm = Callable[..., tuple[int, str]]
 REPORT = {"schema": 1, "rows": [], "headline": {"gain": None, "forgetting": None}}
@@ -242,3 +244,24 @@ def test_usage_lines_are_plain(rewarm: Rewarm) -> None:
         _, said = rewarm(command, "--help")
         assert f"rewarm {command} {usage}" in said
         assert "<bool>" not in said and "<str>" not in said
+
+
+def test_a_version_whose_run_was_trained_again_is_not_compared_by_other_items(
+    workspace: Workspace, rewarm: Rewarm
+) -> None:
+    run = create_run(workspace, "a", "name: a\n", [], workspace.root)
+    for _ in range(2):
+        publish(workspace.models, "a", lambda folder: (folder / "config.json").touch(), {"run": run.id})
+    record = {"inputs": "", "outputs": {}, "facts": {"version": "a@2"}, "seconds": 1}
+    write_file(run.stage_record("publish"), to_json(record))
+    code, said = rewarm("compare", "base", "a@1")
+    assert code == 2 and "keeps the items of a@2" in said
+    assert "keeps the items" not in rewarm("compare", "base", "a@2")[1]
+    run.stage_record("publish").unlink()
+    assert "no version yet" in rewarm("compare", "base", "a@2")[1]
+
+
+def test_what_goes_on_is_said_at_the_end(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    run = create_run(workspace, "a", "name: a\n", [], workspace.root)
+    assert conclude(run, 130, {"state": "stopped"}) == conclude(run, 130, {"state": "stopped", "remedy": "torchrun x"})
+    assert capsys.readouterr().out == f"stopped; go on with: rewarm resume {run.id}\nstopped; go on with: torchrun x\n"

@@ -19,7 +19,7 @@ import pytest
 from rewarm.core import control, states
 from rewarm.core import run as run_module
 from rewarm.core.control import enqueue, launch, remove_run, set_priority, sole_process, stop_run, terminate
-from rewarm.core.errors import Conflict, DataError, UserError
+from rewarm.core.errors import Conflict, DataError, NotFound, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.manifest import to_json
 from rewarm.core.run import Run, claim, create_run, find_run, list_runs, read_launch
@@ -114,6 +114,16 @@ def test_one_process_works_on_a_run(workspace: Workspace) -> None:
     run = new_run(workspace)
     with sole_process(run), pytest.raises(UserError, match="in use by another process"), sole_process(run):
         pass
+
+
+def test_a_folder_that_is_no_run_keeps_what_is_in_it(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "text.jsonl").write_text("{}")
+    for folder in (corpus, tmp_path / "nothing"):
+        with pytest.raises(NotFound), sole_process(Run(folder)):
+            pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["corpus", "text.jsonl"]
 
 
 def test_a_finished_run_stays_what_it_was(workspace: Workspace) -> None:
@@ -367,6 +377,16 @@ def test_a_stopped_lost_run_is_told_as_lost_first(living: tuple[Run, subprocess.
     stop_run(run, "ana: enough")
     assert states_of(run) == ["starting", "running", "lost", "stopped"]
     assert run.status().state == "stopped"
+
+
+def test_a_run_on_another_computer_is_asked_through_the_workspace(
+    living: tuple[Run, subprocess.Popen[str]],
+) -> None:
+    run, _ = living
+    away = {"host": "elsewhere", "boot_id": "another"}
+    (run.path / "process.json").write_bytes(to_json({**(run.process() or {}), **away}))
+    stop_run(run, "ana: enough")
+    assert run.stop_wish() == "ana: enough" and states_of(run) == ["starting", "running"]
 
 
 def test_a_living_run_is_asked_with_the_reason(living: tuple[Run, subprocess.Popen[str]]) -> None:

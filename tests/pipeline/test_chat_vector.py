@@ -5,6 +5,7 @@ from __future__ import annotations
 import orjson
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rewarm.models.folder import fingerprint
 from rewarm.pipeline.scores import CHAT
 from tests.models.test_chat_vector import TEMPLATE, changed
 from tests.pipeline.conftest import Bench
@@ -21,6 +22,9 @@ def test_it_is_published_when_it_is_chosen(bench: Bench) -> None:
     rows = {(row["task"], row["metric"]): row for row in report["rows"]}
     assert rows[CHAT, "followed"]["n"] == 30 and rows[CHAT, "ended"]["role"] == "forgetting"
     folder = bench.workspace.models / "tiny" / "1"
+    lineage = orjson.loads((folder / "lineage.json").read_bytes())
+    assert lineage["instruct"] == {"reference": "./instruct", "fingerprint": fingerprint(bench.folder / "instruct")}
+    assert "chat template" in (folder / "README.md").read_text()
     AutoModelForCausalLM.from_pretrained(folder)
     assert AutoTokenizer.from_pretrained(folder).chat_template == TEMPLATE
     again = bench.rewarm("report", "last", "--recompute")

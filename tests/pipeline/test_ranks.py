@@ -16,10 +16,14 @@ import orjson
 import psutil
 import pytest
 
+from rewarm.core.errors import Stopped
 from rewarm.core.events import metrics, read_events
 from rewarm.core.manifest import verify
-from rewarm.core.run import Run
-from tests.pipeline.conftest import Bench, make_bench
+from rewarm.core.run import Run, create_run
+from rewarm.core.workspace import Workspace
+from rewarm.pipeline import __main__ as pipeline
+from rewarm.pipeline.execution import Execution, StopSignal
+from tests.pipeline.conftest import RECIPE, Bench, make_bench
 from tests.pipeline.test_whole_run import detached, loss_curve, wait_for
 
 LONG = "hyperparameters.epochs=12"
@@ -131,7 +135,7 @@ def test_two_computers_train_a_run_by_torchrun(finished: Bench, tmp_path: Path) 
     two = make_bench(tmp_path, **{"devices: cpu": "devices: cpu, nodes: 2", "gradient_accumulation_steps: 2": zero3})
     done = two.rewarm("run", "recipe.yaml")
     run = two.run()
-    assert done.returncode == 130 and "torchrun --nnodes 2 --nproc-per-node 1" in done.stdout + done.stderr
+    assert done.returncode == 130 and "go on with: torchrun --nnodes 2 --nproc-per-node 1" in done.stdout
     assert run.stage("baseline") and not run.stage("train")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -147,6 +151,28 @@ def test_two_computers_train_a_run_by_torchrun(finished: Bench, tmp_path: Path) 
     assert [v for _, _, v in both["train/loss"]] == pytest.approx([v for _, _, v in one["train/loss"]], rel=1e-3)
     (said, *_) = [event["value"] for event in events(run, "result") if event["name"] == "parallelism"]
     assert said == "FSDP2 over 2 ranks, within each of 2 nodes, parameters gathered layer by layer (ZeRO-3)"
+
+
+def test_torchrun_does_not_begin_again_what_somebody_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that still wait to be called are let go, and a step that --from named is not gone back to twice."""
+    run = create_run(Workspace(tmp_path), "a", RECIPE, [], tmp_path)
+    said, begun = [], []
+
+    def stopped(x: Execution, first: str | None) -> None:
+        begun.append(first)
+        raise Stopped
+
+    monkeypatch.setattr(pipeline, "_stages", stopped)
+    monkeypatch.setattr(StopSignal, "listen", lambda stop: None)
+    monkeypatch.setattr("rewarm.pipeline.ranks.call", said.append)
+    assert pipeline.main([str(run.path), "--from", "train"]) == 130 and said == []
+    for name, value in {"TORCHELASTIC_RUN_ID": "a", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert pipeline.main([str(run.path), "--from", "train"]) == 0 and said == ["nothing"]
+    assert run.status().state == "stopped"
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert pipeline.main([str(run.path), "--from", "train"]) == 0
+    assert begun == ["train", "train", None]
 
 
 def ranks_of(computers: list[subprocess.Popen[bytes]]) -> list[psutil.Process]:

@@ -340,3 +340,18 @@ def test_a_pilot_has_one_computer(minimal: str) -> None:
     with pytest.raises(UserError, match="pilot trains on one computer"):
         parse(minimal, "pilot=true", *several)
     assert not parse(minimal, "evaluation.max_forgetting=1", *several).has_pilot
+
+
+@pytest.mark.parametrize("replay", ["{generate: {tokens: 9}}", "{path: [a, b], steps: []}", "{path: a.txt}"])
+def test_replay_without_a_share_is_kept_with_the_share_that_was_measured(
+    minimal: str, tmp_path: Path, replay: str
+) -> None:
+    text = minimal + f"  replay: {replay}\n"
+    run = create_run(Workspace(tmp_path), "tiny", text, [], tmp_path)
+    given = recipe_of(run).data.replay
+    assert given is not None and "share" not in given.model_fields_set
+    measured = given.model_copy(update={"share": 0.05})
+    chosen = recipe_of(run).replaying(measured).model_dump(mode="json", exclude_unset=True)["data"]["replay"]
+    facts = {"replay": chosen}
+    write_file(run.stage_record("prepare"), to_json({"inputs": "", "outputs": {}, "facts": facts, "seconds": 1}))
+    assert recipe_of(run).data.replay == measured and None not in chosen.values()

@@ -38,6 +38,7 @@ def test_a_panel_of_ones_own_wins(minimal: str) -> None:
         ("[generl_quick]", "there is no panel called 'generl_quick'; did you mean 'general_quick'"),
         ("[x]", "there is no panel called 'x'; general_quick, general_full, web"),
         ("[{name: zz}]", r"panels\[0\].path: missing"),
+        ("[{name: [web]}]", r"panels\[0\].name: input should be a valid string"),
         ("[3]", r"panels\[0\]"),
         ("[web, general_full]", "twice: web"),
         ("[{name: web, path: a, records: 0}]", "records"),

@@ -128,3 +128,10 @@ def test_a_base_that_was_taught_to_chat_is_told_apart(reference: str, tmp_path: 
     check_chat(probed, tmp_path)
     assert "[chat] measures it" in chat_advice(plain, tmp_path)[0]
     assert "[chat] measures it" not in chat_advice(probed, tmp_path)[0]
+
+
+def test_a_budget_on_several_computers_is_told_that_there_is_no_pilot(minimal: str) -> None:
+    budget = ("evaluation.max_forgetting=1", "data.replay={path: old, share: 0.1}")
+    for several, silent in ((("infrastructure.nodes=2",), False), ((), True), (("pilot=false",), True)):
+        recipe = parse(minimal, *budget, *several)
+        assert ("no pilot" not in "\n".join(advice(recipe, recipe.hyperparameters))) is silent

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from rewarm.core.errors import DataError
-from rewarm.report.items import compare_scores, differences, read_scores, recompute
+from rewarm.report.items import compare_scores, differences, half, read_scores, recompute, text_rows
 
 ACC = {"acc": {"value": 0.0, "aggregation": "mean", "higher_is_better": True}}
 
@@ -49,6 +49,13 @@ def test_a_report_is_what_its_items_say(choice: dict[str, Any] | None) -> None:
     quiz = told["rows"][2]
     assert (quiz["role"], quiz["flagged"], quiz["clean"]["n"]) == ("forgetting", 2, 58)
     assert told["rows"][0]["n"] < 40 if choice else told["rows"][0]["n"] == 40
+
+
+def test_what_a_few_documents_decide_is_reported_on_others() -> None:
+    every, few = BASE["texts"]["law"], BASE["texts"]["law"][:7]
+    (row,) = text_rows({"law": "source"}, {"law": every}, {"law": few}, 7, "development")
+    there = {item["id"] for item in half(every, "development")} & {item["id"] for item in few}
+    assert 0 < len(there) < 5 and row["n"] == len(there)  # too few for a half of their own
 
 
 def test_a_figure_that_was_changed_is_named() -> None:

@@ -102,10 +102,18 @@ def _run_of(name: str) -> Run:
     from rewarm.hub.models import find
 
     workspace = Workspace.default()
-    run = find(workspace.models, name).lineage.get("run") if "@" in name else name
-    if run is None:
+    if "@" not in name:
+        return find_run(workspace, name)
+    version = find(workspace.models, name)
+    if (made_by := version.lineage.get("run")) is None:
         raise UserError("no run of this workspace made this version, so no items of it are kept", where=name)
-    return find_run(workspace, str(run))
+    run = find_run(workspace, str(made_by))
+    published = run.stage("publish")
+    if (now := published and published["facts"]["version"]) != str(version):
+        raise UserError(
+            f"its run was trained again since, and keeps the items of {now or 'no version yet'}", where=name
+        )
+    return run
 
 
 def _report_file(run: Run, name: str) -> bytes:
@@ -143,7 +151,7 @@ def conclude(run: Run, code: int, state: Event | None) -> int:
         if code == EXIT_BUG:
             sys.stderr.write(f"  this is our bug; the whole story is in {run.log}\n")
     elif name in ("stopped", "preempted"):
-        say(f"{name}; go on with: rewarm resume {run.id}")
+        say(f"{name}; go on with: {(state or {}).get('remedy') or f'rewarm resume {run.id}'}")
     elif code == EXIT_USAGE:
         sys.stderr.write(_tail(run.log, 3))
     elif code not in (0, EXIT_INTERRUPTED) and name != "succeeded":  # interrupted: the terminal left, the run goes on

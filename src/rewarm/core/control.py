@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -107,12 +106,14 @@ def _start(run: Run, folder: Path, arguments: list[str]) -> subprocess.Popen[byt
 def stop_run(run: Run, reason: str = "") -> None:
     """Ask the run to end. One that no process works on (it waits in the queue, or to be resumed) is stopped at once.
 
+    The wish reaches another computer that shares the workspace, too.
+
     Raises:
         Conflict: if it has ended.
     """
 
     def busy() -> None:  # what waits in the queue is not, though its last process may take some seconds to go
-        if (run.alive() or run.just_started()) and not run.queue_file.exists():
+        if (run.alive() or run.just_started() or run.elsewhere()) and not run.queue_file.exists():
             raise _Busy("a process works on this run")
 
     try:
@@ -171,14 +172,17 @@ def sole_process(run: Run, wait: Callable[[], object] | None = None) -> Iterator
         NotFound: if somebody has deleted the run.
         Conflict: if another process works on it.
     """
-    gone = NotFound("there is no such run", where=run.id)
+    gone, lock = NotFound("there is no such run", where=run.id), run.path / "control" / "lock"
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(run.path / "control" / "lock", f"run {run.id}", wait))
+            stack.enter_context(locked(lock, f"run {run.id}", wait))
         except (FileExistsError, FileNotFoundError):  # deleted at this very moment
             raise gone from None
         if not run.recipe.is_file():
-            shutil.rmtree(run.path, ignore_errors=True)  # the lock has made the folder again
+            with contextlib.suppress(OSError):  # the lock has made the folder again; one that holds more is no run
+                lock.unlink()
+                lock.parent.rmdir()
+                run.path.rmdir()
             raise gone
         yield
 

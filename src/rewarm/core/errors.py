@@ -78,7 +78,9 @@ class ResourceError(UserError):
 class Stopped(Exception):  # noqa: N818  (not an error: somebody asked for it)
     """The work ends early because that was asked for; what was finished is kept."""
 
-    def __init__(self, reason: str | None = None) -> None:
+    def __init__(self, reason: str | None = None, remedy: str | None = None) -> None:
         super().__init__(reason or "stopped")
         self.reason = reason
         """Why, "stopped" or "terminated", where that is known here."""
+        self.remedy = remedy
+        """The command that goes on, where that is not ``rewarm resume``."""

@@ -61,7 +61,8 @@ class Run:
 
     def check_beginning(self, first: str) -> None:
         """Raise ``UserError`` unless the run can begin again from ``first``: a stage, or a checkpoint (step-100)."""
-        if first not in STAGES and not (first.startswith("step-") and (self.checkpoints / first).is_dir()):
+        is_step = re.fullmatch(r"step-[0-9]+", first) and (self.checkpoints / first).is_dir()
+        if first not in STAGES and not is_step:
             kept = ", ".join(path.name for path in sorted(self.checkpoints.glob("step-*"), key=lambda p: len(p.name)))
             raise UserError(
                 f"there is no stage or checkpoint {first[:100]!r}",

@@ -117,7 +117,7 @@ def run_tasks(
         facts = {
             "model": model_key,
             "task": name,
-            "items": 2,  # the version of what is kept of each
+            "kept": 2,  # the version of what is kept of each item
             "harness": _harness_version(),
             "computed_by": [str(device), version("torch")],
             "task_files": hash_folder(task_path),

@@ -35,7 +35,7 @@ from rewarm.pipeline.trackers import telling
 from rewarm.pipeline.train import TRAIN
 from rewarm.train.checkpoint import list_checkpoints, step_of
 from rewarm.train.job import is_out_of_memory
-from rewarm.train.parallel import launched
+from rewarm.train.parallel import begun_again, launched
 
 ORDER = (PREPARE, BASELINE, TRAIN, EVALUATE, PUBLISH)
 
@@ -55,10 +55,11 @@ def main(arguments: list[str]) -> int:
         rank.end([str(options.run)])
     run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads
     try:
-        if options.first:
-            run.check_beginning(options.first)
+        first = None if begun_again() else options.first
+        if first:
+            run.check_beginning(first)
         with sole_process(run):
-            return attempt(run, options.first, tuple(options.hangs))
+            return attempt(run, first, tuple(options.hangs))
     except UserError as error:
         logger.error("%s", error)
         return error.exit_code
@@ -72,6 +73,7 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
     stop = StopSignal(run)
     stop.listen()
     log: EventLog | None = None
+    x: Execution | None = None
     try:
         record = claim(run)
         log = EventLog(run.events, record["attempt"], echo)
@@ -82,7 +84,8 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
         log.state("running")
         if log.was_damaged:
             log.warning(f"{run.events} was damaged: what stood behind the last whole event is in events.damaged now")
-        x = _stages(open_run(run, log, stop, hangs), first)
+        x = open_run(run, log, stop, hangs)
+        _stages(x, first)
         dismiss(x)
         x.with_space("the record", lambda: x.log.state("succeeded"))
         return EXIT_DONE
@@ -94,9 +97,12 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
         with contextlib.suppress(OSError):  # on a full disk the exit code is all that is left to say it with
             if log:
                 log.state("stopping", reason=reason)
-                log.state(state, reason=reason)
+                log.state(state, reason=reason, **({"remedy": stopped.remedy} if stopped.remedy else {}))
         run.stop_file.unlink(missing_ok=True)
-        logger.info("%s; go on with: rewarm resume %s", state, run.id)
+        logger.info("%s; go on with: %s", state, stopped.remedy or f"rewarm resume {run.id}")
+        if x and launched() and code == EXIT_INTERRUPTED:
+            dismiss(x)
+            return EXIT_DONE  # of anything else torchrun would begin all ranks again
         return code
     except UserError as error:
         logger.error("%s", error)
@@ -115,7 +121,7 @@ def attempt(run: Run, first: str | None, hangs: tuple[int, int]) -> int:
             log.close()
 
 
-def _stages(x: Execution, first: str | None) -> Execution:
+def _stages(x: Execution, first: str | None) -> None:
     run, log = x.run, x.log
     sweep(run.path)
     if first:
@@ -137,7 +143,6 @@ def _stages(x: Execution, first: str | None) -> Execution:
                 _tell(x, {"name": stage.name, "seconds": 0, "skipped": True})
             x.facts[stage.name] = facts
             notice()
-    return x
 
 
 def _begin_at(run: Run, first: str) -> None:

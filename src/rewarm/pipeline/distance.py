@@ -53,6 +53,7 @@ def measure_shift(recipe: Recipe, base: Base, progress: Progress) -> Shift:
     own = [one.text for one in sample(writer, start, range(TEXTS_WRITTEN), TEXTS) if one.text]
     if not own:
         raise ModelError("the base model writes nothing but empty texts", where=folder)
+    del writer  # two of a large model would not fit
     model = load_model(folder, device=device)
     bits = [bits_of(texts, model, tokenizer, device, BYTES, progress) for texts in (corpus, own)]
     return shift_of(bits[0], bits[1], languages(corpus), languages(own))

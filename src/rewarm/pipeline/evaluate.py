@@ -32,7 +32,7 @@ from rewarm.pipeline.scores import (
 )
 from rewarm.recipe.recipe import CHAT_VECTOR
 from rewarm.report.compare import Row, compare_tasks
-from rewarm.report.items import flagged_items
+from rewarm.report.items import Half, flagged_items
 from rewarm.report.words import text_figures
 from rewarm.train.average import write_average, write_running_average
 from rewarm.train.checkpoint import list_checkpoints, step_of
@@ -62,7 +62,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
             chats = task_rows(x, chat_scores(x, folder)) if name == CHAT_VECTOR else []
             remove_folder(folder)
     base, best = read_scores(x, "baseline")[0], asked.published == "best"
-    others = {name: text_rows(x, base, texts, "development" if best else None) for name, texts in scores.items()}
+    part: Half | None = "test" if best or x.recipe.has_pilot else None  # of the documents by which nothing was chosen
+    others = {name: text_rows(x, base, texts, "development" if best else part) for name, texts in scores.items()}
     bases = {name: rows for name, rows in others.items() if name != CHAT_VECTOR}  # that one is another kind of model
     chosen = choose(bases, asked.max_forgetting or 0.0) if best else asked.published
     others = {name: [*rows, *(chats if name == CHAT_VECTOR else ())] for name, rows in others.items()}
@@ -71,7 +72,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     tasks |= chat_scores(x, model) if chosen == CHAT_VECTOR else {}
     trained = x.facts["train"]
     record_point(x, scores["trained"], dataset, trained["steps"], trained["tokens"])
-    texts = text_rows(x, base, scores[chosen], "test" if best or x.recipe.has_pilot else None)
+    texts = text_rows(x, base, scores[chosen], part)
     table = [*texts, *task_rows(x, tasks)]
     outputs = [
         save_scores(x, "evaluate", scores[chosen], tasks),

@@ -52,7 +52,10 @@ def order_of(run: Run) -> Order:
         raise UserError("has not prepared its data yet", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
     facts, baseline = prepared["facts"], run.stage("baseline")
     values = Hyperparameters.model_validate(facts["hyperparameters"])
-    recipe, values = with_choice(recipe_of(run), values, baseline and baseline["facts"])
+    recipe = recipe_of(run)
+    if recipe.has_pilot and baseline is None:
+        raise UserError("has not chosen its replay yet", where=run.id, remedy=f"rewarm runs logs -f {run.id}")
+    recipe, values = with_choice(recipe, values, baseline and baseline["facts"])
     dataset = Dataset.open(run.workspace.datasets / facts["dataset"], verify=False)
     rows = values.batch_size * values.gradient_accumulation_steps * recipe.infrastructure.world_size
     rewinds: list[tuple[int, int]] = []

@@ -52,6 +52,9 @@ def pilot_facts(x: Execution) -> Any:
 def choose_arm(x: Execution, base: Scores) -> dict[str, Any]:
     """Try arm after arm; what was found, with ``chosen``, the number of the one that is taken.
 
+    A run that cannot be trained through, since its loss did not stay finite, has forgotten too much; unless it is the
+    first, whose rate is the recipe's.
+
     Raises:
         Stopped: if a stop was asked for; finished short runs are kept.
     """
@@ -62,18 +65,26 @@ def choose_arm(x: Execution, base: Scores) -> dict[str, Any]:
     tried: list[tuple[Arm, bool]] = []
     runs: list[dict[str, Any]] = []
     while arm is not None:
-        found = _tried(x, arm, len(runs) + 1)
-        rows = text_rows(x, base, found["texts"], "development")
-        tried.append((arm, keeps(rows, most)))
-        facts = {key: found[key] for key in ("steps", "tokens", "seconds")}
-        runs.append({**arm._asdict(), **facts, "kept": tried[-1][1], "headline": headline(rows), "rows": rows})
+        number = len(tried) + 1
+        try:
+            found = _tried(x, arm, number)
+        except UserError as error:
+            if not runs or error.exit_code != UserError.exit_code:
+                raise
+            x.warn(f"pilot, run {number}: {error.what}")
+            tried.append((arm, False))
+        else:
+            rows = text_rows(x, base, found["texts"], "development")
+            tried.append((arm, keeps(rows, most)))
+            facts = {key: found[key] for key in ("steps", "tokens", "seconds")}
+            runs.append({**arm._asdict(), **facts, "kept": tried[-1][1], "headline": headline(rows), "rows": rows})
         arm = next_arm(tried, partial(_has_text, x))
     named = {str(number): one["rows"] for number, one in enumerate(runs)}
     chosen = int(choose(named, most, CLOSE))
-    best, kept = tried[chosen]
-    told = f"learning rate {best.learning_rate:g}, replay {100 * best.replay_share:g} %"
+    best = runs[chosen]
+    told = f"learning rate {best['learning_rate']:g}, replay {100 * best['replay_share']:g} %"
     x.log.result("pilot", told)
-    if not kept:
+    if not best["kept"]:
         x.warn(f"pilot: of {len(runs)} short runs none forgot at most {most:g} %; the least: {told}")
     return {"max_forgetting": most, "given": asked is not None, "runs": runs, "chosen": chosen}
 
@@ -158,6 +169,7 @@ def pilot_job(x: Execution, device: torch.device, arm: Arm, number: int) -> Job:
         log=_Log(x.log, folder / "events.jsonl", f"pilot, run {number}"),
         evaluate=evaluate,
         evaluate_at=[steps],
+        on_spike="skip" if whole.on_spike == "skip" else "warn",  # a leap of a rate that is only tried ends nothing
         running_average=False,
         compile_layers=False,
     )
@@ -186,4 +198,4 @@ class _Log(EventLog):
         self.main.progress(done, total, unit, what=self.what, speed=fields.get("speed"))
 
     def warning(self, message: str, **fields: Any) -> None:
-        self.main.warning(message, **fields)
+        self.main.warning(f"{self.what}: {message}", **fields)

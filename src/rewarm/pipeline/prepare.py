@@ -125,7 +125,7 @@ def locate_instruct(recipe: Recipe, base: Base, workspace: Workspace, progress: 
 
 def _first_base(base: Base, workspace: Workspace, progress: Progress) -> Path:
     """The folder of what a chain of updates began with: what an instruct model was taught, it was taught upon that."""
-    while "@" in base.reference and (before := find(workspace.models, base.reference).lineage.get("base")):
+    while "/" not in base.reference and (before := find(workspace.models, base.reference).lineage.get("base")):
         if before["reference"].startswith("."):
             raise UserError(
                 f"{base.reference} was made from {before['reference']}, a folder that only its own run knew",

@@ -14,7 +14,7 @@ import yaml
 import rewarm
 from rewarm.core.errors import ModelError, UserError
 from rewarm.core.events import TRAINING_FROM, metrics, read_events
-from rewarm.core.manifest import canonical, verify
+from rewarm.core.manifest import canonical, to_json, verify
 from rewarm.core.run import read_launch
 from rewarm.core.storage import sha256_bytes, sha256_file, write_file
 from rewarm.data.dataset import Dataset
@@ -26,6 +26,8 @@ from rewarm.pipeline.choice import refuse
 from rewarm.pipeline.execution import Execution, Stage
 from rewarm.pipeline.prepare import code_hash, dataset_of, hyperparameters_of, training_recipe
 from rewarm.recipe.mixture import build_mixture, describe
+from rewarm.recipe.pilot import chosen_of, with_pilot
+from rewarm.recipe.recipe import CHAT_VECTOR
 from rewarm.report.build import build_report, write_report
 from rewarm.report.markdown import card
 
@@ -42,6 +44,7 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     if (choice := x.facts["evaluate"].get("choice")) and not choice["kept"]:
         raise refuse(choice, x.facts["evaluate"]["weights"])
     base = x.facts["prepare"]["base"]
+    chats = x.facts["evaluate"]["weights"] == CHAT_VECTOR
 
     def fill(folder: Path) -> None:
         shutil.copytree(
@@ -49,7 +52,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         )
         shutil.copytree(x.run.report, folder / "report")
         shutil.copy2(x.run.recipe, folder / "recipe.yaml")
-        shutil.copy2(x.run.path / "resolved.json", folder / "resolved.json")
+        resolved = orjson.loads((x.run.path / "resolved.json").read_bytes())
+        write_file(folder / "resolved.json", to_json(with_pilot(resolved, chosen_of(x.run))))
         write_file(folder / "README.md", card(report, license=base_license(Path(base["folder"]))))
 
     x.show_progress("publish", 0, 1, "version")
@@ -59,9 +63,10 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
         "dataset": x.facts["prepare"]["dataset"],
         "recipe": sha256_file(x.run.recipe),
         "overrides": read_launch(x.run)["overrides"],
-        "hyperparameters": sha256_bytes(canonical(x.facts["prepare"]["hyperparameters"])),
+        "hyperparameters": sha256_bytes(canonical(hyperparameters_of(x).model_dump())),
         "code": {"version": rewarm.__version__, "sha256": code_hash()},
         "run": x.run.id,
+        **({"instruct": _instruct(x)} if chats else {}),
         **x.facts["evaluate"],
         "model": fingerprint(x.run.path / "model"),
     }
@@ -69,6 +74,12 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     x.show_progress("publish", 1, 1, "version")
     x.log.result("model", {"version": str(version), "path": str(version.path)})
     return {"version": str(version)}, [x.run.report / name for name in ("report.json", "report.md", "report.html")]
+
+
+def _instruct(x: Execution) -> dict[str, Any]:
+    folder, reference = Path(x.facts["prepare"]["instruct"][0]), str(x.recipe.evaluation.instruct_model)
+    local = reference.startswith("/")  # a lineage travels: it names a folder, not where it lies on this computer
+    return {"reference": f"./{folder.name}" if local else reference, "fingerprint": fingerprint(folder)}
 
 
 def _published(x: Execution, lineage: dict[str, Any]) -> Version | None:

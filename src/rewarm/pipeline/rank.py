@@ -22,7 +22,7 @@ from rewarm.core.run import Run
 from rewarm.core.storage import is_disk_full, write_file
 from rewarm.pipeline.execution import Execution, StopSignal, echo, logger, open_run
 from rewarm.pipeline.pilot import pilot_job
-from rewarm.pipeline.ranks import TRAINING
+from rewarm.pipeline.ranks import FRESH, TRAINING
 from rewarm.pipeline.train import build_job
 from rewarm.recipe.pilot import Arm
 from rewarm.train.job import is_out_of_memory
@@ -49,9 +49,9 @@ def main(arguments: list[str]) -> int:
     said: dict[str, Any]
     try:
         word, store = (TRAINING, meeting(options.store)) if options.store else answer()
-        if word != TRAINING:
+        if word not in (TRAINING, FRESH):
             return EXIT_DONE
-        x = _open(run, number, stop, options.fresh, "baseline" if options.pilot else "train")
+        x = _open(run, number, stop, options.fresh or word == FRESH, "baseline" if options.pilot else "train")
         with joined(x.facts["prepare"]["device"], store) as device:
             rate, share, which = options.pilot or (0.0, 0.0, 0.0)
             job = pilot_job(x, device, Arm(rate, share), int(which)) if options.pilot else build_job(x, device)

@@ -10,6 +10,7 @@ again where it stands still.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,8 +32,8 @@ from rewarm.train.parallel import call, joined, launched
 
 RESTARTS = 3
 """Without a newer checkpoint in between."""
-TRAINING = "train"
-"""The word that calls the other ranks to join the first one."""
+TRAINING, FRESH = "train", "fresh"
+"""The words that call the other ranks to join the first one; where the recipe says where to begin, the second."""
 GRACE = 2.0
 """Seconds in which the others may say why they end, once one has."""
 
@@ -84,12 +85,14 @@ def torchrun(x: Execution) -> str:
     each = x.recipe.infrastructure.world_size // nodes
     where = "--rdzv-backend c10d --rdzv-endpoint FIRST_COMPUTER:29400"
     counts = f"--nnodes {nodes} --nproc-per-node {each} --max-restarts {RESTARTS}"
-    return f"torchrun {counts} {where} -m rewarm.pipeline {x.run.path}"
+    return f"torchrun {counts} {where} -m rewarm.pipeline {shlex.quote(str(x.run.path))}"
 
 
 def train_as_first(x: Execution, build_job: Callable[[torch.device], Job]) -> Outcome:
     """Call the other ranks that torchrun has started to the training, and be the first of them."""
-    with joined(x.facts["prepare"]["device"], call(TRAINING)) as device:
+    store = call(FRESH if "prepare" in x.performed else TRAINING)
+    x.performed.add("train")  # they end by themselves from here on
+    with joined(x.facts["prepare"]["device"], store) as device:
         return train(build_job(device))
 
 

@@ -165,7 +165,7 @@ def _distinct(parts: Iterator[list[bytes]], keep: Callable[[bytes], Any], wanted
             raise ModelError(
                 f"the base model writes nothing new: {counts['documents']} different texts in {counts['written']}",
                 where="data.replay.generate",
-                remedy="raise its temperature, ask for fewer tokens, or give data.replay.path",
+                remedy="raise its temperature, ask for fewer tokens, give data.replay.path, or set data.replay: null",
             )
     raise AssertionError("the parts never end")
 

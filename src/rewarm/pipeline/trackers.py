@@ -27,6 +27,7 @@ import orjson
 
 from rewarm.core.events import TRAINING_FROM, read_events
 from rewarm.core.run import Run
+from rewarm.recipe.pilot import chosen_of, with_pilot
 
 if TYPE_CHECKING:
     from rewarm.pipeline.execution import Execution
@@ -113,9 +114,9 @@ KINDS: dict[str, Callable[[Run], Log]] = {"tensorboard": tensorboard, "mlflow": 
 
 
 def hyperparameters(run: Run) -> dict[str, Any]:
-    """The values that the run resolved; none before it has."""
+    """The values that the run trains with; none before it has resolved them."""
     with suppress(OSError, orjson.JSONDecodeError, KeyError, AttributeError):
-        found = orjson.loads((run.path / "resolved.json").read_bytes())["hyperparameters"]
+        found = with_pilot(orjson.loads((run.path / "resolved.json").read_bytes()), chosen_of(run))["hyperparameters"]
         return {name: item["value"] for name, item in found.items()}
     return {}
 
@@ -124,13 +125,14 @@ def follow(run: Run, kind: str, waits: Iterator[None]) -> None:
     """Tell a tracker every metric of the run's record, each time that ``waits`` yields."""
     points: dict[tuple[int, str], tuple[float, float]] = {}
     told: set[tuple[int, str]] = set()
-    offset = 0
+    offset, begun = 0, False
     with ExitStack() as log:
         for _ in waits:
             stale = False
             for event, behind in read_events(run.events, offset):
                 offset = behind
                 if event["kind"] == "result" and event["name"] == TRAINING_FROM:
+                    begun = True  # and the hyperparameters, which a tracker is told first, stand
                     for key in [key for key in points if key[0] > event["value"]]:
                         stale |= key in told
                         del points[key]
@@ -141,7 +143,7 @@ def follow(run: Run, kind: str, waits: Iterator[None]) -> None:
             if stale:
                 log.close()
                 told.clear()
-            if new := sorted(points.keys() - told):
+            if begun and (new := sorted(points.keys() - told)):
                 if not told:
                     tell = log.enter_context(KINDS[kind](run))
                 tell([(points[key][0], *key, points[key][1]) for key in new])

@@ -62,8 +62,8 @@ def work(x: Execution) -> tuple[dict[str, Any], list[Path]]:
     if launched():
         outcome = train_as_first(x, partial(build_job, x))
     elif infrastructure.nodes > 1:
-        x.warn(f"training on {infrastructure.nodes} computers: give on each of them: {torchrun(x)}")
-        raise Stopped("training is started by torchrun")
+        x.warn(f"training on {infrastructure.nodes} computers: give on each of them: {(command := torchrun(x))}")
+        raise Stopped("training is started by torchrun", remedy=command)
     elif infrastructure.world_size == 1:
         outcome = train(replace(build_job(x, device_of(x)), on_hang=partial(begin_again, x)))
     else:
@@ -137,14 +137,16 @@ def _compiled(x: Execution, values: Hyperparameters, plan: Plan, device: torch.d
 
 
 def _same_updates(x: Execution, values: Hyperparameters) -> Hyperparameters:
-    """The hyperparameters; on another number of devices than before, with updates of as many rows as before."""
+    """The hyperparameters; on another number of devices than before, or than wanted, with updates of as many rows."""
     for path in reversed(list_checkpoints(x.run.checkpoints)):
         with contextlib.suppress(OSError, ValueError, KeyError):  # damaged: training will find and say that
             state = read_state(path)
             if state["world_size"] == world_size():
                 return values
             return with_rows(values, state["identity"]["rows of an update"], world_size())
-    return values
+    if (wanted := x.recipe.infrastructure.world_size) == world_size():
+        return values
+    return with_rows(values, values.batch_size * values.gradient_accumulation_steps * wanted, world_size())
 
 
 TRAIN = Stage("train", inputs, work)

@@ -45,7 +45,7 @@ def _written_out(panel: Any) -> list[Any]:
         guess = nearest(panel, [*known])
         hint = f"did you mean {guess!r}?" if guess else ", ".join(known)
         raise ValueError(f"there is no panel called {panel!r}; {hint}")
-    if name not in known or "path" in given:
+    if not isinstance(name, str) or name not in known or "path" in given:
         return [panel]  # one of the user's own
     hub = [(one, *_FILES[one]) for one in GROUPS.get(name, (name,))]
     return [

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from rewarm.core.errors import DataError
+from rewarm.core.run import Run
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.recipe import Recipe
 
@@ -66,6 +68,30 @@ def with_choice(
         return recipe, values
     arm = Arm(**chosen)
     return with_arm(recipe, arm), values.model_copy(update={"learning_rate": arm.learning_rate})
+
+
+def with_pilot(resolved: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``resolved.json`` as the training takes it, where ``chosen`` is the arm that the pilot took."""
+    if not chosen:
+        return dict(resolved)
+    arm, values, replay = Arm(**chosen), dict(resolved["hyperparameters"]), resolved.get("replay")
+    why = "what the pilot's short runs chose"
+    reason = f"{why}; they began with {values['learning_rate']['value']:g}"
+    values["learning_rate"] = {"value": arm.learning_rate, "origin": "pilot", "reason": reason}
+    if replay or arm.replay_share:
+        share = {**(replay["value"] if replay else {}), "share": arm.replay_share}
+        reason = f"{why}; they began with {replay['value']['share']:g}: {replay['reason']}" if replay else why
+        replay = {"value": share, "origin": "pilot", "reason": reason}
+    return {**resolved, "hyperparameters": values, "replay": replay}
+
+
+def chosen_of(run: Run) -> dict[str, Any] | None:
+    """What the pilot of a run chose; None where there was none, or not yet."""
+    try:
+        baseline = run.stage("baseline")
+    except DataError:  # a damaged record: the stage runs again
+        return None
+    return baseline and baseline["facts"].get("pilot")
 
 
 def with_arm(recipe: Recipe, arm: Arm) -> Recipe:

@@ -431,7 +431,8 @@ class Recipe(Frozen):
 
         def text(value: Any) -> Any:
             path = pattern(value.path) if isinstance(value.path, str) else [pattern(one) for one in value.path]
-            return value.model_copy(update={"path": path, "steps": value.steps and steps(value.steps)})
+            given = {"path": path, "steps": value.steps and steps(value.steps)}
+            return value.model_copy(update={name: one for name, one in given.items() if one})  # unset stays unset
 
         def steps(values: list[Step]) -> list[Step]:
             return [step.located(at) for step in values]

@@ -105,6 +105,11 @@ def advice(recipe: Recipe, values: Hyperparameters) -> list[str]:
             f"replay: the base model first writes {recipe.data.replay.generate.tokens:,} tokens, once for this base "
             "and these settings"
         )
+    if recipe.evaluation.max_forgetting is not None and recipe.pilot is None and not recipe.has_pilot:
+        notes.append(
+            "no pilot, which trains on one computer: nothing looks for the rate and the replay that max_forgetting "
+            "takes; a run with infrastructure.nodes: 1 does"
+        )
     if not recipe.evaluation.panels:
         notes.append(
             "no panel of text that is neither learned nor replayed (evaluation.panels): forgetting is measured "

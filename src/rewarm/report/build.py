@@ -20,6 +20,7 @@ import orjson
 import rewarm
 from rewarm.core.manifest import to_json
 from rewarm.core.storage import write_file
+from rewarm.recipe.pilot import Arm, with_pilot
 from rewarm.report import words
 from rewarm.report.compare import FEW, Row, headline
 from rewarm.report.markdown import markdown
@@ -76,6 +77,8 @@ def build_report(
         (words.text_figures(entry, mixture) for entry in data["sources"]), key=lambda text: _ORDER.index(text["role"])
     )
     rows = _with_kinds(rows, texts)
+    if pilot:
+        resolved = with_pilot(resolved, {name: pilot["runs"][pilot["chosen"]][name] for name in Arm._fields})
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "name": name,
@@ -104,7 +107,7 @@ def build_report(
         },
         "training": _training(training, metrics),
         "pilot": pilot,
-        "hyperparameters": _hyperparameters(resolved, pilot),
+        "hyperparameters": resolved.get("hyperparameters", {}),
         "ignored": [dict(item) for item in resolved.get("ignored", [])],
         "repeat": {
             "command": command or "rewarm run recipe.yaml",
@@ -174,16 +177,6 @@ def _contamination(texts: Sequence[Mapping[str, Any]], tasks: bool) -> list[str]
     if unchecked:
         found.append(f"Benchmark items were not looked for in {', '.join(unchecked)}.")
     return [*found, "Items in other words, and what the base had read before, are not found that way."]
-
-
-def _hyperparameters(resolved: Mapping[str, Any], pilot: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Every value with its origin and reason; the learning rate from the pilot, where there was one."""
-    found = dict(resolved.get("hyperparameters", {}))
-    if pilot:
-        began, chosen = found["learning_rate"]["value"], pilot["runs"][pilot["chosen"]]["learning_rate"]
-        reason = f"the best of {len(pilot['runs'])} short runs, which began with {began:g}"
-        found["learning_rate"] = {"value": chosen, "origin": "pilot", "reason": reason}
-    return found
 
 
 def _names(rows: Iterable[Row]) -> str:

@@ -116,13 +116,17 @@ def text_rows(
     seed: int,
     part: Half | None,
 ) -> list[Row]:
-    """A row for each text that ``result`` has, over the documents in it; with ``part``, over that half of them."""
+    """A row for each text that ``result`` has, over the documents in it; with ``part``, over those of that half.
+
+    All that ``base`` has are parted: what a few of them have decided is not reported on the same ones.
+    """
     rows = []
     for name, kind in kinds.items():
         if name in result:
             there = {item["id"] for item in result[name]}
-            both = [item for item in base[name] if item["id"] in there], result[name]
-            before, after = (half(items, part) if part else items for items in both)
+            here = {item["id"] for item in (half(base[name], part) if part else base[name])}
+            both = there & here or there
+            before, after = ([item for item in items if item["id"] in both] for items in (base[name], result[name]))
             role: Role = "gain" if kind == "source" else "forgetting"
             rows.append(compare(name, "bits_per_byte", role, before, after, seed=seed, kind=kind))
     return rows

@@ -48,7 +48,7 @@ def card(report: Mapping[str, Any], *, license: str | None = None, language: str
         f"Licence: {_plain(known)}.",
         "## Use",
         _fenced(_LOAD, "python"),
-        "It continues text; it was not taught to follow instructions by this training.",
+        words.use(report),
         *_body(report),
         "The full report is in `report/report.html`, its figures in `report/report.json`.",
     ]

@@ -243,10 +243,17 @@ def _settings(report: Mapping[str, Any]) -> str:
         parts.append(f"<p>Given, but without effect in this run:</p><ul>{lines}</ul>")
     if report["hyperparameters"]:
         chosen = {"data.replay": report["data"].get("replay"), **report["hyperparameters"]}
-        cells = [(n, str(v["value"]), f"{v['origin']}: {v['reason']}") for n, v in chosen.items() if v]
+        cells = [(n, _value(v["value"]), f"{v['origin']}: {v['reason']}") for n, v in chosen.items() if v]
         table = _table(("Field", "Value", "Why"), cells, words=3)
         parts.append(f"<details><summary>Every value, and why</summary>{table}</details>")
     return _section("Settings", *parts) if parts else ""
+
+
+def _value(value: Any) -> str:
+    """As a recipe says it."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return f"{{{', '.join(f'{name}: {_value(one)}' for name, one in value.items())}}}"
 
 
 def _repeat(report: Mapping[str, Any]) -> str:

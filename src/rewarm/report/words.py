@@ -230,6 +230,13 @@ def weights_name(weights: str) -> str:
     return _WEIGHTS.get(weights) or f"{share} of the trained weights, the rest the base's"
 
 
+def use(report: Mapping[str, Any]) -> str:
+    """What the published model is good for."""
+    if report["result"].get("weights") == "chat_vector":
+        return "What an instruct model was taught was added to its weights: use it with the chat template beside it."
+    return "It continues text; it was not taught to follow instructions by this training."
+
+
 def choice(report: Mapping[str, Any]) -> list[str]:
     """By which rule the weights were chosen, and whether they kept the budget."""
     found = report["result"].get("choice")
@@ -261,7 +268,7 @@ def pilot_notes(pilot: Mapping[str, Any]) -> list[str]:
         f"Rule: the greatest gain with at most {brief(pilot['max_forgetting'])} % forgotten ({whose}), "
         "of gains within a twentieth the one that forgot less; where none keeps to it, the least forgetting. "
         f"Chosen: run {pilot['chosen'] + 1}, {shown}.",
-        "They were scored on one half of the held-out documents, the figures above are of the other. A short run "
+        "They were scored on one half of the held-out documents, the result on the other. A short run "
         "compares settings; it does not foretell how much a whole training gains or forgets.",
     ]
 

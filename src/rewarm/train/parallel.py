@@ -44,6 +44,11 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ["WORLD_SIZE"]) > 1
 
 
+def begun_again() -> bool:
+    """Whether torchrun, which repeats the command as it was given, has started this process in place of another."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
+
+
 def meeting(file: Path) -> Store:
     """Where the ranks of the environment meet: at a new file that all share."""
     return dist.FileStore(str(file), int(os.environ["WORLD_SIZE"]))  # type: ignore[attr-defined]

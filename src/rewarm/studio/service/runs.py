@@ -21,6 +21,7 @@ from rewarm.core.run import STAGES, Run, create_run, read_launch
 from rewarm.core.states import LIVE
 from rewarm.core.storage import bytes_of
 from rewarm.hub import models as hub
+from rewarm.recipe.pilot import chosen_of, with_pilot
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service import recipes
 from rewarm.studio.service.engine import ask
@@ -340,13 +341,13 @@ def export(studio: Studio, user: User, id: str, checkpoint: str) -> Path:
 
 
 def frozen(studio: Studio, user: User, id: str) -> Frozen:
-    """What the run was started with."""
+    """What the run was started with, and what was settled since."""
     run = find(studio, id)
     resolved = run.path / "resolved.json"
     return Frozen(
         recipe=run.recipe.read_text(encoding="utf-8"),
         overrides=read_launch(run)["overrides"],
-        resolved=orjson.loads(resolved.read_bytes()) if resolved.is_file() else None,
+        resolved=with_pilot(orjson.loads(resolved.read_bytes()), chosen_of(run)) if resolved.is_file() else None,
     )
 
 
