@@ -55,6 +55,7 @@ def surprise(bench: Bench, month: str, side: str = "result") -> float:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.nightly
 def test_the_third_update_keeps_what_the_first_taught(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     make_model(tmp_path / "model")

@@ -111,6 +111,7 @@ def test_forgetting_must_be_measured(bench: Bench) -> None:
     assert done.returncode == 2 and "pilot needs evaluation.panels" in done.stdout + done.stderr
 
 
+@pytest.mark.nightly
 def test_on_two_ranks(tmp_path: Path) -> None:
     alone = {"gradient_accumulation_steps: 2": "gradient_accumulation_steps: 1"}
     bench = make_bench(tmp_path, **{"devices: cpu": "devices: 2", **alone})
