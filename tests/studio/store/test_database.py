@@ -170,6 +170,8 @@ def test_addresses_that_are_none(tmp_path: Path) -> None:
     for url in ("nonsense", "mysql://host/name", "postgresql://host:port/name"):
         with pytest.raises(UserError):
             Database(url)
+    with pytest.raises(ResourceError, match="does not answer"):
+        sqlite(tmp_path / "missing").migrate()
     silent = Database("postgresql://nobody:secret-canary@127.0.0.1:9/none?connect_timeout=2")
     with pytest.raises(ResourceError, match="does not answer") as error:
         silent.migrate()

@@ -12,6 +12,8 @@ class Wire(HttpToolsProtocol):
     """Answers 400 to what is longer, and closes the connection."""
 
     _head = _unread = 0
+    _complete = False
+    """The headers have been read, and the door looks at them: what comes behind the body is none."""
 
     def data_received(self, data: bytes) -> None:
         self._unread += len(data)
@@ -20,7 +22,7 @@ class Wire(HttpToolsProtocol):
             self.send_400_response("The request's head is too long.")
 
     def on_message_begin(self) -> None:
-        self._head = 0
+        self._head, self._complete = 0, False
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -29,10 +31,11 @@ class Wire(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._grow(name + value)
-        super().on_header(name, value)
+        if not self._complete:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._unread = 0
+        self._unread, self._complete = 0, True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

@@ -47,8 +47,6 @@ class Database:
         self._writing: Engine
         self._watch: sqlite3.Connection | None = None
         if self.is_sqlite:
-            if self.engine.url.database:
-                self._watch = sqlite3.connect(self.engine.url.database, timeout=0, check_same_thread=False)
             event.listen(self.engine, "connect", _prepare)
             event.listen(self.engine, "begin", _begin)
             self._reading = self.engine
@@ -109,11 +107,14 @@ class Database:
     def version(self) -> int | None:
         """A number that is another one once anybody has changed the database; None where that is not known so cheaply.
 
-        Reading it takes microseconds, and never waits.
+        Reading it takes microseconds, and never waits. Not for several threads at once.
         """
-        if self._watch is None:
+        path = self.engine.url.database
+        if not self.is_sqlite or not path or self.engine.url.query:  # a query may make of the path what it is not
             return None
         with contextlib.suppress(sqlite3.Error):
+            if self._watch is None:  # one of its own: a connection does not count what it changes itself
+                self._watch = sqlite3.connect(path, timeout=0, check_same_thread=False)
             return int(self._watch.execute("PRAGMA data_version").fetchone()[0])
         return None
 
