@@ -207,11 +207,12 @@ def runs_logs(client: Client, run: str, follow: bool, as_json: bool) -> None:
 
 
 def report(client: Client, run: str, form: str, recompute: bool, as_json: bool) -> None:
+    from rewarm.cli.results import print_recomputed
+
     found = _find(client, run)
     form = "json" if as_json else form
     if recompute:
-        again = client.get(f"/runs/{found}/recomputed")
-        say(f"{again['rows']} rows computed again from {again['items']:,} items: all are as the report says")
+        print_recomputed(client.get(f"/runs/{found}/recomputed"), as_json)
     elif form == "table":
         _print_report(client, found)
     elif form == "html":
@@ -226,7 +227,6 @@ def report(client: Client, run: str, form: str, recompute: bool, as_json: bool) 
 
 def compare(client: Client, before: str, after: str, as_json: bool) -> None:
     from rewarm.cli.results import print_comparison
-    from rewarm.cli.show import print_json
 
     names = [name if name == "base" or "@" in name else _find(client, name) for name in (before, after)]
     found = client.get("/runs/compare", before=names[0], after=names[1])

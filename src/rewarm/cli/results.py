@@ -61,11 +61,12 @@ def _recompute(run: Run, as_json: bool) -> None:
     rows = items.recompute(told, *scores)
     if wrong := items.differences(told, rows):
         raise DataError("the report is not what its items say:\n" + "\n".join(wrong), where=run.report / "report.json")
-    scored = sum(row["n"] for row in rows)
-    if as_json:
-        print_json({"rows": len(rows), "items": scored})
-        return
-    say(f"{len(rows)} rows computed again from {scored:,} items: all are as the report says")
+    print_recomputed({"rows": len(rows), "items": sum(row["n"] for row in rows)}, as_json)
+
+
+def print_recomputed(found: dict[str, int], as_json: bool) -> None:
+    told = f"{found['rows']} rows computed again from {found['items']:,} items: all are as the report says"
+    print_json(found) if as_json else say(told)
 
 
 def compare(

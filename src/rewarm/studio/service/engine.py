@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import orjson
 
 from rewarm.core.errors import ResourceError, UserError
 from rewarm.core.workspace import Workspace
+
+AT_ONCE, PATIENCE = 4, 30.0
+"""How many may be under way, each on one of the server's few threads; and how long another waits, in seconds."""
+_room = threading.BoundedSemaphore(AT_ONCE)
 
 
 def command(arguments: list[str]) -> list[str]:
@@ -23,16 +28,21 @@ def ask(workspace: Workspace, arguments: list[str], seconds: float = 120.0) -> A
     """What ``rewarm ARGUMENTS --json`` answers.
 
     Raises:
-        UserError: what the command says, where it says anything else; ``ResourceError`` where it takes too long.
+        UserError: what the command says, where it says anything else.
+        ResourceError: where it takes too long, or too many others are under way.
     """
     environment = {**os.environ, "REWARM_HOME": str(workspace.root), "PYTHONUTF8": "1"}
     environment.pop("REWARM_URL", None)  # this workspace, not a Studio
+    if not _room.acquire(timeout=PATIENCE):
+        raise ResourceError(f"{AT_ONCE} others work already", where=arguments[0], remedy="try again in a moment")
     try:
         done = subprocess.run(
             command(arguments), capture_output=True, timeout=seconds, env=environment, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
         raise ResourceError(f"gave no answer in {seconds:.0f} s", where=arguments[0], remedy="try again") from None
+    finally:
+        _room.release()
     try:
         return orjson.loads(done.stdout)
     except orjson.JSONDecodeError:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from rewarm.core.control import enqueue, remove_run, stop_run
 from rewarm.core.control import set_priority as set_queue_priority
-from rewarm.core.errors import Conflict, NotFound, UserError
+from rewarm.core.errors import Conflict, DataError, NotFound, UserError
 from rewarm.core.run import STAGES, Run, create_run, read_launch
 from rewarm.core.states import LIVE
 from rewarm.core.storage import bytes_of
@@ -321,6 +321,8 @@ def checkpoints(studio: Studio, user: User, id: str) -> list[Checkpoint]:
     ]
 
 
+_PATIENCE = 240.0
+"""Seconds for what a client waits for; it asks again after 300."""
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -367,10 +369,20 @@ def report_file(studio: Studio, user: User, id: str, form: str) -> Path:
     return path
 
 
+def report(studio: Studio, user: User, id: str) -> dict[str, Any]:
+    """What ``report.json`` says. Raises ``NotFound`` before there is one, ``DataError`` where it is damaged."""
+    path = report_file(studio, user, id, "json")
+    try:
+        told: dict[str, Any] = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        raise DataError("this report is damaged", where=id, remedy=f"rewarm resume {id} draws it again") from None
+    return told
+
+
 def recompute(studio: Studio, user: User, id: str) -> Recomputed:
     """Compute the report's table again from the kept items. Raises ``UserError`` naming what is not as it says."""
     report_file(studio, user, id, "json")
-    return Recomputed.model_validate(ask(studio.workspace, ["report", id, "--recompute"], seconds=600))
+    return Recomputed.model_validate(ask(studio.workspace, ["report", "--recompute", "--", id], _PATIENCE))
 
 
 def compare(studio: Studio, user: User, before: str, after: str) -> Comparison:
@@ -388,7 +400,7 @@ def compare(studio: Studio, user: User, before: str, after: str) -> Comparison:
             hub.find(studio.workspace.models, name)
         elif name != "base" or name == after:
             find(studio, name)
-    return Comparison.model_validate(ask(studio.workspace, ["compare", before, after], seconds=600))
+    return Comparison.model_validate(ask(studio.workspace, ["compare", "--", before, after], _PATIENCE))
 
 
 def find(studio: Studio, id: str) -> Run:

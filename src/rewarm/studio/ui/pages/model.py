@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
 from urllib.parse import quote
 
-import orjson
 from nicegui import ui
 
 from rewarm.core.errors import NotFound
@@ -61,10 +59,9 @@ def _offers(visit: Visit, found: VersionDetail) -> None:
 async def _results(visit: Visit, found: VersionDetail) -> None:
     """What the report of the run that made it says."""
     try:
-        path = await visit.read(runs.report_file, found.run or "", "json")
+        report = await visit.read(runs.report, found.run or "")
     except NotFound:
         return
-    report: dict[str, Any] = orjson.loads(path.read_bytes())
     section(visit.say("model.results"))
     results(visit, report)
     ui.link(visit.say("tab.report"), f"/runs/{quote(found.run or '')}?tab=report")

@@ -6,7 +6,6 @@ import shlex
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from nicegui import ui
 
 from rewarm.core.errors import UserError
@@ -113,8 +112,7 @@ async def report_tab(visit: Visit, run: RunDetail) -> None:
             ui.link(f"{visit.say('report.download')} {form}", f"{address}.{form}?download=true")
         button = ui.button(visit.say("report.recompute"), on_click=recompute).props("outline no-caps dense")
         said = ui.label().classes("rw-state-succeeded").props('role="status"')
-    path = await visit.read(runs.report_file, run.id, "json")
-    results(visit, orjson.loads(path.read_bytes()))
+    results(visit, await visit.read(runs.report, run.id))
     command(visit, f"rewarm report {run.id} --recompute")
     section(visit.say("report.whole"))
     frame = ui.element("iframe").classes("rw-report")

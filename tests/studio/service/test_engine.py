@@ -1,0 +1,41 @@
+"""What the engine is asked, and what comes back where there is no answer."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from rewarm.core.errors import DataError, NotFound, ResourceError, UserError
+from rewarm.studio.context import OWNER, Studio
+from rewarm.studio.service import engine, runs
+from tests.studio.run_files import new_run
+
+
+def test_only_so_many_commands_are_under_way(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(engine, "_room", room)
+    monkeypatch.setattr(engine, "PATIENCE", 0.01)
+    with room, pytest.raises(ResourceError, match="work already"):
+        engine.ask(studio.workspace, ["report", "--", "none"])
+    for seconds, why in ((0.01, "gave no answer"), (60.0, "none"), (60.0, "none")):  # each leaves room for the next
+        with pytest.raises(UserError, match=why):
+            engine.ask(studio.workspace, ["report", "--", "none"], seconds)
+
+
+def test_results_that_are_not_there_or_damaged_are_said(studio: Studio) -> None:
+    run = new_run(studio.workspace)
+    for ask in (runs.report, runs.recompute):
+        with pytest.raises(NotFound):
+            ask(studio, OWNER, run.id)
+    for pair in (("base", "none"), ("x@1", run.id), ("base", "base"), ("--help", run.id)):
+        with pytest.raises(NotFound):
+            runs.compare(studio, OWNER, *pair)
+    run.report.mkdir()
+    (run.report / "report.json").write_text('{"rows": [')
+    with pytest.raises(DataError, match="damaged"):
+        runs.report(studio, OWNER, run.id)
+    for again in (lambda: runs.recompute(studio, OWNER, run.id), lambda: runs.compare(studio, OWNER, "base", run.id)):
+        with pytest.raises(UserError) as error:
+            again()
+        assert "Usage" not in str(error.value) and "Traceback" not in str(error.value)
