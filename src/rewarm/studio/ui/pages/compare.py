@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from urllib.parse import quote
 
-import orjson
 from nicegui import ui
 
 from rewarm.core.errors import NotFound
@@ -56,7 +55,7 @@ async def _side_by_side(visit: Visit, chosen: list[RunSummary]) -> None:
     found: dict[str, dict[str, list[str]]] = {}
     for r in chosen:
         with contextlib.suppress(NotFound):
-            report = orjson.loads((await visit.read(runs.report_file, r.id, "json")).read_bytes())
+            report = await visit.read(runs.report, r.id)
             for row in map(words.result_cells, report["rows"]):
                 found.setdefault(f"{row[0]} · {row[2]}", {})[r.id] = row
     columns = [Column("task", visit.say("model.task"), lambda pair: pair[0])]
@@ -87,6 +86,7 @@ async def _pair(visit: Visit, known: list[RunSummary], before: str, after: str) 
         for select, word in ((first, "before"), (second, "after")):
             select.props(f'outlined dense label="{visit.say(f"compare.{word}")}"').classes("rw-choice")
         button = ui.button(visit.say("compare.go"), on_click=lambda: go()).props("no-caps")
+        button.set_enabled(bool(names))
     place = ui.element("div")
     shown = command(visit, "")
     for select in (first, second):
@@ -100,7 +100,7 @@ async def _pair(visit: Visit, known: list[RunSummary], before: str, after: str) 
             for note in found.notes:
                 ui.label(note).classes("rw-help")
 
-    if before and after:
+    if (before, after) == (first.value, second.value):  # else the address names what is not here
         ui.timer(0, go, once=True)
 
 

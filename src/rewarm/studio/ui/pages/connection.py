@@ -9,7 +9,7 @@ from urllib.parse import quote
 from nicegui import ui
 from nicegui.events import ValueChangeEventArguments
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import NotFound, UserError
 from rewarm.studio.context import Role
 from rewarm.studio.service import connections
 from rewarm.studio.service.connections import EntryInfo
@@ -29,9 +29,10 @@ Node = dict[str, Any]
 async def connection(visit: Visit, name: str, uri: str = "") -> None:
     known = next((c for c in await visit.read(connections.listed) if c.name == name), None)
     if known is None:
-        await visit.read(connections.browse, name)  # says that there is none
-        return
+        raise NotFound(f"there is no connection {name[:100]!r}")
     heading(known.name, " · ".join(filter(None, [known.kind, known.endpoint, known.problem])))
+    if not visit.may(Role.editor):  # what lies there is for those who may use it
+        return
     uri = uri or ("s3://" if known.kind == "s3" else "")
     with ui.element("div").classes("rw-row rw-bar"):
         address = ui.input(visit.say("hub.address"), value=uri).props("dense outlined").classes("rw-search")
@@ -45,10 +46,9 @@ async def connection(visit: Visit, name: str, uri: str = "") -> None:
             ui.notify(said, type="positive")
 
         ui.button(visit.say("hub.test"), on_click=test).props("outline no-caps")
-        if visit.may(Role.editor):
-            ui.button(visit.say("hub.delete"), on_click=lambda: _delete(visit, name)).props(
-                "outline no-caps color=negative"
-            )
+        ui.button(visit.say("hub.delete"), on_click=lambda: _delete(visit, name)).props(
+            "outline no-caps color=negative"
+        )
     command(visit, f"rewarm connections test {name}")
     if uri:
         await _browse(visit, name, uri)
@@ -74,10 +74,17 @@ async def _browse(visit: Visit, name: str, uri: str) -> None:
     folders: dict[str, list[Node]] = {root: [_line(MORE + root, visit.say("hub.loading"))]}
     following: dict[str, str | None] = {}
     """Of a folder that was opened, what its next page begins behind."""
+    asked: set[str] = set()
 
     async def fill(uri: str) -> None:
         """Put what lies there, or more of it, in the place of the line that stood for it."""
-        found = await visit.call(connections.browse, name, uri, after=following.get(uri))
+        if uri in asked:  # already, by another click
+            return
+        asked.add(uri)
+        try:
+            found = await visit.call(connections.browse, name, uri, after=following.get(uri))
+        finally:
+            asked.discard(uri)
         following[uri] = found.after
         lines = [node(entry) for entry in found.entries]
         if found.after is not None or not lines:
@@ -124,11 +131,18 @@ def _line(id: str, label: str, icon: str = "") -> Node:
 
 async def _preview(visit: Visit, place: ui.element, name: str, uri: str) -> None:
     place.clear()
-    with place:
+    with place, ui.element("div") as shown:
         section(uri.rpartition("/")[2])
         waiting = ui.spinner(size="1.6em")
+        problem, found = "", None
         try:
-            documents(visit, (await visit.read(connections.preview, name, uri)).documents)
+            found = await visit.read(connections.preview, name, uri)
         except UserError as error:
-            ui.label(str(error)).classes("rw-state-failed")
+            problem = str(error)
+        if shown.is_deleted:  # another file was chosen meanwhile
+            return
         waiting.delete()
+        if found is None:
+            ui.label(problem).classes("rw-state-failed")
+        else:
+            documents(visit, found.documents)

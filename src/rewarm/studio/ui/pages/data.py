@@ -128,12 +128,12 @@ async def uploaded(visit: Visit, text: str) -> None:
         Column("time", visit.say("hub.made"), lambda f: visit.date(f.time)),
     ]
     table(columns, found.files, title=visit.say("hub.files"))
-    section(visit.say("hub.preview"))
-    documents(visit, (await visit.read(uploads.preview_text, text)).documents)
     if visit.may(Role.editor):
         ui.button(visit.say("hub.delete"), on_click=lambda: _delete(visit, text)).props(
             "outline no-caps color=negative"
         )
+    section(visit.say("hub.preview"))
+    documents(visit, (await visit.read(uploads.preview_text, text)).documents)  # which a damaged file refuses
 
 
 def _delete(visit: Visit, text: str) -> None:

@@ -41,7 +41,7 @@ def _line(visit: Visit, one: Transfer) -> None:
     with ui.element("div").classes("rw-transfer"):
         with ui.element("div").classes("rw-row"):
             ui.label(visit.say(f"transfer.{one.kind}")).classes("rw-strong")
-            ui.label(f"{one.what} → {one.to}").classes("rw-mono")
+            ui.label(f"{one.what} → {one.to}").classes("rw-code")
             ui.label(visit.say(f"transfer.{one.state}")).classes(f"rw-state rw-state-{_STATES[one.state]}")
             result = one.result or {}
             if model := result.get("model"):

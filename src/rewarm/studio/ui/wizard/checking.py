@@ -16,6 +16,7 @@ from rewarm.core.errors import UserError
 from rewarm.studio.service import recipes
 from rewarm.studio.service.recipes import Mistake, Verdict
 from rewarm.studio.ui import units
+from rewarm.studio.ui.parts.dialog import busy
 from rewarm.studio.ui.parts.table import Column, table
 from rewarm.studio.ui.parts.text import told
 from rewarm.studio.ui.visit import Refused, Visit
@@ -29,7 +30,7 @@ async def checked(visit: Visit, draft: Draft) -> None:
     place = ui.element("div").props('role="status"')
     figures = ui.element("div")
     changes, said = 0, list[str]()
-    busy = asyncio.Lock()
+    turn = asyncio.Lock()
 
     async def look() -> bool:
         nonlocal changes
@@ -48,17 +49,16 @@ async def checked(visit: Visit, draft: Draft) -> None:
         return found.valid
 
     async def estimate() -> None:
-        async with busy:  # the engine is asked once at a time
-            button.disable()
+        async with turn:  # the engine is asked once at a time
             figures.clear()
             with figures:
                 ui.label(visit.say("wizard.estimating")).classes("rw-help")
             problem, found = "", None
-            try:
-                found = (await visit.read(recipes.check, draft.to_yaml(), with_estimate=True)).estimate
-            except UserError as error:
-                problem = str(error)
-            button.enable()
+            with busy(button):
+                try:
+                    found = (await visit.read(recipes.check, draft.to_yaml(), with_estimate=True)).estimate
+                except UserError as error:
+                    problem = str(error)
             figures.clear()
             with figures:
                 if found:
