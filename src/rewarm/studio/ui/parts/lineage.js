@@ -5,7 +5,7 @@ export default {
     <svg aria-hidden="true"><path v-for="path in paths" :d="path" /></svg>
     <div v-for="row in rows" class="rw-lineage-row">
       <component :is="node.link ? 'a' : 'div'" v-for="node in row" :key="node.id" :ref="(box) => keep(node.id, box)" :href="node.link || undefined"
-        :class="['rw-lineage-node', 'rw-lineage-' + node.kind, { 'rw-lineage-here': node.here }]" :aria-current="node.here ? 'true' : undefined">
+        :class="['rw-lineage-node', { 'rw-lineage-here': node.here }]" :aria-current="node.here ? 'true' : undefined">
         <small>{{ node.word }}</small><span :title="node.label">{{ node.label }}</span>
       </component>
     </div>
