@@ -2,9 +2,9 @@
 
     python docs/screenshots.py FOLDER LAW.jsonl [--only NAME...] [--variants en-light-1280 ...]
 
-Each page at 1280 and 390 pixels, light and dark, in English and Vietnamese, into FOLDER/pictures; the workspace stays
-in FOLDER and serves again the next time. Needs the test dependencies and Debian's chromium. LAW.jsonl is the
-quickstart's (``rewarm quickstart`` leaves it in its folder).
+Each page at 1280 and 390 pixels, light and dark, in English and Vietnamese, into FOLDER/pictures, of which some stand
+in docs/pictures; the workspace stays in FOLDER and serves again the next time. Needs the test dependencies and Debian's
+chromium. LAW.jsonl is the quickstart's (``rewarm quickstart`` leaves it in its folder).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import argparse
 import itertools
 import time
 from collections.abc import Iterable
+from functools import partial
 
 import orjson
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -34,8 +35,8 @@ VARIANTS = ["-".join(parts) for parts in itertools.product(("en", "vi"), ("light
 EMPTY = ("/", "/data", "/pipelines", "/runs", "/compare", "/models", "/playground", "/sign-in")
 
 
-def _to_training(page: Page, language: str) -> None:
-    page.locator(".q-stepper__tab").nth(2).click()  # the draft remembers where it was left
+def _to_step(number: int, page: Page, language: str) -> None:
+    page.locator(".q-stepper__tab").nth(number).click()  # the draft remembers where it was left
     page.wait_for_timeout(1000)
 
 
@@ -45,7 +46,7 @@ def _write(page: Page, language: str) -> None:
     page.wait_for_function("document.querySelectorAll('.rw-written')[1].innerText.length > 120", timeout=90_000)
 
 
-SCENES = {"wizard-training": _to_training, "playground": _write}
+SCENES = {"wizard-training": partial(_to_step, 2), "wizard-review": partial(_to_step, 4), "playground": _write}
 """What is done on a page before its picture is taken."""
 
 
@@ -67,7 +68,9 @@ def main() -> None:
             made = _content(site, store, folder, arguments.law)
             made.live = start_long(site)
             time.sleep(20)  # it gets a curve
-            _shoot(browser, site, made.paths().items(), arguments)
+            paths = made.paths()
+            paths["wizard-review"] = paths["wizard-training"]
+            _shoot(browser, site, paths.items(), arguments)
             _shoot(browser, empty, ((f"empty{path.replace('/', '-')}", path) for path in EMPTY), arguments)
         finally:
             for run in list_runs(Workspace(site.home)):
