@@ -280,7 +280,8 @@ def test_f22_a_copy_of_a_day_that_has_not_come_yet_keeps_none_from_being_made(wo
     wrong = verbs.keep_copy(workspace, None, now + 400 * 86_400)
     assert wrong is not None
     os.utime(wrong, (now + 400 * 86_400,) * 2)
-    assert verbs.keep_copy(workspace, None, now + 60) is not None
+    made = verbs.keep_copy(workspace, None, now + 60)
+    assert made is not None and verbs.copies(workspace) == [made, wrong]  # and it is no newer one to restore
     assert verbs.keep_copy(workspace, None, now + 120) is None
 
 

@@ -358,8 +358,10 @@ def _check_copy(path: Path) -> None:
 
 
 def copies(workspace: Workspace) -> list[Path]:
-    """The daily copies of the database, the newest first."""
-    return sorted((workspace.root / "backups").glob("database-*"), reverse=True)
+    """The daily copies of the database, the newest first; last those of days to come, which a wrong clock has made."""
+    now = time.time()
+    there = (workspace.root / "backups").glob("database-*")
+    return sorted(there, key=lambda path: (path.stat().st_mtime <= now, path.name), reverse=True)
 
 
 def keep_copy(workspace: Workspace, url: str | None, now: float) -> Path | None:
