@@ -36,6 +36,8 @@ from rewarm.studio.store.runs import live
 
 _TOGETHER = 100
 """Runs that are written down at once."""
+_MOST_REST = 200.0
+"""Seconds of rest in all: a loop that is away for ten minutes counts as late, and the server as failing."""
 _IDLE = ("queued", "paused")
 _PART_OF_RUN = "checkpoint"
 _CACHES = ("cache", "evaluations", "replay", "backups")
@@ -189,6 +191,7 @@ def measure(studio: Studio, now: float, rest: float = 0.0) -> None:
     with studio.database.read() as session:
         known = store.measured(session)
     runs, there, limits = list_runs(studio.workspace), set[store.Key](), read_setting(studio, Limits)
+    left = _MOST_REST
     for begin in range(0, len(runs), _TOGETHER):
         sizes: dict[store.Key, int] = {}
         took: list[dict[str, Any]] = []
@@ -197,7 +200,9 @@ def measure(studio: Studio, now: float, rest: float = 0.0) -> None:
             with contextlib.suppress(OSError):  # it was deleted meanwhile
                 if _measure_run(run, known, there, sizes):
                     took.append(_took(run, limits, now))
-            time.sleep(rest * (time.monotonic() - began))
+            pause = min(rest * (time.monotonic() - began), left)
+            left -= pause
+            time.sleep(pause)
         with studio.database.write() as session:
             facts = store.run_facts(session, [row["run"] for row in took])
             for row in took:
