@@ -218,8 +218,20 @@ def test_s15_of_a_large_body_little_is_read(studio: Studio, app: FastAPI, announ
 
     headers = {"content-type": kind, "authorization": f"Bearer {token_of(studio, 'viewer')}"}
     headers |= {"content-length": str(10**9)} if announced else {"transfer-encoding": "chunked"}
-    assert ask(app, "POST", TOKENS, headers, receive=endless) == 413
-    assert read == 0 if announced else read <= BODY_BYTES + 65536
+    for path in (TOKENS, "/api/v1/uploads/x/finish"):
+        read = 0
+        assert ask(app, "POST", path, headers, receive=endless) == 413
+        assert read == 0 if announced else read <= BODY_BYTES + 65536
+
+
+def test_s15_half_a_body_is_none(studio: Studio, app: FastAPI) -> None:
+    pieces: list[Message] = [{"type": "http.disconnect"}, {"type": "http.request", "body": b" ", "more_body": True}]
+
+    async def broken() -> Message:
+        return pieces.pop()
+
+    headers = {"content-length": "1000", "authorization": f"Bearer {token_of(studio, 'viewer')}"}
+    assert ask(app, "DELETE", "/api/v1/session", headers, receive=broken) == 400
 
 
 def test_s15_nested_json_is_refused_at_once(client: Client) -> None:

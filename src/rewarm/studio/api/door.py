@@ -40,7 +40,7 @@ PUBLIC = {
 }
 PUBLIC_FILES = "/static/"
 STREAMED = ("/api/v1/uploads/",)
-"""Under these the route itself reads an ``application/octet-stream`` piece by piece, and limits it."""
+"""What is PUT under these as ``application/octet-stream`` the route itself reads piece by piece, and limits."""
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 COOKIE = "rewarm_session"
 BODY_BYTES, BODY_SECONDS, DEEPEST, MOST_RANGES = 2**20, 60, 64, 16
@@ -182,7 +182,7 @@ async def _checked_body(scope: Scope, receive: Receive) -> Receive:
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if not {"content-length", "transfer-encoding"} & set(headers.keys()):
         return receive
-    if kind == "application/octet-stream" and scope["path"].startswith(STREAMED):
+    if kind == "application/octet-stream" and scope["method"] == "PUT" and scope["path"].startswith(STREAMED):
         return receive
     too_large = HTTPException(413, f"a body has at most {BODY_BYTES:,} bytes")
     if int(headers.get("content-length", 0)) > BODY_BYTES:

@@ -18,6 +18,9 @@ from rewarm.studio.ui.parts.text import command, empty, heading, section, state
 from rewarm.studio.ui.shell import page
 from rewarm.studio.ui.visit import Visit
 
+MOST_STREAMS = 3
+"""Charts that move by themselves: each holds one of the six connections that a browser opens to a server by HTTP/1."""
+
 
 @page("/", "nav.overview")
 async def overview(visit: Visit) -> None:
@@ -48,20 +51,21 @@ async def overview(visit: Visit) -> None:
 
 
 async def _live(visit: Visit) -> None:
-    """One block for each live run, made anew where others live."""
+    """One block for each live run, made anew where others live, or are in another state."""
     place = ui.element("div").classes("rw-grid")
-    known: list[str] | None = None
+    known: list[tuple[str, str]] | None = None
     blocks: dict[str, tuple[ui.label, ui.linear_progress]] = {}
 
     async def look() -> None:
         nonlocal known
         live = await visit.read(runs.list_runs, states=sorted(LIVE), limit=20)
-        if [run.id for run in live] != known:
-            known = [run.id for run in live]
+        if (now := [(run.id, run.state) for run in live]) != known:
+            known = now
+            moving = [id for id, state in now if state != "queued"][:MOST_STREAMS]
             place.clear()
             with place:
                 blocks.clear()
-                blocks.update({run.id: _block(visit, run) for run in live})
+                blocks.update({run.id: _block(visit, run, run.id in moving) for run in live})
                 if not live:
                     ui.label(visit.say("overview.none_live")).classes("rw-quiet")
         for run in live:
@@ -96,7 +100,7 @@ async def _failed(visit: Visit) -> None:
     ui.timer(5.0, look, immediate=False)
 
 
-def _block(visit: Visit, run: RunSummary) -> tuple[ui.label, ui.linear_progress]:
+def _block(visit: Visit, run: RunSummary, streams: bool) -> tuple[ui.label, ui.linear_progress]:
     with ui.element("div").classes("rw-paper"):
         with ui.element("div").classes("rw-row"):
             ui.link(run.id, f"/runs/{run.id}")
@@ -104,7 +108,7 @@ def _block(visit: Visit, run: RunSummary) -> tuple[ui.label, ui.linear_progress]
         line = ui.label().classes("rw-quiet")
         bar = ui.linear_progress(0, show_value=False, size="4px").props(f'aria-label="{visit.say("run.progress")}"')
         if run.state != "queued":
-            Chart(visit, "train/loss", [line_of(run.id, "train/loss")], live=True, height=140)
+            Chart(visit, "train/loss", [line_of(run.id, "train/loss")], live=streams, height=140)
     return line, bar
 
 

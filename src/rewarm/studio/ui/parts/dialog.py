@@ -34,15 +34,15 @@ def asking(
         dialog.props(f'aria-label="{title}"').on("hide", lambda: closed())
         section(title)
         yield
-        visit.alert = ui.label().classes("rw-state-failed").props('role="alert"')
+        alert = visit.alert = ui.label().classes("rw-state-failed").props('role="alert"')
 
         def closed() -> None:
-            visit.alert = None
+            if visit.alert is alert:  # no other dialog was opened meanwhile
+                visit.alert = None
             dialog.delete()
 
         async def go() -> None:
-            if visit.alert is not None:
-                visit.alert.text = ""
+            alert.text = ""
             with busy(button):
                 await act()
                 dialog.close()
