@@ -71,8 +71,20 @@ async def choose_data(visit: Visit, draft: Draft) -> None:
         data.pop("replay", None)
         if replays:
             data["replay"] = replays[0]
+        elif none.value:  # left out, the run would choose it
+            data["replay"] = None
+        none.visible = not replays
+
+    def take_none() -> None:
+        set_replay()
+        draft.changed()
 
     _texts(visit, draft, replays, paths, names, at="/data/replay", most=1, share=True, after=set_replay)
+    ui.label(visit.say("wizard.replay_help")).classes("rw-help")
+    none = ui.checkbox(
+        visit.say("wizard.no_replay"), value="replay" in data and data["replay"] is None, on_change=take_none
+    )
+    none.visible = not replays
     section(visit.say("wizard.panels"))
     _texts(visit, draft, draft.texts("evaluation", "panels"), paths, names, at="/evaluation/panels/{}")
 
@@ -153,9 +165,9 @@ def _texts(
     draw()
 
 
-def _share(text: dict[str, Any]) -> float:
-    found = text.get("share", 0.25)
-    return found if isinstance(found, int | float) else 0.25
+def _share(text: dict[str, Any]) -> float | None:
+    found = text.get("share")
+    return found if isinstance(found, int | float) else None
 
 
 async def configure(visit: Visit, draft: Draft) -> None:

@@ -243,6 +243,8 @@ WORDS: dict[str, str] = {
     "wizard.sources": "Training data",
     "wizard.replay": "Replay: text of the old kind, against forgetting",
     "wizard.share": "Share",
+    "wizard.replay_help": "Left out, the run chooses it, and the base model writes the text itself; a share left empty is chosen too.",
+    "wizard.no_replay": "No replay at all",
     "wizard.panels": "Watched text, never trained on",
     "wizard.name": "Name",
     "wizard.path": "Folder, file or address",

@@ -240,6 +240,8 @@ WORDS: dict[str, str] = {
     "wizard.sources": "Dữ liệu huấn luyện",
     "wizard.replay": "Replay: văn bản loại cũ, để không quên",
     "wizard.share": "Tỷ lệ",
+    "wizard.replay_help": "Để trống thì lần chạy tự chọn, và mô hình gốc tự viết văn bản ấy; tỷ lệ để trống cũng được chọn giúp.",
+    "wizard.no_replay": "Hoàn toàn không có replay",
     "wizard.panels": "Văn bản theo dõi, không huấn luyện",
     "wizard.name": "Tên",
     "wizard.path": "Thư mục, tệp hoặc địa chỉ",
