@@ -91,6 +91,9 @@ def test_memory_is_that_of_the_recipe(studio: Studio, launched: list[str], monke
     first, second = (runs.start_recipe(studio, OWNER, text).id for _ in range(2))
     wants = schedule._wants(studio.workspace, studio.workspace.runs / first)
     assert 1e9 < wants.memory < 4e9
+    spread = runs.start_recipe(studio, OWNER, text.replace("cpu}", "cpu, nodes: 2}")).id
+    here = schedule._wants(studio.workspace, studio.workspace.runs / spread)
+    assert here.memory < 1.5 * wants.memory  # of this computer, not of both
     memory = type("Memory", (), {"available": wants.memory - 1, "total": 8 << 30})
     monkeypatch.setattr(schedule.psutil, "virtual_memory", lambda: memory)
     schedule.tick(studio)

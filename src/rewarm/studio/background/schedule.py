@@ -155,7 +155,7 @@ def _wants(workspace: Workspace, path: Path) -> Wants:
     try:
         given = read_launch(run)
         recipe = load_recipe(run.recipe, given["overrides"], Path(given["folder"]))
-        count = recipe.infrastructure.world_size
+        count = recipe.infrastructure.world_size // recipe.infrastructure.nodes  # of this computer
         if machine.device(recipe.infrastructure.devices) == "cuda":
             return Wants(gpus=count) if count <= len(machine.gpus) else Wants()
         facts, resolved = facts_of(workspace, recipe.base_model), resolved_without_texts(workspace, recipe)
