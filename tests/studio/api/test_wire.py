@@ -7,8 +7,10 @@ import re
 import socket
 from typing import Any
 
+import pytest
 import uvicorn
 
+from rewarm.studio.api import wire
 from rewarm.studio.api.wire import HEAD_BYTES, Wire
 
 NEXT = b"GET / HTTP/1.1\r\n\r\n"
@@ -25,6 +27,7 @@ def answers(*requests: list[bytes]) -> tuple[list[list[str]], list[dict[str, Any
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
+        await asyncio.sleep(0.5 if scope["path"] == "/slow" else 0)
         told.append({"headers": dict(scope["headers"]), "body": body})
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
         await send({"type": "http.response.body"})
@@ -61,6 +64,18 @@ def test_s15_a_head_has_its_limit_and_a_body_has_none_here() -> None:
     found, told = answers([GET + long], [GET, *[b"a" * 9000] * 9], [POST + upload], [NEXT * 3000 + GET + b"\r\n"])
     assert found == [["400"], ["400"], ["200"], ["200"] * 3001]
     assert len(told) == 3002 and len(told[0]["body"]) == 1_000_000
+
+
+def test_s15_a_head_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "HEAD_SECONDS", 0.2)
+    slow = [
+        NEXT.replace(b"/", b"/slow", 1),
+        *[b""] * 15,
+        GET,
+        b"\r\n",
+    ]  # an answer may take longer, and so may what follows
+    found, told = answers([b""], [b"GET / HT"], [GET, b"x: y\r\n"], slow)
+    assert found == [[], [], [], ["200", "200"]] and len(told) == 2
 
 
 def test_s2_a_request_has_one_length_and_its_headers_stand_before_its_body() -> None:
