@@ -54,7 +54,7 @@ def resume(visit: Visit, run: RunDetail, checkpoint: str = "") -> None:
     places = {"": visit.say("run.where_ended")} if run.state != "succeeded" else {}
     places |= {stage: visit.say("run.from_stage", stage=stage) for stage in STAGES}
     if checkpoint:
-        places |= {checkpoint: visit.say("run.from_checkpoint", checkpoint=checkpoint)}
+        places[checkpoint] = checkpoint
     with asking(visit, visit.say("run.resume"), visit.say("run.resume"), go_on):
         start = ui.select(places, value=checkpoint or next(iter(places)), label=visit.say("run.from")).classes("w-full")
         ui.label(visit.say("run.from_text")).classes("rw-help")

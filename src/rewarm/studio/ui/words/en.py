@@ -93,7 +93,6 @@ WORDS: dict[str, str] = {
     "run.from": "Go on from",
     "run.where_ended": "where it ended",
     "run.from_stage": "the beginning of {stage}",
-    "run.from_checkpoint": "{checkpoint}",
     "run.from_text": "What comes after that place is done again; later checkpoints are given up.",
     "run.clone_text": "A new run of the same recipe, from the beginning.",
     "run.done_stop": "It is told to stop.",

@@ -90,7 +90,6 @@ WORDS: dict[str, str] = {
     "run.from": "Tiếp tục từ",
     "run.where_ended": "chỗ đã kết thúc",
     "run.from_stage": "đầu bước {stage}",
-    "run.from_checkpoint": "{checkpoint}",
     "run.from_text": "Mọi việc sau chỗ đó được làm lại; các điểm lưu sau đó bị bỏ.",
     "run.clone_text": "Một lần chạy mới của cùng công thức, từ đầu.",
     "run.done_stop": "Đã yêu cầu dừng.",
