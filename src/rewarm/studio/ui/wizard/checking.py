@@ -107,7 +107,7 @@ def _verdict(visit: Visit, found: Verdict) -> None:
 def _figures(visit: Visit, found: dict[str, Any], said: list[str]) -> None:
     """What the run takes, and of what that is a part; a ~ where texts were only sampled. ``said`` stands above."""
     needs, times, machine = found["needs"], found["times"], found["machine"]
-    about = "" if found["dataset"] else "~ "
+    trying, about = times["pilot"], "" if found["dataset"] else "~ "
     free, whole = disk_usage(visit.studio.workspace.root).free, machine["memory"]
     of_memory = visit.say("wizard.of_memory", memory=units.size(whole)) if found["device"] == "cpu" else found["device"]
     per_update = units.amount(needs["tokens"] / max(1, needs["steps"]))
@@ -119,6 +119,7 @@ def _figures(visit: Visit, found: dict[str, Any], said: list[str]) -> None:
         ("disk", f"~ {units.size(needs['disk'])}",
          visit.say("wizard.of_disk", free=units.size(free), checkpoint=checkpoint)),
         ("time_training", f"~ {units.duration(needs['seconds'])}", visit.say("wizard.alone")),
+        *([("pilot", f"~ {units.duration(trying)}", visit.say("wizard.choosing"))] if trying != 0 else []),
         ("time", f"~ {units.duration(times['total'])}", visit.say("wizard.not_preparing")),
         *([("cost", f"~ {found['cost']}", "")] if found["cost"] else []),
     ]  # fmt: skip
