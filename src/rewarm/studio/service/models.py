@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, Field
 
-from rewarm.core.errors import Conflict, NotFound, UserError
+from rewarm.core.errors import Conflict, DataError, NotFound, UserError
 from rewarm.core.manifest import MANIFEST
 from rewarm.core.run import Run, read_launch
 from rewarm.hub import aliases, lineage
@@ -152,6 +152,16 @@ def file_of(studio: Studio, user: User, reference: str, name: str) -> tuple[Path
     if entry is None or not path.resolve().is_relative_to(version.path.resolve()) or not path.is_file():
         raise NotFound("this version has no such file", where=str(version), remedy="its files are listed with it")
     return path, entry["sha256"]
+
+
+def report(studio: Studio, user: User, reference: str) -> dict[str, Any]:
+    """The report that a version was published with. Raises ``NotFound`` without one, ``DataError`` if it is damaged."""
+    path, _ = file_of(studio, user, reference, aliases.REPORT)
+    try:
+        told: dict[str, Any] = orjson.loads(path.read_bytes())
+    except orjson.JSONDecodeError:
+        raise DataError("this report is damaged", where=reference) from None
+    return told
 
 
 def version_of(studio: Studio, user: User, reference: str) -> Version:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import quote
 
 from nicegui import ui
@@ -57,14 +58,13 @@ def _offers(visit: Visit, found: VersionDetail) -> None:
 
 
 async def _results(visit: Visit, found: VersionDetail) -> None:
-    """What the report of the run that made it says."""
-    try:
-        report = await visit.read(runs.report, found.run or "")
-    except NotFound:
-        return
-    section(visit.say("model.results"))
-    results(visit, report)
-    ui.link(visit.say("tab.report"), f"/runs/{quote(found.run or '')}?tab=report")
+    """What its report says, which stays when its run is deleted, or trained again for another version."""
+    with contextlib.suppress(NotFound):
+        report = await visit.read(models.report, found.model)
+        section(visit.say("model.results"))
+        results(visit, report)
+        if (await visit.read(runs.show, found.run or "")).version == found.model:
+            ui.link(visit.say("tab.report"), f"/runs/{quote(found.run or '')}?tab=report")
 
 
 def _files(visit: Visit, found: VersionDetail) -> None:

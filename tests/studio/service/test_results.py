@@ -1,14 +1,16 @@
-"""What the engine is asked, and what comes back where there is no answer."""
+"""Results and what the engine is asked for, and what is said where there is no answer."""
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
 from rewarm.core.errors import DataError, NotFound, ResourceError, UserError
+from rewarm.hub.models import publish
 from rewarm.studio.context import OWNER, Studio
-from rewarm.studio.service import engine, runs
+from rewarm.studio.service import engine, models, runs
 from tests.studio.run_files import new_run
 
 
@@ -21,6 +23,20 @@ def test_only_so_many_commands_are_under_way(studio: Studio, monkeypatch: pytest
     for seconds, why in ((0.01, "gave no answer"), (60.0, "none"), (60.0, "none")):  # each leaves room for the next
         with pytest.raises(UserError, match=why):
             engine.ask(studio.workspace, ["report", "--", "none"], seconds)
+
+
+def test_a_version_keeps_the_report_that_it_was_published_with(studio: Studio) -> None:
+    def write(folder: Path, text: str = '{"rows": []}') -> None:
+        (folder / "report").mkdir()
+        (folder / "report" / "report.json").write_text(text)
+
+    publish(studio.workspace.models, "legal", write, {"run": "gone"})
+    publish(studio.workspace.models, "legal", lambda folder: write(folder, "{"), {"run": "gone"})
+    publish(studio.workspace.models, "legal", lambda folder: None, {"run": "gone"})
+    assert models.report(studio, OWNER, "legal@1") == {"rows": []}
+    for reference, why in (("legal@2", DataError), ("legal@3", NotFound)):
+        with pytest.raises(why):
+            models.report(studio, OWNER, reference)
 
 
 def test_results_that_are_not_there_or_damaged_are_said(studio: Studio) -> None:
