@@ -75,10 +75,10 @@ async def _pair(visit: Visit, known: list[RunSummary], before: str, after: str) 
     """Two results on what both were scored on: the pairs that no report holds."""
     section(visit.say("compare.pair"))
     ui.label(visit.say("compare.pair_text")).classes("rw-help")
-    scored = [r.id for r in known if r.headline]
-    published = [
-        version.model for version in await visit.read(models.list_versions, limit=200) if version.run in scored
-    ]
+    scored = {r.id: r.version for r in known if r.headline}
+    versions = await visit.read(models.list_versions, limit=200)
+    # Of a version whose run was trained again since, no items are kept.
+    published = [v.model for v in versions if v.run and scored.get(v.run) == v.model]
     names = [*published, *scored]
     with ui.element("div").classes("rw-row rw-bar"):
         first = ui.select(["base", *names], value=before if before in ("base", *names) else "base")

@@ -136,7 +136,8 @@ def _event_text(visit: Visit, event: dict[str, Any]) -> str:
         took = units.duration(event.get("seconds"))
         return f"{event['path'].rpartition('/')[2]} · {units.size(event['bytes'])} · {took}"
     if kind == "state":
-        return " · ".join(filter(None, [visit.say(f"state.{event['state']}"), event.get("reason")]))
+        said = [visit.say(f"state.{event['state']}"), event.get("reason"), event.get("remedy")]
+        return " · ".join(filter(None, said))
     if kind == "result" and event.get("name") == "stage":
         stage = event["value"]
         return f"{stage['name']}: {visit.say('events.kept') if stage['skipped'] else units.duration(stage['seconds'])}"
