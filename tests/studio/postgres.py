@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,11 @@ def cluster() -> Iterator[Cluster]:
     try:
         made = Cluster(folder)
         made.start()
-        yield made
-        made.stop()
+        try:
+            yield made
+        finally:
+            with suppress(subprocess.CalledProcessError):  # whoever failed had stopped it
+                made.stop()
     finally:
         shutil.rmtree(folder)
 
