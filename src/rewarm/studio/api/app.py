@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -83,12 +85,17 @@ LOOPS: list[Loop] = [
     Loop("clean", 600.0, clean.CleanDaily()),
 ]
 
+THREADS = 40
+"""In which pages may wait at once; the framework has as many again for routes."""
+
 
 def build_app(studio: Studio) -> FastAPI:
     """The Studio's application over an open workspace."""
 
     @contextlib.asynccontextmanager
     async def alive(app: FastAPI) -> AsyncIterator[None]:
+        # Pages wait in threads; as few as there are by default on two cores, a few long questions would hold them all.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
         with guarded(studio.workspace), run_loops(studio, LOOPS) as app.state.beats:
             yield
 
