@@ -31,6 +31,7 @@ from benchmarks.tokenize import measured, seed_texts, train_tokenizer, write
 
 REFERENCE_GB = 20.9
 FILES = 1000
+NEW = 5
 
 
 def main() -> None:
@@ -125,24 +126,26 @@ def passages(seeds: list[str], size: int) -> Iterator[str]:
 def growth(
     scratch: Path, seeds: list[str], timed: Callable[[Path, int, str], dict[str, Any]], size: int
 ) -> dict[str, Any]:
-    """One more file beside many: the time of the first build, of nothing new, and of the new file."""
+    """One more file beside many: the time of the first build, of nothing new, and of each of ``NEW`` files."""
     corpus = scratch / "many"
     corpus.mkdir()
     texts = list(passages(seeds, size * 500_000))
-    for number in range(FILES + 1):
-        share = texts[number * len(texts) // (FILES + 1) : (number + 1) * len(texts) // (FILES + 1)]
+    for number in range(FILES + NEW):
+        share = texts[number * len(texts) // (FILES + NEW) : (number + 1) * len(texts) // (FILES + NEW)]
         target = (corpus if number < FILES else scratch) / f"{number:05d}.jsonl"
         target.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in share), "utf-8")
-    first = timed(corpus, 2, "many-first")
-    _keep(first, scratch / "many-unchanged")
-    unchanged = timed(corpus, 2, "many-unchanged")
-    new = scratch / f"{FILES:05d}.jsonl"
-    new.rename(corpus / new.name)
-    _keep(unchanged, scratch / "many-grown")
-    grown = timed(corpus, 2, "many-grown")
-    sizes = {"files": FILES, "new_file_bytes": (corpus / new.name).stat().st_size}
-    runs = {"first": first, "unchanged": unchanged, "one_new_file": grown}
-    return {**sizes, "seconds": {name: run["seconds"] for name, run in runs.items()}}
+    last = first = timed(corpus, 2, "many-first")
+    seconds: dict[str, list[float]] = {"unchanged": [], "one_new_file": []}
+    for number in range(FILES, FILES + NEW):
+        for what in seconds:
+            if what == "one_new_file":
+                (scratch / f"{number:05d}.jsonl").rename(corpus / f"{number:05d}.jsonl")
+            _keep(last, scratch / f"many-{what}-{number}")
+            last = timed(corpus, 2, f"many-{what}-{number}")
+            seconds[what].append(last["seconds"])
+    sizes = {"files": FILES, "new_file_bytes": (corpus / f"{FILES:05d}.jsonl").stat().st_size}
+    medians = {what: statistics.median(found) for what, found in seconds.items()}
+    return {**sizes, "seconds": {"first": first["seconds"], **medians}, "rounds": seconds}
 
 
 def _keep(run: dict[str, Any], out: Path) -> None:
@@ -191,6 +194,8 @@ def report(figures: dict[str, Any]) -> None:
     grown = figures["growth"]
     print(f"{grown['files']} files, then one more of {grown['new_file_bytes']} bytes: ", end="")
     print(", ".join(f"{name} {seconds:.2f} s" for name, seconds in grown["seconds"].items()))
+    for name, seconds in grown["rounds"].items():
+        print(f"  {name}, each: {', '.join(f'{one:.2f}' for one in seconds)}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from rewarm.recipe.recipe import Panel
 
 
 def panels(minimal: str, given: str) -> list[Panel]:
-    return parse_recipe(f"{minimal}evaluation: {{panels: {given}}}\n", [], Path("/work")).evaluation.panels
+    return parse_recipe(f"{minimal}evaluation: {{panels: {given}}}\n", [], Path("/here")).evaluation.panels
 
 
 def test_a_name_is_one_file_at_one_commit_and_a_group_is_several(minimal: str) -> None:
@@ -28,7 +28,7 @@ def test_a_name_is_one_file_at_one_commit_and_a_group_is_several(minimal: str) -
 
 def test_a_panel_of_ones_own_wins(minimal: str) -> None:
     own, code = panels(minimal, "[{name: web, path: web.jsonl}, {name: code, connection: mirror}]")
-    assert (own.paths, own.records) == (("/work/web.jsonl",), None)
+    assert (own.paths, own.records) == (("/here/web.jsonl",), None)
     assert (code.connection, code.records) == ("mirror", 500)
 
 

@@ -2,9 +2,9 @@
 
 A slice holds small files together, one large file, or a byte range of a large unpacked file of jsonl, or of row
 groups of a Parquet file.
-Where one group of small files ends and the next begins is drawn by lot from the name and size of
-each file, so a file that comes or goes changes its own group, or splits one, and no other. The size
-that slices aim at grows with the source, in steps of four: at 256 MiB, 1 GiB and 4 GiB, and at no
+A run of small files is cut where a lot, drawn by the name and size of each file, is lowest, and its parts again
+until they are small enough; so a file that comes or goes changes the group it falls into, seldom a neighbour, and
+no other. The size that slices aim at grows with the source, in steps of four: at 256 MiB, 1 GiB and 4 GiB, and at no
 other time, a source that grows is read anew.
 """
 
@@ -14,7 +14,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 from rewarm.core.errors import DataError, Unreachable
@@ -27,7 +27,7 @@ from rewarm.data.pdf import pdf_reader
 from rewarm.data.signature import ChangedError, Signature, UnsettledError
 
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
-_MOST_FILES, _TOO_LARGE = 10_000, 6  # of a slice; times the size that is aimed at
+_MOST_FILES, _TOO_LARGE = 10_000, 2  # of a slice; times the size that is aimed at
 _UNPACKED, _LARGE_TABLE = 16, 4
 VERSION = 3
 """Goes up whenever the same file would be read as other documents."""
@@ -136,26 +136,28 @@ def slices_of(
 def _groups(files: Sequence[File], size: int, format: str, cut_tables: bool) -> Iterator[_Group]:
     run: list[File] = []
     for file in files:
-        cuts = _cuts(file, format, size, cut_tables) if file.signature.size > size else []
-        if cuts or _lot(file) < 1 / size:  # a lot for each byte: runs have `size` bytes on average
-            yield from _not_too_large(run, size)
+        if cuts := _cuts(file, format, size, cut_tables) if file.signature.size > size else []:
+            yield from _small(run, size)
             run = []
-        if cuts:
             yield (file,), list(pairwise([*cuts, file.signature.size]))
         else:
             run.append(file)
-    yield from _not_too_large(run, size)
+    yield from _small(run, size)
 
 
-def _not_too_large(run: list[File], size: int) -> Iterator[_Group]:
-    """The run, or parts of it, cut where the lots are lowest, so that the cuts too stay where they are."""
-    held = sum(file.signature.size for file in run)
-    if len(run) > 1 and (held > _TOO_LARGE * size or len(run) > _MOST_FILES):
-        at = min(range(1, len(run)), key=lambda index: _lot(run[index]))
-        yield from _not_too_large(run[:at], size)
-        yield from _not_too_large(run[at:], size)
-    elif run:
-        yield tuple(run), [(0, None)]
+def _small(run: list[File], size: int) -> Iterator[_Group]:
+    """The run, cut where the lots are lowest until no part is too large: so the cuts stay where they are."""
+    ends = list(accumulate((file.signature.size for file in run), initial=0))
+    lots = [_lot(file) for file in run]
+    parts = [(0, len(run))] if run else []
+    while parts:
+        start, end = parts.pop()
+        if end - start > 1 and (ends[end] - ends[start] > _TOO_LARGE * size or end - start > _MOST_FILES):
+            middle = (start + end) / 2  # it decides between equal lots, of which each would cut off one file
+            at = min(range(start + 1, end), key=lambda index: (lots[index], abs(index - middle)))
+            parts += [(at, end), (start, at)]
+        else:
+            yield tuple(run[start:end]), [(0, None)]
 
 
 def _lot(file: File) -> float:
