@@ -129,6 +129,7 @@ def behind_nginx(folder: Path) -> Iterator[tuple[str, httpx.Client]]:
         yield key, client
 
 
+# Not installed by `make test`: Debian's package starts a server on every interface of the machine at once.
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed: apt-get install nginx-light")
 def test_behind_nginx_as_the_page_says(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)

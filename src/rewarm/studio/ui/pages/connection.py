@@ -14,7 +14,7 @@ from rewarm.studio.context import Role
 from rewarm.studio.service import connections
 from rewarm.studio.service.connections import EntryInfo
 from rewarm.studio.ui import units
-from rewarm.studio.ui.parts.dialog import asking
+from rewarm.studio.ui.parts.dialog import confirm
 from rewarm.studio.ui.parts.documents import documents
 from rewarm.studio.ui.parts.text import command, heading, section
 from rewarm.studio.ui.shell import page
@@ -55,13 +55,8 @@ async def connection(visit: Visit, name: str, uri: str = "") -> None:
 
 
 def _delete(visit: Visit, name: str) -> None:
-    async def delete() -> None:
-        await visit.call(connections.delete, name)
-        ui.navigate.to("/data")
-
-    with asking(visit, visit.say("hub.delete"), visit.say("hub.delete"), delete, danger=True):
-        ui.label(visit.say("hub.delete_connection"))
-        command(visit, f"rewarm connections rm {name}")
+    line = f"rewarm connections rm {name}"
+    confirm(visit, visit.say("hub.delete_connection"), name, connections.delete, line, "/data", typed=False)
 
 
 def _place(name: str, uri: str) -> str:

@@ -14,7 +14,7 @@ from rewarm.core.errors import UserError
 from rewarm.studio.context import Role
 from rewarm.studio.service import connections, datasets, uploads
 from rewarm.studio.ui import units
-from rewarm.studio.ui.parts.dialog import asking
+from rewarm.studio.ui.parts.dialog import asking, confirm
 from rewarm.studio.ui.parts.documents import documents
 from rewarm.studio.ui.parts.table import Column, table
 from rewarm.studio.ui.parts.text import command, empty, heading, section
@@ -137,12 +137,7 @@ async def uploaded(visit: Visit, text: str) -> None:
 
 
 def _delete(visit: Visit, text: str) -> None:
-    async def delete() -> None:
-        await visit.call(uploads.delete_text, text)
-        ui.navigate.to("/data")
-
-    with asking(visit, visit.say("hub.delete"), visit.say("hub.delete"), delete, danger=True):
-        ui.label(visit.say("hub.delete_text"))
+    confirm(visit, visit.say("hub.delete_text"), text, uploads.delete_text, "", "/data", typed=False)
 
 
 async def _datasets(visit: Visit) -> None:

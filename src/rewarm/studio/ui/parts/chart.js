@@ -100,7 +100,8 @@ export default {
     },
     async read(begin, end) {
       const turn = (this.turn = (this.turn || 0) + 1); // an answer that was overtaken is not drawn
-      const buckets = Math.min(2000, Math.max(200, Math.round(this.$refs.canvas.clientWidth * 0.75)));
+      const wide = Math.min(this.$refs.canvas.clientWidth * 0.75, 4000 / this.lines.length); // of lines that lie over each other
+      const buckets = Math.min(2000, Math.max(200, Math.round(wide)));
       const range = begin === undefined ? "" : `&begin=${Math.floor(begin)}&end=${Math.ceil(end)}`;
       try {
         const found = await Promise.all(this.lines.map(async (line) => {

@@ -53,15 +53,28 @@ def asking(
 
 
 def confirm(
-    visit: Visit, text: str, name: str, verb: Callable[..., None], line: str, target: str, word: str = "hub.delete"
+    visit: Visit,
+    text: str,
+    name: str,
+    verb: Callable[..., None],
+    line: str,
+    target: str,
+    word: str = "hub.delete",
+    *,
+    typed: bool = True,
 ) -> None:
-    """Ask for ``name`` to be typed before ``verb(studio, user, name, typed)`` deletes it; then go to ``target``."""
+    """Ask before ``verb(studio, user, name)`` deletes it; then go to ``target``. ``line`` is the equal command, if any.
+
+    With ``typed`` the name is asked for, and given to the verb as well.
+    """
 
     async def act() -> None:
-        await visit.call(verb, name, typed.value or "")
+        await visit.call(verb, name, *([field.value or ""] if typed else []))
         ui.navigate.to(target)
 
     with asking(visit, visit.say(word), visit.say(word), act, danger=True):
         ui.label(text)
-        typed = ui.input(name).classes("w-full")
-        command(visit, line)
+        if typed:
+            field = ui.input(name).classes("w-full")
+        if line:
+            command(visit, line)
