@@ -190,16 +190,19 @@ def _json_or_jsonl(head: bytes, promised: str | None) -> str:
     return "jsonl" if promised == "jsonl" or rest.strip() else "json"
 
 
-def accept(value: object, line: int, url: str = "") -> Document | Reject:
-    """The NFC form of a text, or why it is none; a lone surrogate stands for a broken byte, or a broken escape."""
+def accept(value: object, line: int, url: str = "", *, sound: bool = False) -> Document | Reject:
+    """The NFC form of a text, or why it is none; a lone surrogate stands for a broken byte, or a broken escape.
+
+    Args:
+        sound: whether it is known to come from UTF-8 of at most ``CAP`` bytes.
+    """
     if not isinstance(value, str):
         return Reject(line, NULL if value is None else NOT_STRING)
     try:
-        size = len(value.encode())
+        if not sound and len(value.encode()) > CAP:
+            return Reject(line, TOO_LONG)
     except UnicodeEncodeError:
         return Reject(line, NOT_UTF8)
-    if size > CAP:
-        return Reject(line, TOO_LONG)
     if not value or value.isspace():
         return Reject(line, EMPTY)
     return Document(unicodedata.normalize("NFC", value), url.encode(errors="replace").decode())
@@ -245,7 +248,8 @@ def _jsonl(
             column = choose_column([record], where)
         if found := _holder(record, column):
             meter.columns.add(column)
-            yield accept(found[0][found[1]], meter.lines, _url(found[0]) or _url(record))
+            # orjson takes no broken UTF-8 and no lone surrogate, and no text is longer than its line
+            yield accept(found[0][found[1]], meter.lines, _url(found[0]) or _url(record), sound=True)
         else:
             strange = strange or _no_column(list(record), where, column, meter.lines)
             yield Reject(meter.lines, MISSING)
@@ -616,7 +620,7 @@ def _accept_cell(cell: Any, line: int, url: Any) -> Document | Reject:
     if cell is None or len(cell) > CAP:
         return Reject(line, NULL if cell is None else TOO_LONG)
     try:
-        return accept(str(cell, "utf-8"), line, str(url or b"", "utf-8", "replace")[:_LONGEST_URL])
+        return accept(str(cell, "utf-8"), line, str(url or b"", "utf-8", "replace")[:_LONGEST_URL], sound=True)
     except UnicodeDecodeError:
         return Reject(line, NOT_UTF8)
 
