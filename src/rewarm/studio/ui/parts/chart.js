@@ -146,11 +146,11 @@ export default {
         const x = found.step.map((step) => step * scale);
         const mean = smooth(found.mean, this.smoothing);
         const line = {
-          type: "line", name, color, showSymbol: x.length < 2, symbolSize: 5, lineStyle: { width: 1.75 }, animation: false,
+          type: "line", name, color, showSymbol: x.length < 2, symbolSize: 5, lineStyle: { width: 1.75 },
           data: mean.map((value, at) => [x[at], value]), emphasis: { disabled: true }, z: 3,
         };
         const spread = found.max.some((value, at) => value !== found.min[at]);
-        const faint = { type: "line", name, color, showSymbol: false, animation: false, silent: true, tooltip: { show: false }, z: 2 };
+        const faint = { type: "line", name, color, showSymbol: false, silent: true, tooltip: { show: false }, z: 2 };
         const behind = [];
         if (spread && !this.log) {
           behind.push(
@@ -164,6 +164,7 @@ export default {
       });
       const zoom = this.chart.getOption()?.dataZoom;
       this.chart.setOption({
+        animation: false, // the axes too: a live chart would be drawn sixty times for each point
         grid: { left: 8, right: 24, top: many ? 30 : 10, bottom: 8, containLabel: true },
         textStyle: { fontFamily: style.fontFamily },
         legend: many ? { type: "scroll", top: 0, textStyle: { color: ink }, pageTextStyle: { color: ink }, pageIconColor: ink, data: this.lines.map((line) => line.label) } : undefined,
