@@ -11,6 +11,7 @@ import pytest
 
 from rewarm.core.errors import NotFound
 from rewarm.core.events import read_events
+from rewarm.studio.background import ship
 from rewarm.studio.context import OWNER, Role, Studio
 from rewarm.studio.service import logs
 from tests.studio.conftest import Client
@@ -67,6 +68,20 @@ def test_events_behind_a_number_are_found_by_halves(studio: Studio, monkeypatch:
     assert logs.events(studio, OWNER, run.id, limit=1000) == every
     for after in (1, 2, 77, 150, 299, 300, 301, 10**12):
         assert logs.events(studio, OWNER, run.id, after, limit=3) == every[after:][:3]
+
+
+def test_what_the_store_has_need_not_come_again(studio: Studio) -> None:
+    run = new_run(studio.workspace)
+    assert logs.shipped(studio, OWNER, run.id) == 0
+    write_events(run, {1: 3.0, 2: 2.0, 3: 1.0})
+    ship.ship_all(studio)
+    last = [event["seq"] for event, _ in read_events(run.events)][-1]
+    assert logs.shipped(studio, OWNER, run.id) == last > 3
+    with run.events.open("ab") as file:
+        file.write(orjson.dumps({"seq": last + 1}) + b"\n")
+    assert logs.shipped(studio, OWNER, run.id) == last
+    run.events.write_bytes(b"")
+    assert logs.shipped(studio, OWNER, run.id) == 0
 
 
 def test_over_the_web(studio: Studio, client: Client) -> None:

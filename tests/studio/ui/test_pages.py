@@ -225,6 +225,9 @@ def test_a_run_is_followed_live(opened: Page, site: Site, lived_in: LivedIn) -> 
         page.goto(f"{site.url}/runs/{run.id}")
         expect(page.get_by_text("running", exact=True).first).to_be_visible()
         expect(page.locator("figure[data-last='2']").first).to_be_visible()
+    with opened.expect_request(re.compile("/stream[?]after=[1-9]")):  # and what the store has does not come again
+        opened.reload()
+    expect(opened.locator("figure[data-last='2']").first).to_be_visible()
     write_events(run, {3: 2.0}, "failed")
     for page in (opened, other):
         expect(page.locator("figure[data-last='3']").first).to_be_visible()

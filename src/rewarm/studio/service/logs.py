@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from rewarm.core.events import Event, read_events
 from rewarm.core.run import Run
 from rewarm.studio.context import Studio, User
 from rewarm.studio.service.runs import find
+from rewarm.studio.store.offsets import mark
 
 PIECE = 1 << 16
 MOST = 1 << 20
@@ -93,6 +95,17 @@ def log_file(studio: Studio, user: User, run: str) -> tuple[int, Iterator[bytes]
 def events(studio: Studio, user: User, run: str, after: int = 0, limit: int = 1000) -> list[Event]:
     """The events of a run behind number ``after``. Raises ``NotFound``."""
     return [event for event, _ in _events(find(studio, run).events, after, limit)]
+
+
+def shipped(studio: Studio, user: User, run: str) -> int:
+    """The number of the last event whose points are in the store, or a lower one. Raises ``NotFound``."""
+    path = find(studio, run).events
+    with studio.database.read() as session:
+        end = mark(session, run, path.name).offset
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        *_, (_, line) = _lines(path, max(0, end - PIECE), end)
+        return int(orjson.loads(line)["seq"])
+    return 0
 
 
 async def follow(

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from rewarm.core.states import LIVE
-from rewarm.studio.service import metrics, runs
+from rewarm.studio.service import logs, metrics, runs
 from rewarm.studio.service.metrics import Computer
 from rewarm.studio.service.runs import RunSummary
 from rewarm.studio.ui import units
@@ -65,7 +65,7 @@ async def _live(visit: Visit) -> None:
             place.clear()
             with place:
                 blocks.clear()
-                blocks.update({run.id: _block(visit, run, run.id in moving) for run in live})
+                blocks.update({run.id: await _block(visit, run, run.id in moving) for run in live})
                 if not live:
                     ui.label(visit.say("overview.none_live")).classes("rw-quiet")
         for run in live:
@@ -100,7 +100,7 @@ async def _failed(visit: Visit) -> None:
     ui.timer(5.0, look, immediate=False)
 
 
-def _block(visit: Visit, run: RunSummary, streams: bool) -> tuple[ui.label, ui.linear_progress]:
+async def _block(visit: Visit, run: RunSummary, streams: bool) -> tuple[ui.label, ui.linear_progress]:
     with ui.element("div").classes("rw-paper"):
         with ui.element("div").classes("rw-row"):
             ui.link(run.id, f"/runs/{run.id}")
@@ -108,7 +108,9 @@ def _block(visit: Visit, run: RunSummary, streams: bool) -> tuple[ui.label, ui.l
         line = ui.label().classes("rw-quiet")
         bar = ui.linear_progress(0, show_value=False, size="4px").props(f'aria-label="{visit.say("run.progress")}"')
         if run.state != "queued":
-            Chart(visit, "train/loss", [line_of(run.id, "train/loss")], live=streams, height=140)
+            after = await visit.read(logs.shipped, run.id) if streams else 0
+            loss = [line_of(run.id, "train/loss")]
+            Chart(visit, "train/loss", loss, live=streams, after=after, height=140)
     return line, bar
 
 

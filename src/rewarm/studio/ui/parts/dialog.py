@@ -56,7 +56,7 @@ def confirm(
     visit: Visit,
     text: str,
     name: str,
-    verb: Callable[..., None],
+    verb: Callable[..., object],
     line: str,
     target: str,
     word: str = "hub.delete",

@@ -53,13 +53,14 @@ async def _charts(visit: Visit, run: RunDetail, system: bool) -> list[Chart]:
         if names == drawn:
             return
         drawn = names
+        after = await visit.read(logs.shipped, run.id) if live and not system else 0
         place.clear()
         charts.clear()
         with place:
             for name in names:
                 title = name.removeprefix("system/")
                 line = line_of(run.id, name)
-                charts.append(Chart(visit, title, [line], live=live and not system, time=system))
+                charts.append(Chart(visit, title, [line], live=live and not system, after=after, time=system))
             if not names:
                 empty(visit.say("metrics.none"), visit.say("metrics.none_next"))
 
