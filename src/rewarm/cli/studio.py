@@ -46,6 +46,7 @@ def studio(
 ) -> None:
     """Serve the workspace until Ctrl-C. Runs are processes of their own and go on."""
     listener = None if context.invoked_subcommand else _listen(host, port)
+    os.environ.pop("REWARM_DATABASE_URL", None)  # a password is no business of the runs that are started from here
     port = listener.getsockname()[1] if listener else port
     opened = _open(database_url, _address(url, host, port))
     context.obj = opened

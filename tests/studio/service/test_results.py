@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rewarm.core.errors import DataError, NotFound, ResourceError, UserError
+from rewarm.core.errors import DataError, NotFound, UserError
 from rewarm.hub.models import publish
+from rewarm.studio.api.errors import problem_of
 from rewarm.studio.context import OWNER, Studio
 from rewarm.studio.service import engine, models, runs
 from tests.studio.run_files import new_run
@@ -18,8 +19,9 @@ def test_only_so_many_commands_are_under_way(studio: Studio, monkeypatch: pytest
     room = threading.BoundedSemaphore(1)
     monkeypatch.setattr(engine, "_room", room)
     monkeypatch.setattr(engine, "PATIENCE", 0.01)
-    with room, pytest.raises(ResourceError, match="work already"):
+    with room, pytest.raises(engine.Busy, match="work already"):
         engine.ask(studio.workspace, ["report", "--", "none"])
+    assert problem_of(engine.Busy("too many"))[0] == 503
     for seconds, why in ((0.01, "gave no answer"), (60.0, "none"), (60.0, "none")):  # each leaves room for the next
         with pytest.raises(UserError, match=why):
             engine.ask(studio.workspace, ["report", "--", "none"], seconds)

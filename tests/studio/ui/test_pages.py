@@ -162,6 +162,7 @@ def test_a_page_is_accessible_fits_a_phone_and_runs_nothing_of_the_data(
     opened.set_viewport_size({"width": 1280, "height": 800})
     opened.goto(site.url + {**lived_in.paths(), **lived_in.others}[name])
     opened.wait_for_selector(".rw-page h1")
+    opened.wait_for_function("!document.querySelector('.q-btn .q-spinner')")  # a button at work is pale
     opened.wait_for_timeout(500)
     bad = {}
     for _ in range(2):
@@ -228,11 +229,23 @@ def test_a_run_is_followed_live(opened: Page, site: Site, lived_in: LivedIn) -> 
     with opened.expect_request(re.compile("/stream[?]after=[1-9]")):  # and what the store has does not come again
         opened.reload()
     expect(opened.locator("figure[data-last='2']").first).to_be_visible()
-    write_events(run, {3: 2.0}, "failed")
+    _look(opened, False)  # a tab in the background holds no connection
+    write_events(run, {3: 2.2})
+    expect(other.locator("figure[data-last='3']").first).to_be_visible()
+    assert opened.locator("figure[data-last='2']").count()
+    _look(opened, True)
+    expect(opened.locator("figure[data-last='3']").first).to_be_visible()
+    write_events(run, {4: 2.0}, "failed")
     for page in (opened, other):
-        expect(page.locator("figure[data-last='3']").first).to_be_visible()
+        expect(page.locator("figure[data-last='4']").first).to_be_visible()
         expect(page.get_by_text("failed", exact=True).first).to_be_visible(timeout=10_000)
     other.close()
+
+
+def _look(page: Page, at: bool) -> None:
+    """Tell the page that somebody looks at it, or no longer does."""
+    hidden = "Object.defineProperty(document, 'hidden', {configurable: true, value: %s})" % ("false" if at else "true")
+    page.evaluate(f"() => {{ {hidden}; document.dispatchEvent(new Event('visibilitychange')); }}")
 
 
 def test_what_is_not_there_says_so(opened: Page, site: Site) -> None:

@@ -17,6 +17,7 @@ from rewarm.core.config import SHOWN
 from rewarm.core.errors import Conflict, Forbidden, Invalid, NotFound, ResourceError, UserError
 from rewarm.core.storage import as_user_error
 from rewarm.studio.service.accounts import NotSignedIn, TooMany
+from rewarm.studio.service.engine import Busy
 
 _STATUS: dict[type[UserError], int] = {
     NotSignedIn: 401,
@@ -24,6 +25,7 @@ _STATUS: dict[type[UserError], int] = {
     NotFound: 404,
     Conflict: 409,
     TooMany: 429,
+    Busy: 503,
     ResourceError: 507,
 }
 log = logging.getLogger("rewarm.studio")

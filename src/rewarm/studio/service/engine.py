@@ -10,8 +10,13 @@ from typing import Any
 
 import orjson
 
-from rewarm.core.errors import ResourceError, UserError
+from rewarm.core.errors import UserError
 from rewarm.core.workspace import Workspace
+
+
+class Busy(UserError):  # noqa: N818
+    """There is no time for it now."""
+
 
 AT_ONCE, PATIENCE = 4, 30.0
 """How many may be under way, each on one of the server's few threads; and how long another waits, in seconds."""
@@ -29,18 +34,18 @@ def ask(workspace: Workspace, arguments: list[str], seconds: float = 120.0) -> A
 
     Raises:
         UserError: what the command says, where it says anything else.
-        ResourceError: where it takes too long, or too many others are under way.
+        Busy: where it takes too long, or too many others are under way.
     """
     environment = {**os.environ, "REWARM_HOME": str(workspace.root), "PYTHONUTF8": "1"}
     environment.pop("REWARM_URL", None)  # this workspace, not a Studio
     if not _room.acquire(timeout=PATIENCE):
-        raise ResourceError(f"{AT_ONCE} others work already", where=arguments[0], remedy="try again in a moment")
+        raise Busy(f"{AT_ONCE} others work already", where=arguments[0], remedy="try again in a moment")
     try:
         done = subprocess.run(
             command(arguments), capture_output=True, timeout=seconds, env=environment, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        raise ResourceError(f"gave no answer in {seconds:.0f} s", where=arguments[0], remedy="try again") from None
+        raise Busy(f"gave no answer in {seconds:.0f} s", where=arguments[0], remedy="try again") from None
     finally:
         _room.release()
     try:

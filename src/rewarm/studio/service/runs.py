@@ -337,6 +337,8 @@ def export(studio: Studio, user: User, id: str, checkpoint: str) -> Path:
     if checkpoint not in {found.name for found in checkpoints(studio, user, id)}:
         raise NotFound("there is no such checkpoint", where=f"{id}/{checkpoint[:100]}")
     target = run.path / "exports" / checkpoint
+    if target.is_dir() and target.stat().st_mtime < (run.checkpoints / checkpoint).stat().st_mtime:
+        shutil.rmtree(target)  # the run was trained again from before
     if not target.is_dir():
         ask(studio.workspace, ["models", "export", f"--checkpoint={checkpoint}", "--", id, str(target)], seconds=600)
     return target

@@ -6,22 +6,38 @@ const ON_LIGHT = ["#c2410c", "#0369a1", "#15803d", "#a16207", "#7e22ce", "#be185
 const ON_DARK = ["#fb923c", "#38bdf8", "#4ade80", "#facc15", "#c084fc", "#f472b6", "#2dd4bf", "#a3e635", "#818cf8", "#a8a29e"];
 const streams = new Map(); // one for each run, however many charts listen
 
+function open(run, stream) {
+  if (document.hidden || stream.ended) return;
+  stream.source = new EventSource(`/api/v1/runs/${encodeURIComponent(run)}/stream?after=${stream.after}`);
+  stream.source.addEventListener("event", (message) => {
+    const event = JSON.parse(message.data);
+    stream.after = event.seq;
+    if (event.kind === "metric") stream.listeners.forEach((each) => each(event));
+  });
+  stream.source.addEventListener("end", () => {
+    stream.ended = true;
+    stream.source.close();
+  });
+}
+
+// Tabs that nobody looks at let go of their streams: by HTTP/1 a browser holds six connections to a server, all tabs together.
+document.addEventListener("visibilitychange", () => streams.forEach((stream, run) => {
+  stream.source?.close();
+  open(run, stream);
+}));
+
 function listen(run, after, listener) {
   let stream = streams.get(run);
   if (!stream) {
-    stream = { listeners: new Set(), source: new EventSource(`/api/v1/runs/${encodeURIComponent(run)}/stream?after=${after}`) };
-    stream.source.addEventListener("event", (message) => {
-      const event = JSON.parse(message.data);
-      if (event.kind === "metric") stream.listeners.forEach((each) => each(event));
-    });
-    stream.source.addEventListener("end", () => stream.source.close());
+    stream = { after, listeners: new Set() };
     streams.set(run, stream);
+    open(run, stream);
   }
   stream.listeners.add(listener);
   return () => {
     stream.listeners.delete(listener);
     if (!stream.listeners.size) {
-      stream.source.close();
+      stream.source?.close();
       streams.delete(run);
     }
   };

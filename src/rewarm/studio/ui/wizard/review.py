@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
+from rewarm.core.errors import NotFound
 from rewarm.studio.service import recipes, templates
 from rewarm.studio.ui.parts.settings import differences
 from rewarm.studio.ui.parts.text import command, section
@@ -49,10 +50,11 @@ def _download(draft: Draft) -> None:
 
 def _difference(visit: Visit, draft: Draft) -> None:
     """Setting by setting, what the template says and what this recipe says."""
-    if not draft.value["template"]:
+    try:
+        template = templates.template(draft.value["template"] or "")
+    except NotFound:  # made from none, or from one that is gone
         ui.label(visit.say("wizard.no_template")).classes("rw-quiet")
         return
-    template = templates.template(draft.value["template"])
     mine = recipes.convert(draft.to_yaml()).recipe
     trees = {template.title: recipes.convert(template.recipe).recipe, visit.say("wizard.yours"): mine}
     if not differences(visit, trees, visit.say("wizard.difference")):
