@@ -232,14 +232,15 @@ def test_whatever_befalls_one_of_four_ranks_training_goes_on(
 
 @pytest.mark.nightly
 def test_a_rank_that_is_five_times_slower_is_named_within_a_minute(pair: Bench) -> None:
-    run = detached(pair, "hyperparameters.epochs=200")
+    often = ("data.sources[0].max_epochs=200", "data.replay.max_epochs=200")
+    run = detached(pair, "hyperparameters.epochs=200", *often)
     wait_for(run, r'"step":5,[^\n]*"train/loss"')
     slow, named = ranks(run)[1], time.monotonic() + 60
     while not events(run, "warning") and time.monotonic() < named:
-        slow.suspend()
-        time.sleep(0.2)
+        slow.suspend()  # so often that every few passes of a millisecond meet it
+        time.sleep(0.02)
         slow.resume()
-        time.sleep(0.05)
+        time.sleep(0.005)
     assert events(run, "warning")[0]["rank"] == 1
     assert pair.rewarm("stop", "last").returncode == 0
 
