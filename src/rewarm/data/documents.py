@@ -69,10 +69,15 @@ BAD_ROW = "broken CSV"
 
 
 class Document(NamedTuple):
-    """A text in NFC, and the address that it came from, or an empty string."""
+    """A text as it stands in the file, and the address that it came from, or an empty string."""
 
-    text: str
+    raw: str
     url: str = ""
+
+    @property
+    def text(self) -> str:
+        """In NFC, made anew each time."""
+        return unicodedata.normalize("NFC", self.raw)
 
 
 class Reject(NamedTuple):
@@ -191,7 +196,7 @@ def _json_or_jsonl(head: bytes, promised: str | None) -> str:
 
 
 def accept(value: object, line: int, url: str = "", *, sound: bool = False) -> Document | Reject:
-    """The NFC form of a text, or why it is none; a lone surrogate stands for a broken byte, or a broken escape.
+    """The document of a text, or why it is none; a lone surrogate stands for a broken byte, or a broken escape.
 
     Args:
         sound: whether it is known to come from UTF-8 of at most ``CAP`` bytes.
@@ -205,7 +210,7 @@ def accept(value: object, line: int, url: str = "", *, sound: bool = False) -> D
         return Reject(line, NOT_UTF8)
     if not value or value.isspace():
         return Reject(line, EMPTY)
-    return Document(unicodedata.normalize("NFC", value), url.encode(errors="replace").decode())
+    return Document(value, url.encode(errors="replace").decode())
 
 
 def _url(record: dict[str, Any]) -> str:

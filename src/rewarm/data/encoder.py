@@ -129,7 +129,7 @@ def _sample(parts: Sequence[Slice]) -> Iterator[str]:
             for item in itertools.chain.from_iterable(part.documents(i, Meter()) for i in range(len(part.files))):
                 if isinstance(item, Document):
                     yield item.text[:_LONGEST]
-                    left -= len(item.text)
+                    left -= len(item.raw)
                 if left <= 0:
                     break
         except Unreachable:  # a smaller sample must not be what is remembered

@@ -156,7 +156,7 @@ def _read(file: File, text: Text, budget: int, sample: _Sample) -> list[str]:
         if isinstance(item, Document):
             if taken < budget:
                 texts.append(item.text)
-            taken += len(item.text.encode())
+            taken += len(item.raw.encode())
             documents += 1
     else:
         sample.disk += file.signature.size

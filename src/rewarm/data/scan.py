@@ -163,7 +163,7 @@ class _Found:
     def add(self, document: Document, line: int) -> bool:
         """Take in a document; true where it and those before it were cleaned."""
         self._raw.append((document, line))
-        self._characters += len(document.text)
+        self._characters += len(document.raw)
         if full := self._characters >= BATCH:
             self.clean()
         return full
@@ -171,11 +171,12 @@ class _Found:
     def clean(self) -> None:
         """Clean what was taken in."""
         raw, self._raw, self._characters = self._raw, [], 0
-        for (document, line), left in zip(raw, clean([item.text for item, _ in raw], self.rules), strict=True):
+        texts = [document.text for document, _ in raw]
+        for (document, line), text, left in zip(raw, texts, clean(texts, self.rules), strict=True):
             if isinstance(left, str):
                 self.keep(left, document.url)
             else:
-                self.drop(*left, document.text, line)
+                self.drop(*left, text, line)
 
     def reject(self, item: Reject) -> None:
         self.rejected[item.reason] += 1

@@ -27,7 +27,7 @@ from rewarm.core.storage import sha256_bytes, staged_folder
 from rewarm.data.dataset import HELD_OUT
 from rewarm.data.documents import Reject
 from rewarm.data.files import Meter
-from rewarm.data.scan import ID_BYTES, Scan, clean, identity
+from rewarm.data.scan import Scan, clean, identity
 from rewarm.data.signature import ChangedError
 from rewarm.data.slices import Slice
 from rewarm.data.steps import Rule
@@ -136,21 +136,16 @@ def _batches(
     texts: list[str] = []
     flags: list[int] = []
     sizes: list[int] = []
-    known, total = scan.ids.tobytes(), 0
-    for position, (text, done) in enumerate(_kept(part, scan, rules)):
-        data = text.encode()
-        mark = position * ID_BYTES
-        if identity(data) != known[mark : mark + ID_BYTES]:
-            raise ChangedError(part.files[int(np.searchsorted(np.cumsum(scan.documents), position, "right"))].uri)
-        flag = int(choice[position])
+    total = 0
+    for flag, (text, size, mark, done) in zip(choice.tolist(), _kept(part, scan, rules), strict=True):
         if flag in (DUPLICATE, NEAR_DUPLICATE):
             continue
         if flag == HELD:
-            held.append({"id": known[mark : mark + ID_BYTES].hex(), "source": part.source, "bytes": len(data)})
+            held.append({"id": mark.hex(), "source": part.source, "bytes": size})
         texts.append(text)
         flags.append(flag)
-        sizes.append(len(data))
-        total += len(data)
+        sizes.append(size)
+        total += size
         if total >= _BATCH_BYTES or len(texts) >= _BATCH_DOCUMENTS:
             yield texts, flags, sizes
             texts, flags, sizes, total = [], [], [], 0
@@ -159,9 +154,10 @@ def _batches(
         yield texts, flags, sizes
 
 
-def _kept(part: Slice, scan: Scan, rules: Sequence[Rule]) -> Iterator[tuple[str, int]]:
-    """The documents that pass 1 kept, cleaned, with the bytes read so far."""
+def _kept(part: Slice, scan: Scan, rules: Sequence[Rule]) -> Iterator[tuple[str, int, bytes, int]]:
+    """The documents that pass 1 kept, cleaned, with their bytes and identities, and the bytes read so far."""
     changing = [rule for rule in rules if rule.changes]  # what the others would say is known
+    marks = (scan.ids[at].tobytes() for at in range(len(scan.ids)))
     first = done = 0
     for index, file in enumerate(part.files):
         if scan.errors[index] is not None:
@@ -174,10 +170,12 @@ def _kept(part: Slice, scan: Scan, rules: Sequence[Rule]) -> Iterator[tuple[str,
             if position >= len(kept):
                 raise ChangedError(file.uri)
             if kept[position]:
-                (text,) = clean([item.text], changing)
-                if not isinstance(text, str):
-                    raise ChangedError(file.uri)
-                yield text, done + meter.bytes
+                text, mark = item.raw, next(marks)
+                if changing or identity(data := text.encode()) != mark:  # most texts are in NFC already
+                    (text,) = clean([item.text], changing)
+                    if not isinstance(text, str) or identity(data := text.encode()) != mark:
+                        raise ChangedError(file.uri)
+                yield text, len(data), mark, done + meter.bytes
             position += 1
         if position != len(kept):
             raise ChangedError(file.uri)
