@@ -6,14 +6,26 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from rewarm.core.errors import DataError
 from rewarm.data.prepare import build_dataset
+from rewarm.data.scan import clean
+from rewarm.data.steps import build_steps
+from rewarm.recipe.steps import Step
 from rewarm.report.words import concentration_notes, text_figures
 from tests.data.conftest import MakeRecipe, write_jsonl
 from tests.data.test_prepare import entry_of, texts_of
 
 PII = {"kind": "pii"}
+
+
+def test_texts_that_a_step_made_far_longer_are_measured_by_the_batch() -> None:
+    pages = ["<html><body>" + "<ul><li>" * 250 + "<li>x" * 4000] * 4
+    recipe = [{"kind": "extract", "main_content": False}, {"kind": "quality", "min_words": 5}]
+    answers = clean(pages, build_steps(TypeAdapter(list[Step]).validate_python(recipe)))
+    assert len(answers) == 4 and len(set(answers)) == 1
+    assert clean(["a short text"] * 400_000, build_steps(TypeAdapter(list[Step]).validate_python(recipe[1:])))
 
 
 def test_drops_are_counted_by_rule_and_shown_with_their_place(

@@ -137,6 +137,14 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path, kind: str, bom: bytes)
     assert texts_of(path) == TEXTS
 
 
+def test_a_byte_order_mark_is_passed_over_in_a_range(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + CONTENTS["jsonl"])
+    size = path.stat().st_size
+    parts = [read_documents(path, text_column="text", start=a, end=b) for a, b in ((0, 9), (9, size))]
+    assert [item.text if isinstance(item, Document) else item for part in parts for item in part] == TEXTS
+
+
 def test_crlf_and_empty_lines_and_no_last_newline(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\r\n{"text": "a"}\r\n\n   \n{"text": "b"}')

@@ -130,6 +130,9 @@ def test_a_dataset_can_be_made_again_as_it_was_whatever_was_held_out_since(
     assert other.hash != first.hash  # what is held out anywhere is not trained on in a new run
     same = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1, again=first.hash)
     assert bytes_of(same.path) == before
+    write_jsonl(path, english[::-1])  # as many texts, in another order
+    anew = build_dataset(make_recipe(path), tokenizer_folder, tmp_path / "d", workers=1, again=first.hash)
+    assert not set(texts_of(first, tokenizer_folder)[1]) & set(texts_of(anew, tokenizer_folder)[0])
 
 
 def test_what_the_base_has_learned_is_not_learned_again(

@@ -218,6 +218,19 @@ def test_large_files_are_read_in_ranges_with_true_line_numbers(
     assert sorted(train + held) == sorted(texts[:3500] + texts[3501:])
 
 
+def test_a_large_file_without_a_text_is_passed_over_as_a_small_one_is(
+    tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe, english: list[str]
+) -> None:
+    write_jsonl(tmp_path / "in" / "good.jsonl", english)
+    (tmp_path / "in" / "meta.jsonl").write_text('{"id": 1, "kind": "a record"}\n' * 60_000)
+    with pytest.raises(DataError, match="no text column"):
+        build_dataset(make_recipe(tmp_path / "in"), tokenizer_folder, tmp_path / "d", workers=1)
+    recipe = make_recipe(tmp_path / "in", on_bad_file="skip")
+    entry = entry_of(build_dataset(recipe, tokenizer_folder, tmp_path / "d", workers=1))
+    assert [Path(bad["file"]).name for bad in entry["bad_files"]] == ["meta.jsonl"]
+    assert entry["documents_in"] == len(english)
+
+
 def test_large_tables_are_read_in_row_groups_with_true_row_numbers(
     tmp_path: Path, tokenizer_folder: Path, make_recipe: MakeRecipe
 ) -> None:

@@ -61,6 +61,14 @@ def test_slices_hold_every_file_once_in_order_and_none_is_far_too_large() -> Non
     assert size / 2 < sum(part.bytes for part in parts) / len(parts) < 2 * size
 
 
+def test_a_table_that_is_renamed_to_tsv_is_read_anew() -> None:
+    keys = {
+        slices_of("a", [File(f"/c/a.{e}", Signature(9, "1"), sha256="1")], "auto", None)[0].key()
+        for e in ("csv", "tsv")
+    }
+    assert len(keys) == 2
+
+
 def test_empty_files_are_shared_out_by_their_number() -> None:
     files = [File(f"/c/{n:06d}.txt", Signature(0, "1"), sha256=f"{n}") for n in range(25_000)]
     counts = [len(part.files) for part in slices_of("law", files, "txt", None)]

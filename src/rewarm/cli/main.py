@@ -16,7 +16,7 @@ import rewarm
 from rewarm.cli import backup, clean, connections, data, imports, models, results, runs, start, studio
 from rewarm.cli.show import plain, ready_streams
 from rewarm.core.errors import UserError
-from rewarm.core.storage import as_user_error
+from rewarm.core.storage import allow_many_files, as_user_error
 
 app = typer.Typer(
     name="rewarm",
@@ -64,6 +64,7 @@ def root(
 def main() -> None:
     """The entry point: a user's mistake is a message and an exit code, never a traceback."""
     ready_streams()
+    allow_many_files()
     command = typer.main.get_command(app)
     if os.environ.get("REWARM_URL"):
         from rewarm.cli.remote import answer_remotely

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import resource
 import shutil
 import time
 import uuid
@@ -23,6 +24,7 @@ from rewarm.core.errors import Conflict, ResourceError, UserError
 TEMPORARY = ".tmp-"
 _BLOCK = 1 << 20
 _POLL_SECONDS = 0.2
+_MANY_FILES = 1 << 16
 
 
 class At:
@@ -42,6 +44,15 @@ def expand_home(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise UserError("there is no such home folder", where=path, remedy="write the folder out") from None
+
+
+def allow_many_files() -> None:
+    """Let this process and its children open as many files as they may: a dataset keeps two of each shard open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):  # macOS has another limit behind this one
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -27,6 +27,7 @@ from rewarm.data.files import (
     File,
     Meter,
     errors_named,
+    is_tsv,
     lines,
     lines_of_range,
     members,
@@ -121,7 +122,11 @@ def read_documents(
             yield from _parquet(None, file, text_column, meter, range(start, end))
             return
         if end is not None:  # slices_of has looked for the column: a range alone need not hold one record with it
-            yield from _jsonl(lines_of_range(file, meter, CAP, start, end), text_column, file.uri, meter, whole=False)
+            records = lines_of_range(file, meter, CAP, start, end)
+            if start == 0 and file.head().startswith(_BOM):
+                first = next(records, None)
+                records = itertools.chain((first and first.removeprefix(_BOM),), records)
+            yield from _jsonl(records, text_column, file.uri, meter, whole=False)
             return
         for name, blocks in members(file, meter, format):
             member = "" if name == file.name else name
@@ -487,7 +492,7 @@ def _csv(blocks: Blocks, name: str, column: str | None, where: str, meter: Meter
 
 def _delimiter(header: str, name: str, columns: Sequence[str]) -> str:
     """What stands between the names of a header: one that leaves a text column by itself, else the most frequent."""
-    if ".tsv" in Path(name.lower()).suffixes[-2:]:
+    if is_tsv(name):
         return "\t"
     alone = [d for d in ",\t;" if any(c in next(csv.reader([header], delimiter=d)) for c in columns)]
     return max(alone or ",\t;", key=header.count)

@@ -26,6 +26,7 @@ from rewarm.core.manifest import canonical
 from rewarm.core.storage import read_checked, sha256_bytes, write_checked
 from rewarm.data.documents import Document
 from rewarm.data.files import Meter
+from rewarm.data.signature import UnsettledError
 from rewarm.data.slices import Slice
 from rewarm.data.steps.words import grouped
 from rewarm.data.tokenizer import FAST, STOCK, DocumentTokenizer
@@ -132,7 +133,7 @@ def _sample(parts: Sequence[Slice]) -> Iterator[str]:
                     left -= len(item.raw)
                 if left <= 0:
                     break
-        except Unreachable:  # a smaller sample must not be what is remembered
+        except (UnsettledError, Unreachable):  # a smaller sample must not be what is remembered
             raise
         except DataError:  # pass 1 says what is wrong with the file, and whether that matters
             continue

@@ -125,6 +125,11 @@ def stem_and_format(name: str) -> tuple[str, str | None, bool]:
     return bare, FORMATS.get(ending), packed
 
 
+def is_tsv(name: str) -> bool:
+    """Whether the file's name says that tabs stand between its columns."""
+    return ".tsv" in Path(name.lower()).suffixes[-2:]
+
+
 def list_files(paths: Iterable[str], format: str = "auto", connection: str | None = None) -> Listing:
     """The files that ``paths`` (files, folders, glob patterns, URIs) name, each once, sorted by path.
 

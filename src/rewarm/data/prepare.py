@@ -107,7 +107,8 @@ def build_dataset(
         )  # takes seconds: beside pass 1
         _scan(sources, recipe, datasets / ".scans", pool, progress, checking)
         tallies = [tally(source, recipe.data.max_rejected) for source in sources]
-        chosen = _choose(sources, datasets, recipe, again, progress)
+        chosen = _again(sources, datasets, tokenizer, again) if again is not None else None
+        chosen = chosen or _choose(sources, datasets, recipe, progress)
         path = datasets / _address(tokenizer, sources)
         building = datasets / ".building" / path.name
         with locked(building.with_suffix(".lock"), "this dataset", lambda: _wait(progress, stop)):
@@ -142,7 +143,7 @@ def find_dataset(recipe: Recipe, tokenizer_folder: Path, datasets: Path) -> Data
         _scan(sources, recipe, datasets / ".scans", Workers(1, _never), refuse, lambda: refuse("scan", 0, 1, ""))
     except _UnreadError:
         return None
-    _choose(sources, datasets, recipe, None)
+    _choose(sources, datasets, recipe)
     path = datasets / _address(tokenizer, sources)
     return Dataset.open(path, verify=False) if path.exists() else None
 
@@ -237,28 +238,37 @@ def _refuse_bad_files(source: SourceWork, part: Slice, path: Path) -> list[dict[
 # ---- what the dataset will be, and pass 2 ----
 
 
-def _choose(
-    sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, again: str | None, progress: Progress = _silent
-) -> Chosen:
+def _again(sources: Sequence[SourceWork], datasets: Path, tokenizer: DocumentTokenizer, name: str) -> Chosen | None:
+    """What became of each document in the dataset ``name``, also filled in at the sources; None if it was of others."""
+    if (chosen := read_choice(_choice_path(datasets, name))) is None:
+        return None
+    if [[len(c) for c in cs] for cs in chosen.choices] == [source.counts() for source in sources]:
+        _fill_in(sources, chosen)
+        if _address(tokenizer, sources) == name:  # which says that no text is another
+            return chosen
+    logger.warning("the texts of dataset %s have changed: it is made anew", name)
+    return None
+
+
+def _choose(sources: Sequence[SourceWork], datasets: Path, recipe: Recipe, progress: Progress = _silent) -> Chosen:
     """What becomes of each document; also filled in at the sources."""
-    chosen = read_choice(_choice_path(datasets, again)) if again is not None else None
-    if chosen is not None and [[len(c) for c in cs] for cs in chosen.choices] != [s.counts() for s in sources]:
-        logger.warning("the texts of dataset %s have changed: it is made anew", again)
-        chosen = None
-    if chosen is None:
-        ledgers = datasets / ".held_out"
-        texts = [
-            TextScans(source.scans, source.role == "panel", first=not ledger_path(ledgers, source.text.paths).exists())
-            for source in sources
-        ]
-        earlier = read_ledgers(ledgers)  # after the question above: another build may be writing one of them
-        near = recipe.data.near_duplicates
-        trained = _trained(datasets, near.earlier if near else [])
-        told = lambda done, total: progress("near-duplicates", done, total, "bands")  # noqa: E731
-        chosen = choose(texts, recipe.data.held_out, earlier, near, trained, told)
+    ledgers = datasets / ".held_out"
+    texts = [
+        TextScans(source.scans, source.role == "panel", first=not ledger_path(ledgers, source.text.paths).exists())
+        for source in sources
+    ]
+    earlier = read_ledgers(ledgers)  # after the question above: another build may be writing one of them
+    near = recipe.data.near_duplicates
+    trained = _trained(datasets, near.earlier if near else [])
+    told = lambda done, total: progress("near-duplicates", done, total, "bands")  # noqa: E731
+    chosen = choose(texts, recipe.data.held_out, earlier, near, trained, told)
+    _fill_in(sources, chosen)
+    return chosen
+
+
+def _fill_in(sources: Sequence[SourceWork], chosen: Chosen) -> None:
     for source, choices in zip(sources, chosen.choices, strict=True):
         source.choices = choices
-    return chosen
 
 
 def _trained(datasets: Path, names: Sequence[str]) -> list[Path]:

@@ -154,9 +154,10 @@ def _read(file: File, text: Text, budget: int, sample: _Sample) -> list[str]:
                 break
             before = meter.bytes
         if isinstance(item, Document):
+            one = item.text
             if taken < budget:
-                texts.append(item.text)
-            taken += len(item.raw.encode())
+                texts.append(one)
+            taken += len(one.encode())
             documents += 1
     else:
         sample.disk += file.signature.size

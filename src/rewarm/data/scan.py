@@ -31,7 +31,7 @@ from rewarm.data.near_duplicates import write_signatures
 from rewarm.data.signature import UnsettledError
 from rewarm.data.slices import Slice
 from rewarm.data.steps import Drop, Rule
-from rewarm.data.steps.words import BATCH, Texts
+from rewarm.data.steps.words import BATCH, Texts, batches
 
 if TYPE_CHECKING:  # workers import this module, and pydantic costs them a quarter of a second
     from rewarm.recipe.steps import NearDuplicates
@@ -125,9 +125,14 @@ def identity(text: bytes) -> bytes:
 
 def clean(texts: Sequence[str], rules: Sequence[Rule]) -> list[str | tuple[str, Drop]]:
     """What the rules leave of each text, or the name of the first one that drops it with what that said."""
-    answers: list[str | tuple[str, Drop]] = list(texts)
-    left, now = list(range(len(texts))), Texts(texts)
-    for rule in rules:
+    return [answer for some in batches(texts) for answer in _clean(some, rules)]
+
+
+def _clean(now: Texts, rules: Sequence[Rule]) -> list[str | tuple[str, Drop]]:
+    """The same of as many texts as are measured at once: what a rule has changed may be longer, and is parted anew."""
+    answers: list[str | tuple[str, Drop]] = list(now.texts)
+    left = list(range(len(answers)))
+    for number, rule in enumerate(rules, 1):
         results = rule.apply(now)
         if rule.changes:
             results = [text if isinstance(text, Drop) else _nfc(text) for text in results]
@@ -135,7 +140,12 @@ def clean(texts: Sequence[str], rules: Sequence[Rule]) -> list[str | tuple[str, 
             answers[index] = (f"{rule.name}: {result.reason}", result) if isinstance(result, Drop) else result
         kept = [isinstance(result, str) for result in results]
         left = list(compress(left, kept))
-        now = Texts([text for text in results if isinstance(text, str)]) if rule.changes else now.of(kept)
+        if rule.changes:
+            changed = clean([text for text in results if isinstance(text, str)], rules[number:])
+            for index, answer in zip(left, changed, strict=True):
+                answers[index] = answer
+            return answers
+        now = now.of(kept)
     return answers
 
 

@@ -172,9 +172,10 @@ def _kept(part: Slice, scan: Scan, rules: Sequence[Rule]) -> Iterator[tuple[str,
             if kept[position]:
                 text, mark = item.raw, next(marks)
                 if changing or identity(data := text.encode()) != mark:  # most texts are in NFC already
-                    (text,) = clean([item.text], changing)
-                    if not isinstance(text, str) or identity(data := text.encode()) != mark:
+                    (left,) = clean([item.text], changing)
+                    if not isinstance(left, str) or identity(data := left.encode()) != mark:
                         raise ChangedError(file.uri)
+                    text = left
                 yield text, len(data), mark, done + meter.bytes
             position += 1
         if position != len(kept):

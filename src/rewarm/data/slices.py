@@ -22,14 +22,14 @@ from rewarm.core.manifest import canonical
 from rewarm.core.storage import sha256_bytes
 from rewarm.data import remote
 from rewarm.data.documents import Document, Reject, column_of_head, detect_format, read_documents, row_groups
-from rewarm.data.files import PACKED_MAGIC, File, Meter, signature, stem_and_format
+from rewarm.data.files import PACKED_MAGIC, File, Meter, is_tsv, signature, stem_and_format
 from rewarm.data.pdf import pdf_reader
 from rewarm.data.signature import ChangedError, Signature, UnsettledError
 
 _SMALLEST, _LARGEST, _PARTS = 1 << 20, 64 << 20, 256
 _MOST_FILES, _TOO_LARGE = 10_000, 2  # of a slice; times the size that is aimed at
 _UNPACKED, _LARGE_TABLE = 16, 4
-VERSION = 3
+VERSION = 4
 """Goes up whenever the same file would be read as other documents."""
 
 
@@ -75,6 +75,8 @@ class Slice:
         facts = [VERSION, unicodedata.unidata_version, [f.sha256 for f in self.files], names, self.format]
         if any(name in ("pdf", None) for name, _ in names) or self.format == "pdf":
             facts.append(pdf_reader())
+        if tabs := [at for at, file in enumerate(self.files) if is_tsv(file.uri)]:
+            facts.append({"tabs": tabs})
         return sha256_bytes(canonical([*facts, self.text_column, self.start, self.end]))
 
     def documents(self, index: int, meter: Meter) -> Iterator[Document | Reject]:
@@ -127,7 +129,14 @@ def slices_of(
         if len(ranges) > 1:  # they are of one file, and have one text column, as its first records show it
             head = group[0].head()
             kind = "parquet" if head.startswith(b"PAR1") else format
-            column = column if kind == "parquet" else column_of_head(head, group[0].uri, column)
+            try:
+                column = column if kind == "parquet" else column_of_head(head, group[0].uri, column)
+            except (UnsettledError, Unreachable):
+                raise
+            except DataError:
+                if cut_tables:
+                    raise
+                ranges = [(0, None)]  # pass 1 says so, and passes over the whole of it
         for start, end in ranges:
             parts.append(Slice(source, len(parts), group, kind, column, start, end))
     return parts

@@ -22,7 +22,7 @@ from rewarm.core.control import sole_process
 from rewarm.core.errors import EXIT_BUG, EXIT_DONE, EXIT_INTERRUPTED, EXIT_RESOURCE, EXIT_TERMINATED, Stopped, UserError
 from rewarm.core.events import EventLog
 from rewarm.core.run import STAGES, Run, claim
-from rewarm.core.storage import as_user_error, is_disk_full, remove_folder, sweep
+from rewarm.core.storage import allow_many_files, as_user_error, is_disk_full, remove_folder, sweep
 from rewarm.pipeline import rank
 from rewarm.pipeline.baseline import BASELINE
 from rewarm.pipeline.devices import own_devices
@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
     )
+    allow_many_files()
     if launched() and int(os.environ["RANK"]):
         rank.end([str(options.run)])
     run = Run(options.run.absolute())  # the workspace is where its name stands, not where a link leads

@@ -57,9 +57,9 @@ class Hub(BaseHTTPRequestHandler):
             self._answer(b"{}", {"X-Error-Message": "Invalid credentials in Authorization header"}, 401)
         elif path.startswith("gated/texts/") or "/gated/texts" in path:
             self._answer(b"{}", {"X-Error-Code": "GatedRepo"}, 403 if "Authorization" in self.headers else 401)
-        elif found := re.fullmatch(r"api/datasets/owner/texts/tree/(main|v1)(?:/(.*))?", path):
+        elif found := re.fullmatch(r"api/datasets/owner/texts/tree/(main|v1|pull/1)(?:/(.*))?", path):
             self._tree(found[2] or "", "recursive=true" in self.path)
-        elif found := re.fullmatch(r"datasets/owner/texts/resolve/(main|v1)/(.*)", path):
+        elif found := re.fullmatch(r"datasets/owner/texts/resolve/(main|v1|pull/1)/(.*)", path):
             self._resolve(found[2])
         elif path.startswith("lake/"):
             data = self.files[path.removeprefix("lake/")]
@@ -154,6 +154,9 @@ def test_folders_patterns_and_files(hub: type[Hub]) -> None:
     assert list_files([root]).files == [f"{root}/{name}" for name in sorted(FILES) if name != "README.md"]
     assert texts(f"{root}/data/vi") == ["plain", *TEXTS]
     assert texts(f"{root}@v1/data/a b.jsonl") == TEXTS
+    assert list_files([f"{root}@pull%2F1/data/vi"]).files == [
+        f"{root}@pull%2F1/data/vi/{n}" for n in ("c.txt", "Điều.parquet")
+    ]
     assert texts(f"{root}/data/**/*.parquet") == TEXTS
     assert texts(f"{root}/data/*") == [*TEXTS, "plain", *TEXTS]
     assert {entry.uri for entry in browse(f"{root}/data", None)} == {f"{root}/data/a b.jsonl", f"{root}/data/vi/"}

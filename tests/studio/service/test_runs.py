@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -155,6 +156,13 @@ def test_what_a_finished_run_made_is_shown(studio: Studio) -> None:
         runs.resume(studio, OWNER, run.id)
     with pytest.raises(NotFound, match="checkpoint"):
         runs.export(studio, OWNER, run.id, "../x")
+    target = run.path / "exports" / "step-10"
+    target.mkdir(parents=True)
+    assert runs.export(studio, OWNER, run.id, "step-10") == target  # it was made once
+    os.utime(target, (0, 0))
+    with pytest.raises(UserError):  # trained again since: it is made anew, which this checkpoint of nothing cannot be
+        runs.export(studio, OWNER, run.id, "step-10")
+    assert not target.exists()
 
 
 def test_a_damaged_run_hides_no_other(studio: Studio) -> None:

@@ -61,7 +61,7 @@ class HubPlace(Place):
 
     def entries(self, uri: str, deep: bool) -> Iterator[Entry]:
         name, revision, path = split(uri)
-        root = f"hf://datasets/{name}{'@' + revision if revision else ''}/"
+        root = f"hf://datasets/{name}{'@' + revision.replace('/', '%2F') if revision else ''}/"
         question: str | None = f"recursive={str(deep).lower()}"
         while question is not None:
             asked = f"{root}{path.rstrip('/')}{QUESTION}{question}"
