@@ -416,7 +416,7 @@ WORDS: dict[str, str] = {
     "settings.secret": "The secret that signs its calls, shown this once:",
     "settings.what": "What",
     "settings.count": "Count",
-    "settings.free": "{free} of {whole} are free; the workspace takes {used}.",
+    "settings.free": "{free} of {whole} are free; the workspace takes {used}, counted every five minutes.",
     "settings.network": "Hosts beyond public ones that it may connect to",
     "settings.action": "Action",
     "settings.object": "On",

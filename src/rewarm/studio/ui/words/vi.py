@@ -413,7 +413,7 @@ WORDS: dict[str, str] = {
     "settings.secret": "Khóa ký các lời gọi, chỉ hiển thị một lần này:",
     "settings.what": "Loại",
     "settings.count": "Số lượng",
-    "settings.free": "Còn trống {free} trên {whole}; workspace dùng {used}.",
+    "settings.free": "Còn trống {free} trên {whole}; workspace dùng {used}, được đếm năm phút một lần.",
     "settings.network": "Máy chủ ngoài mạng công cộng được phép kết nối",
     "settings.action": "Hành động",
     "settings.object": "Đối tượng",
