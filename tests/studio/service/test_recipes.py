@@ -8,7 +8,7 @@ import orjson
 import pytest
 import yaml
 
-from rewarm.core.errors import UserError
+from rewarm.core.errors import Forbidden, UserError
 from rewarm.recipe.hyperparameters import Hyperparameters
 from rewarm.recipe.verdicts import ignored
 from rewarm.studio.context import OWNER, Role, Studio
@@ -26,6 +26,13 @@ REFERENCE = """{"batch_size": 8, "checkpoint_steps": 1000, "checkpoint_strategy"
 "save_best_checkpoint": false, "seed": 1309, "simpo_gamma": 0.5, "target_modules": "all-linear", "weight_decay": 0,
 "zero_stage": 1}"""
 BLANK = "name: a\nbase_model: org/model\ndata:\n  sources:\n    - {name: new, path: uploads/new.jsonl}\n"
+
+
+def test_an_estimate_reads_texts_through_connections_and_is_for_who_may_use_those(studio: Studio) -> None:
+    viewer = user_with(studio, Role.viewer)
+    assert recipes.check(studio, viewer, BLANK).mistakes is not None
+    with pytest.raises(Forbidden):
+        recipes.check(studio, viewer, BLANK, with_estimate=True)
 
 
 def test_every_template_is_a_recipe_that_an_editor_may_save(studio: Studio) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import orjson
 import pytest
 
 from rewarm.core.errors import DataError, NotFound, UserError
 from rewarm.hub.models import publish
 from rewarm.studio.api.errors import problem_of
 from rewarm.studio.context import OWNER, Studio
-from rewarm.studio.service import engine, models, runs
+from rewarm.studio.service import engine, models, runs, transfers
 from tests.studio.run_files import new_run
 
 
@@ -25,6 +26,16 @@ def test_only_so_many_commands_are_under_way(studio: Studio, monkeypatch: pytest
     for seconds, why in ((0.01, "gave no answer"), (60.0, "none"), (60.0, "none")):  # each leaves room for the next
         with pytest.raises(UserError, match=why):
             engine.ask(studio.workspace, ["report", "--", "none"], seconds)
+
+
+def test_a_line_that_a_full_disk_cut_off_hides_no_transfer(studio: Studio) -> None:
+    folder = studio.workspace.root / "transfers" / "20260101T000000-00000000"
+    folder.mkdir(parents=True)
+    request = {"id": folder.name, "kind": "gguf", "what": "a@1", "to": "", "by": "admin", "started": 1.0}
+    (folder / "request.json").write_bytes(orjson.dumps(request))
+    (folder / "log.txt").write_text('{"progress": {"done": 1}}\n{"progress": {"do\nrewarm: the disk is full')
+    (found,) = transfers.list_transfers(studio, OWNER)
+    assert (found.state, found.progress, found.error) == ("failed", {"done": 1}, "the disk is full")
 
 
 def test_a_version_keeps_the_report_that_it_was_published_with(studio: Studio) -> None:

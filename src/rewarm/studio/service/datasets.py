@@ -118,7 +118,10 @@ def delete(studio: Studio, user: User, hash: str, used: bool = False) -> Users:
     found = _used_by(studio).get(hash, Users())
     live = [run.id for run in runs_by_dataset(studio.workspace).get(hash, []) if is_live(run)]
     found.refuse("dataset", live, used)
-    remove_folder(folder)
+    try:
+        remove_folder(folder)
+    except FileNotFoundError:
+        raise NotFound("there is no such dataset", where=hash) from None
     with studio.database.write() as session:
         note(session, time.time(), user.name, "delete", f"dataset/{hash}", found.model_dump())
     return found

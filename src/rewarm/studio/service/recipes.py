@@ -111,7 +111,12 @@ def check(
 
     Args:
         with_estimate: ask the engine for tokens, memory, disk and time as well, which takes seconds.
+
+    Raises:
+        Forbidden: for an estimate, which reads the texts through connections, unless they may use those.
     """
+    if with_estimate:
+        user.check(Role.editor)
     verdict = Verdict(valid=False, mistakes=[], ignored=[], advice=[], tokens_per_update=None)
     try:
         recipe = read(studio.workspace, text, overrides)

@@ -19,7 +19,7 @@ from rewarm.core.control import set_priority as set_queue_priority
 from rewarm.core.errors import Conflict, DataError, NotFound, UserError
 from rewarm.core.run import STAGES, Run, create_run, read_launch
 from rewarm.core.states import LIVE
-from rewarm.core.storage import bytes_of
+from rewarm.core.storage import bytes_of, locked, remove_folder
 from rewarm.hub import models as hub
 from rewarm.recipe.pilot import chosen_of, with_pilot
 from rewarm.studio.context import Role, Studio, User
@@ -330,17 +330,22 @@ def export(studio: Studio, user: User, id: str, checkpoint: str) -> Path:
     """The checkpoint as a Hugging Face folder, ``runs/ID/exports/step-N``; it is made once, which takes a while.
 
     Raises:
-        NotFound: if there is no such checkpoint.
+        NotFound: if there is no such checkpoint. Conflict: while somebody else exports it.
     """
     user.check(Role.editor)
     run = find(studio, id)
     if checkpoint not in {found.name for found in checkpoints(studio, user, id)}:
         raise NotFound("there is no such checkpoint", where=f"{id}/{checkpoint[:100]}")
     target = run.path / "exports" / checkpoint
-    if target.is_dir() and target.stat().st_mtime < (run.checkpoints / checkpoint).stat().st_mtime:
-        shutil.rmtree(target)  # the run was trained again from before
-    if not target.is_dir():
-        ask(studio.workspace, ["models", "export", f"--checkpoint={checkpoint}", "--", id, str(target)], seconds=600)
+    with locked(target.with_name(f"{checkpoint}.lock"), "this export"):
+        old = target.is_dir() and target.stat().st_mtime < (run.checkpoints / checkpoint).stat().st_mtime
+        if old or not target.is_dir():  # old: the run was trained again from before
+            new = target.with_name(f"{checkpoint}.new")
+            shutil.rmtree(new, ignore_errors=True)
+            ask(studio.workspace, ["models", "export", f"--checkpoint={checkpoint}", "--", id, str(new)], seconds=600)
+            if old:
+                remove_folder(target)
+            new.rename(target)
     return target
 
 

@@ -149,8 +149,7 @@ def _view(folder: Path) -> Transfer:
     alive = process.lives(folder)  # asked first: one that ends meanwhile has written its answer
     request = orjson.loads((folder / "request.json").read_bytes())
     lines = _tail(folder / "log.txt").splitlines()
-    reports = [line for line in lines if line.startswith('{"progress"')]
-    progress = orjson.loads(reports[-1])["progress"] if reports else None
+    progress = next(filter(None, map(_progress, reversed(lines))), None)
     if alive:
         return Transfer(**request, state="running", progress=progress)
     with contextlib.suppress(FileNotFoundError, orjson.JSONDecodeError):
@@ -158,6 +157,15 @@ def _view(folder: Path) -> Transfer:
     told = "\n".join(line for line in lines if not line.startswith('{"progress"')).strip()
     what, _, remedy = told.removeprefix("rewarm: ").partition("\n  what to do: ")
     return Transfer(**request, state="failed", error=what[-2000:] or "ended without a word", remedy=remedy or None)
+
+
+def _progress(line: str) -> dict[str, Any] | None:
+    """What a line reports; None of another, and of one that a full disk cut off."""
+    if line.startswith('{"progress"'):
+        with contextlib.suppress(orjson.JSONDecodeError):
+            found: dict[str, Any] = orjson.loads(line)["progress"]
+            return found
+    return None
 
 
 def _tail(path: Path) -> str:

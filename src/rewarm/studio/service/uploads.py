@@ -28,7 +28,7 @@ from rewarm.data.files import FORMATS, PACKED, promises_documents
 from rewarm.recipe.recipe import Recipe
 from rewarm.studio.context import Role, Studio, User
 from rewarm.studio.service.connections import Preview
-from rewarm.studio.service.engine import ask
+from rewarm.studio.service.engine import Busy, ask
 from rewarm.studio.service.uses import Users, users
 from rewarm.studio.store.audit import note
 
@@ -212,6 +212,8 @@ def _require_documents(studio: Studio, path: Path) -> None:
         found = ask(studio.workspace, ["data", "preview", str(path), f"--documents={_LOOKED_AT}"], _SECONDS)[
             "documents"
         ]
+    except Busy:
+        raise
     except UserError as error:
         what = error.what.replace(str(path), path.name).removeprefix(f"{path.name}: ")
         raise DataError(what, where=path.name, remedy=error.remedy) from None
@@ -297,6 +299,8 @@ def delete_text(studio: Studio, user: User, text: str, file: str | None = None, 
     found.refuse("text", found.runs, used)
     with _alone(studio):
         if path is None:
+            if not folder.exists():  # somebody else was here
+                raise NotFound("there is no such text", where=text)
             remove_folder(folder)
         else:
             path.unlink(missing_ok=True)

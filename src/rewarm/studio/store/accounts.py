@@ -24,8 +24,9 @@ def count_users(session: Session) -> int:
 
 
 def administrators(session: Session) -> list[UserRow]:
-    """Those that are not disabled."""
-    return list(session.scalars(select(UserRow).where(UserRow.role == "administrator", UserRow.disabled.is_(False))))
+    """Those that are not disabled, held until the transaction ends: two cannot take each other's role away."""
+    found = select(UserRow).where(UserRow.role == "administrator", UserRow.disabled.is_(False))
+    return list(session.scalars(found.order_by(UserRow.id).with_for_update()))
 
 
 class Asker(NamedTuple):

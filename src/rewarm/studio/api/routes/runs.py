@@ -141,7 +141,7 @@ def checkpoints(run: str, studio: TheStudio, user: Viewer) -> list[Checkpoint]:
     return verbs.checkpoints(studio, user, run)
 
 
-@router.post("/{run}/checkpoints/{checkpoint}/export", responses=documented(404, 507))
+@router.post("/{run}/checkpoints/{checkpoint}/export", responses=documented(404, 409, 507))
 def export(run: str, checkpoint: str, studio: TheStudio, user: Editor) -> Exported:
     """Turn a checkpoint into a Hugging Face folder, which can be a recipe's base model; takes seconds to minutes."""
     folder = verbs.export(studio, user, run, checkpoint)

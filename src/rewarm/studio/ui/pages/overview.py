@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from nicegui import ui
 
+from rewarm.core.errors import NotFound
 from rewarm.core.states import LIVE
 from rewarm.studio.service import logs, metrics, runs
 from rewarm.studio.service.metrics import Computer
@@ -60,12 +61,13 @@ async def _live(visit: Visit) -> None:
         nonlocal known
         live = await visit.read(runs.list_runs, states=sorted(LIVE), limit=20)
         if (now := [(run.id, run.state) for run in live]) != known:
-            known = now
             moving = [id for id, state in now if state != "queued"][:MOST_STREAMS]
+            after = {id: await _shipped(visit, id) for id in moving}
+            known = now
             place.clear()
             with place:
                 blocks.clear()
-                blocks.update({run.id: await _block(visit, run, run.id in moving) for run in live})
+                blocks.update({run.id: _block(visit, run, after.get(run.id)) for run in live})
                 if not live:
                     ui.label(visit.say("overview.none_live")).classes("rw-quiet")
         for run in live:
@@ -100,7 +102,14 @@ async def _failed(visit: Visit) -> None:
     ui.timer(5.0, look, immediate=False)
 
 
-async def _block(visit: Visit, run: RunSummary, streams: bool) -> tuple[ui.label, ui.linear_progress]:
+async def _shipped(visit: Visit, run: str) -> int:
+    try:
+        return await visit.read(logs.shipped, run)
+    except NotFound:  # it was deleted a moment ago
+        return 0
+
+
+def _block(visit: Visit, run: RunSummary, after: int | None) -> tuple[ui.label, ui.linear_progress]:
     with ui.element("div").classes("rw-paper"):
         with ui.element("div").classes("rw-row"):
             ui.link(run.id, f"/runs/{run.id}")
@@ -108,9 +117,8 @@ async def _block(visit: Visit, run: RunSummary, streams: bool) -> tuple[ui.label
         line = ui.label().classes("rw-quiet")
         bar = ui.linear_progress(0, show_value=False, size="4px").props(f'aria-label="{visit.say("run.progress")}"')
         if run.state != "queued":
-            after = await visit.read(logs.shipped, run.id) if streams else 0
             loss = [line_of(run.id, "train/loss")]
-            Chart(visit, "train/loss", loss, live=streams, after=after, height=140)
+            Chart(visit, "train/loss", loss, live=after is not None, after=after or 0, height=140)
     return line, bar
 
 

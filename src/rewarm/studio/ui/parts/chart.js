@@ -4,6 +4,7 @@ import { echarts } from "nicegui-echart";
 
 const ON_LIGHT = ["#c2410c", "#0369a1", "#15803d", "#a16207", "#7e22ce", "#be185d", "#0f766e", "#4d7c0f", "#4338ca", "#57534e"];
 const ON_DARK = ["#fb923c", "#38bdf8", "#4ade80", "#facc15", "#c084fc", "#f472b6", "#2dd4bf", "#a3e635", "#818cf8", "#a8a29e"];
+const RECENT = 500; // events that the store may not have yet: they are offered again to who joins and who has read
 const streams = new Map(); // one for each run, however many charts listen
 
 function open(run, stream) {
@@ -12,7 +13,9 @@ function open(run, stream) {
   stream.source.addEventListener("event", (message) => {
     const event = JSON.parse(message.data);
     stream.after = event.seq;
-    if (event.kind === "metric") stream.listeners.forEach((each) => each(event));
+    if (event.kind !== "metric") return;
+    stream.recent = [...stream.recent.slice(-RECENT), event];
+    stream.listeners.forEach((each) => each(event));
   });
   stream.source.addEventListener("end", () => {
     stream.ended = true;
@@ -29,11 +32,12 @@ document.addEventListener("visibilitychange", () => streams.forEach((stream, run
 function listen(run, after, listener) {
   let stream = streams.get(run);
   if (!stream) {
-    stream = { after, listeners: new Set() };
+    stream = { after, listeners: new Set(), recent: [] };
     streams.set(run, stream);
     open(run, stream);
   }
   stream.listeners.add(listener);
+  stream.recent.forEach(listener);
   return () => {
     stream.listeners.delete(listener);
     if (!stream.listeners.size) {
@@ -136,6 +140,7 @@ export default {
       }
       this.readTurn = turn;
       this.draw();
+      if (!range) this.lines.forEach((line) => streams.get(line.run)?.recent.forEach((event) => this.add(line, event)));
     },
     zoom() {
       const [from, to] = this.chart.getModel().getComponent("xAxis").axis.scale.getExtent();

@@ -37,13 +37,14 @@ class Lineage(Element, component="lineage.js"):
 def _rows(nodes: Nodes, edges: Nodes) -> list[int]:
     """For each node the row that it stands in: right above the first that used it, below all that it came from."""
     depth = {node["id"]: 0 for node in nodes}
-    for _ in nodes:  # a ring, which only damage makes, ends here too
+    before: dict[str, int] = {}
+    while depth != before:
+        before = dict(depth)
         for edge in edges:
-            if edge["source"] in depth and edge["target"] in depth:
+            if edge["source"] in depth and edge["target"] in depth:  # a ring, which only damage makes, ends here too
                 depth[edge["target"]] = max(depth[edge["target"]], min(depth[edge["source"]] + 1, len(nodes)))
-    first = dict(depth)
-    for node in nodes:
-        if not any(edge["target"] == node["id"] for edge in edges):
-            used = [depth[edge["target"]] for edge in edges if edge["source"] == node["id"]]
-            first[node["id"]] = min(used, default=1) - 1
-    return [first[node["id"]] for node in nodes]
+    targets, first = {edge["target"] for edge in edges}, dict[str, int]()
+    for edge in edges:
+        if edge["source"] not in targets and edge["target"] in depth:
+            first[edge["source"]] = min(depth[edge["target"]] - 1, first.get(edge["source"], len(nodes)))
+    return [first.get(node["id"], depth[node["id"]]) for node in nodes]

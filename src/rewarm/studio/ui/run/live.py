@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -28,18 +29,24 @@ async def metrics_tab(visit: Visit, run: RunDetail) -> None:
         )
         log = ui.switch(visit.say("chart.log"))
         ui.link(visit.say("metrics.download"), f"/api/v1/runs/{quote(run.id)}/metrics.csv")
-    charts = await _charts(visit, run, system=False)
+
+    def shown() -> dict[str, Any]:
+        return {"smoothing": smoothing.value, "log": log.value}
+
+    charts = await _charts(visit, run, system=False, shown=shown)
 
     def change() -> None:
         for chart in charts:
-            chart.change(smoothing=smoothing.value, log=log.value)
+            chart.change(**shown())
 
     smoothing.on_value_change(change)
     log.on_value_change(change)
     command(visit, f"rewarm report {run.id}")
 
 
-async def _charts(visit: Visit, run: RunDetail, system: bool) -> list[Chart]:
+async def _charts(
+    visit: Visit, run: RunDetail, system: bool, shown: Callable[[], dict[str, Any]] = dict
+) -> list[Chart]:
     """A chart for each metric, those of the machine or the others; a metric that comes later gets one then."""
     place = ui.element("div").classes("rw-grid")
     charts: list[Chart] = []
@@ -52,15 +59,17 @@ async def _charts(visit: Visit, run: RunDetail, system: bool) -> list[Chart]:
         names = sorted((m.name for m in found if m.name.startswith("system/") == system), key=_order)
         if names == drawn:
             return
-        drawn = names
         after = await visit.read(logs.shipped, run.id) if live and not system else 0
+        drawn = names
         place.clear()
         charts.clear()
         with place:
             for name in names:
                 title = name.removeprefix("system/")
                 line = line_of(run.id, name)
-                charts.append(Chart(visit, title, [line], live=live and not system, after=after, time=system))
+                charts.append(
+                    Chart(visit, title, [line], live=live and not system, after=after, time=system, **shown())
+                )
             if not names:
                 empty(visit.say("metrics.none"), visit.say("metrics.none_next"))
 
