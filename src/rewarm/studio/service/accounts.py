@@ -285,7 +285,7 @@ def change_user(
     """
     user.check(Role.administrator)
     with studio.database.write() as session:
-        store.administrators(session)  # which holds them
+        store.administrators(session, hold=True)  # two could take each other's role away
         row = _user(session, name)
         row.role = role or row.role
         row.email = email if email is not None else row.email

@@ -23,10 +23,10 @@ def count_users(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(UserRow)) or 0
 
 
-def administrators(session: Session) -> list[UserRow]:
-    """Those that are not disabled, held until the transaction ends: two cannot take each other's role away."""
-    found = select(UserRow).where(UserRow.role == "administrator", UserRow.disabled.is_(False))
-    return list(session.scalars(found.order_by(UserRow.id).with_for_update()))
+def administrators(session: Session, *, hold: bool = False) -> list[UserRow]:
+    """Those that are not disabled; with ``hold`` nobody else changes them before the transaction (of writing) ends."""
+    found = select(UserRow).where(UserRow.role == "administrator", UserRow.disabled.is_(False)).order_by(UserRow.id)
+    return list(session.scalars(found.with_for_update() if hold else found))
 
 
 class Asker(NamedTuple):
