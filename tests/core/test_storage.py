@@ -156,3 +156,12 @@ def test_bytes_that_deleting_frees(tmp_path: Path) -> None:
     (tmp_path / "inner" / "b").hardlink_to(tmp_path / "outside")
     assert bytes_of(tmp_path / "inner") == 8
     assert bytes_of(tmp_path / "inner", sole=True) == 5
+
+
+def test_more_files_may_be_opened_than_the_usual_limit_allows() -> None:
+    code = (
+        "import resource as r; from rewarm.core.storage import allow_many_files as more; "
+        "hard = r.getrlimit(r.RLIMIT_NOFILE)[1]; r.setrlimit(r.RLIMIT_NOFILE, (256, hard)); more(); "
+        "print(r.getrlimit(r.RLIMIT_NOFILE)[0])"
+    )
+    assert int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) > 1024
