@@ -14,7 +14,8 @@ function open(run, stream) {
     const event = JSON.parse(message.data);
     stream.after = event.seq;
     if (event.kind !== "metric") return;
-    stream.recent = [...stream.recent.slice(-RECENT), event];
+    const stands = stream.recent.filter((one) => one.step <= event.step); // those behind it were taken back
+    stream.recent = [...stands.slice(1 - RECENT), event];
     stream.listeners.forEach((each) => each(event));
   });
   stream.source.addEventListener("end", () => {
