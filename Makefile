@@ -33,7 +33,7 @@ $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	touch $@
 
 test: $(VENV)/.installed-browser ## make the environment and pass the tests
-	$(BIN)/python -m pytest -m 'not nightly' -n 2 --dist loadfile --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest -m 'not nightly' -n 2 --dist loadfile --durations=10
 
 nightly: $(VENV)/.installed-browser ## the long campaigns: kills, faults, seeds
 	$(BIN)/python -m pytest -m nightly --timeout=3600

@@ -15,12 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may depend on what a hub
 left_out: list[str] = []
 
 
-LONGEST = ("tests/pipeline/", "tests/studio/ui/")
-"""Begun first: workers take files one by one, and the last one should be short."""
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     if torch.cuda.is_available():
         return
     gpu = [item for item in items if item.get_closest_marker("gpu")]
